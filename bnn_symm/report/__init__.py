@@ -1,1 +1,1 @@
-"""The only place that draws or prints, beside the command line."""
+"""Draw figures, format texts and write report pages; only the command line prints beside this."""

@@ -1,4 +1,4 @@
-"""Progress bars of a running fit: on a terminal, and nothing in a pipe."""
+"""Show progress bars of fits and studies on a terminal; they are hidden in a pipe."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,21 @@ from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, Stochast
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod
 from bnn_symm.studies.runner import Progress as StudyProgress
 
-# Characters of what a bar says beside its numbers.
+# Maximum number of characters of the status of a bar.
 _LONGEST = 200
 
 
 class ProgressBars(Callback):
-    """One bar a chain or ensemble member, or one for all chains of a batch, with what a person
-    wants to know.
+    """Progress bars of a fit: one per chain or ensemble member, or one for a batch of chains.
 
     Args:
-        method: says how many steps each takes.
+        method: the method, which defines the number of steps.
         warm_start: methods that run before it.
     """
 
     def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
         self._stages = [*warm_start, method]
-        # Of each bar, by its stage and its chain (None: all of them), the last row of every chain
-        # that it stands for.
+        # For each bar, by stage and chain (None: all chains), the last row of each of its chains.
         self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
         self._tasks: dict[tuple[int, int | None], TaskID] = {}
         self._progress = Progress(
@@ -38,7 +36,7 @@ class ProgressBars(Callback):
             BarColumn(bar_width=10),
             TextColumn("{task.completed}/{task.total}", markup=False),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
@@ -51,30 +49,34 @@ class ProgressBars(Callback):
         self._progress.stop()
 
     def on_history(self, row: Mapping[str, Any]) -> None:
-        """Moves the bar of the row's chain."""
+        """Advance the bar of the chain of a row.
+
+        Args:
+            row: of the history.
+        """
         stage = row.get("stage", len(self._stages))
         method = self._stages[stage - 1]
-        chain = None if _moves_as_one(method) else row["chain"]
+        chain = None if _is_batched(method) else row["chain"]
         rows = self._rows.setdefault((stage, chain), {})
         rows[row["chain"]] = row
         if (stage, chain) not in self._tasks:
             label, total = _extent(method, chain)
             description = label if len(self._stages) == 1 else f"{method.name}: {label}"
-            self._tasks[stage, chain] = self._progress.add_task(description, total=total, told="")
+            self._tasks[stage, chain] = self._progress.add_task(description, total=total, status="")
         done = sum(own["step"] for own in rows.values())
         self._progress.update(
-            self._tasks[stage, chain], completed=done, told=told(list(rows.values()))
+            self._tasks[stage, chain], completed=done, status=status_text(list(rows.values()))
         )
 
 
 class CountBar:
-    """One bar that counts what is done: on a terminal, and nothing in a pipe.
+    """Progress bar that counts finished items.
 
     Args:
-        label: what is counted.
-        total: how many are wanted; None if the first move says so.
-        done: those that were there before.
-        quiet: show nothing on a terminal either.
+        label: name of the items.
+        total: number of items; None if it is unknown at the start.
+        done: number of items that are already done.
+        quiet: whether to hide the bar on a terminal too.
     """
 
     def __init__(self, label: str, *, total: int | None = None, done: int = 0, quiet: bool = False):
@@ -83,12 +85,12 @@ class CountBar:
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}", markup=False),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
             console=Console(stderr=True),
             disable=quiet or not sys.stderr.isatty(),
         )
         self._task = self._progress.add_task(
-            one_line(label, _LONGEST), total=total, completed=done, told=""
+            one_line(label, _LONGEST), total=total, completed=done, status=""
         )
 
     def __enter__(self) -> "CountBar":
@@ -100,28 +102,28 @@ class CountBar:
 
 
 class StudyBar(CountBar):
-    """The fits and barriers of a study, and what came to an end last."""
+    """Progress bar of the fits and barriers of a study."""
 
     def __init__(self, *, quiet: bool = False):
         super().__init__("study", quiet=quiet)
 
     def __call__(self, progress: StudyProgress) -> None:
-        """Moves the bar."""
-        done = progress.done + progress.failed
-        self._progress.update(
-            self._task, total=progress.total, completed=done, told=one_line(progress.last, _LONGEST)
-        )
+        """Advance the bar.
+
+        Args:
+            progress: of the study.
+        """
+        done, status = progress.done + progress.failed, one_line(progress.last, _LONGEST)
+        self._progress.update(self._task, total=progress.total, completed=done, status=status)
 
 
-def _moves_as_one(method: Method) -> bool:
-    """Whether all chains move in one batch, which has one bar."""
+def _is_batched(method: Method) -> bool:
+    """Return whether all chains advance in one batch, which has one bar."""
     return isinstance(method, Sampler) and method.engine == "batched"
 
 
 def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
-    """What the bar of a chain, or of all of them, stands for, and its steps, those of its chains
-    together.
-    """
+    """Return the label of the bar of a chain, or of all chains, and its total number of steps."""
     if isinstance(method, Sampler):
         steps = method.num_warmup + method.num_draws
         if chain is not None:
@@ -139,11 +141,17 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
     return f"{method.name} {chain}", None
 
 
-def told(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the last rows of the history of one chain or of several say to a person who waits.
+def status_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the status of one or several chains from the last rows of their histories.
 
-    Of several: the phase that one of them is still in, means of acceptance rates and of step sizes,
-        all divergences.
+    For several chains, it contains the earliest phase, the mean acceptance rate and step size, and
+    the sum of divergences.
+
+    Args:
+        rows: one row per chain.
+
+    Returns:
+        The text.
     """
     row = rows[-1]
     if "acceptance_rate" in row:
@@ -151,7 +159,8 @@ def told(rows: Sequence[Mapping[str, Any]]) -> str:
         accepted, step = (
             fmean(own[key] for own in rows) for key in ("acceptance_rate", "step_size")
         )
-        return f"{phase}  accepted {accepted:.2f}  step {step:.2g}  diverged {sum(own['divergences'] for own in rows)}"
+        diverged = sum(own["divergences"] for own in rows)
+        return f"{phase}  accepted {accepted:.2f}  step {step:.2g}  diverged {diverged}"
     text = f"objective {row['objective']:.5g}"
     if row.get("validation_nll") is not None:
         text += f"  validation NLL {row['validation_nll']:.4f}"

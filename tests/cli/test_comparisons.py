@@ -36,7 +36,7 @@ def test_barrier_of_two(cli, pair, tmp_path):
     assert (status, err) == (0, "")
     assert "naive" in out
     assert "aligned" in out
-    assert "picture: ab/figures/barrier.png" in out
+    assert "figure: ab/figures/barrier.png" in out
     content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
     assert {"height", "standard_error", "path", "naive", "alignment", "test", "train"} <= set(
         content
@@ -253,12 +253,12 @@ def test_other_data_is_a_warning(cli, fitted):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["barrier", "a"], "name two runs or more"),
+        (["barrier", "a"], "name two runs"),
         (["barrier", "a", "missing"], "no run at missing"),
         (["barrier", "a", "a", "--draws", "0"], "--draws 0: expected 1 or more"),
         (["barrier", "a", "a", "-o", "a"], "a exists and is never overwritten"),
         (["align", "a", "a", "a", "-o", "x"], "two of the runs are named a"),
-        (["merge", "a", "-o", "x"], "name two runs or more"),
+        (["merge", "a", "-o", "x"], "name two runs"),
         (["merge", "a", "a", "-o", "a"], "a exists and is never overwritten"),
     ],
 )

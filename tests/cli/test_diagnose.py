@@ -30,7 +30,7 @@ def test_a_variational_run(cli, fitted, tmp_path):
         metrics["test"]["nll"], rel=1e-6
     )
     pictures = [
-        line.removeprefix("picture: ") for line in out.splitlines() if line.startswith("picture: ")
+        line.removeprefix("figure: ") for line in out.splitlines() if line.startswith("figure: ")
     ]
     assert {path.rsplit("/", 1)[1] for path in pictures} >= {
         "reliability.png",
@@ -77,7 +77,7 @@ def test_runs_of_other_networks_are_diagnosed_apart(cli, fitted, tmp_path):
     content = json.loads((tmp_path / "d" / "diagnosis.json").read_text())
     assert "architecture.widths" in content["mixing"]["reason"]
     assert content["each"][0]["mixing"]["raw"]["rhat_max"] is None
-    assert "1 draw a chain" in out
+    assert "1 draw per chain" in out
 
 
 def test_draws_of_another_tool(cli, tmp_path):

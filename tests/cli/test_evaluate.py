@@ -165,7 +165,7 @@ def test_a_whole_shift(cli, mine, tmp_path):
     picture = tmp_path / "run/figures/test-gaussian_noise.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert out.splitlines()[-2:] == [
-        "picture: run/figures/test-gaussian_noise.png",
+        "figure: run/figures/test-gaussian_noise.png",
         "written: run/evaluations/test-gaussian_noise.json",
     ]
     # Without a shift, and at one severity, the scores are those of the other ways to ask.
@@ -187,7 +187,7 @@ def test_points_from_elsewhere(cli, mine, table, tmp_path):
     table.assign(size=1000.0).drop(columns="kind").to_csv(tmp_path / "odd.csv", index=False)
     status, out, err = cli("evaluate", "run", "--ood", "odd.csv")
     assert (status, err) == (0, "")
-    assert out.startswith("odd (60 points) against test (12 points): ")
+    assert out.startswith("odd (60 points) versus test (12 points): ")
     assert "mutual information" in out
     assert out.splitlines()[-1] == "written: run/evaluations/test-ood-odd.json"
     content = json.loads((tmp_path / "run/evaluations/test-ood-odd.json").read_text())

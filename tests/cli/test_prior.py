@@ -17,7 +17,7 @@ def run(capsys, *arguments):
 def test_a_wild_prior_is_told_and_the_advice_brings_functions_nearer_to_the_data(tmp_path, capsys):
     arguments = [*GAP, "prior.scale=10"]
     text = run(capsys, *arguments, "--draws", "50", "-o", str(tmp_path / "a"))
-    assert "functions are wilder than the data" in text
+    assert "functions vary more than the data" in text
     assert (tmp_path / "a" / "figures" / "prior_predictive.png").read_bytes().startswith(b"\x89PNG")
     advice = next(line for line in text.splitlines() if line.startswith("next: "))
     change = advice.split()[2]
@@ -40,12 +40,12 @@ def test_classes(tmp_path, capsys):
     wide = run(
         capsys, "--set", *where, "prior.scale=30", "--draws", "20", "-o", str(tmp_path / "a")
     )
-    assert "functions have decided on classes before they see data" in wide
+    assert "functions are certain about classes before they see data" in wide
     assert "next: --set prior.scale=fan_in gives a mean largest probability of" in wide
     narrow = run(
         capsys, "--set", *where, "prior.scale=0.1", "--draws", "20", "-o", str(tmp_path / "b")
     )
-    assert "which class a point has is left open" in narrow
+    assert "functions are uncertain about the class of a point" in narrow
     assert "next:" not in narrow
 
 

@@ -13,7 +13,7 @@ def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp
     text = (tmp_path / "vi" / "report.html").read_text()
     assert text.startswith("<!DOCTYPE html>")
     metrics = json.loads((tmp_path / "vi" / "metrics.json").read_text())
-    assert f"NLL, nats a point {metrics['test']['nll']:.4g}" in text
+    assert f"NLL, nats per point {metrics['test']['nll']:.4g}" in text
     assert (tmp_path / "vi" / "config.yaml").read_text().splitlines()[0] in text
     assert "bnn-symm fit vi/config.yaml --out DIR" in text
     for title in (
@@ -55,7 +55,7 @@ def test_a_study_has_a_page(cli, tmp_path):
     status, out, _ = cli("report", "new", "--json")
     assert (status, json.loads(out)) == (0, {"report": "new/report.html"})
     assert cli("report", "new", "--quiet") == (0, "", "")
-    assert "Nothing can be told" in (tmp_path / "new" / "report.html").read_text()
+    assert "Inconclusive: " in (tmp_path / "new" / "report.html").read_text()
 
 
 def test_what_cannot_be_reported_is_refused_in_one_line(refused, fitted, tmp_path):

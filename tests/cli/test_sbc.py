@@ -21,7 +21,7 @@ def test_a_check_writes_its_ranks_its_picture_and_its_verdict(cli, tmp_path):
     assert (status, err) == (0, "")
     assert "p uniform" in out
     assert "VSBC: " in out
-    assert "picture: check/figures/sbc.png" in out
+    assert "figure: check/figures/sbc.png" in out
     folder = tmp_path / "check"
     assert (folder / "figures" / "sbc.png").read_bytes()[:4] == b"\x89PNG"
     content = read(folder / "sbc.json")
@@ -77,7 +77,7 @@ def test_what_a_person_should_know_is_said_before_it_starts(cli):
     status, _, err = cli("sbc", "--set", *keys, "--simulations", 2, "--jobs", 1)
     assert status == 0
     assert "inference.temperature is 0.5: only at 1" in err
-    assert "the model has 242 parameters and every simulation is a fit of it" in err
+    assert "the model has 242 parameters, and every simulation fits it" in err
 
 
 def test_the_default_is_nuts_on_a_line_and_gives_way_to_what_the_user_names(cli):

@@ -206,7 +206,7 @@ def test_failures_are_listed_and_warned_of(contexts):
     failures = summary_of(path)["failures"]
     assert len(failures) == 6  # a fit of three, and its two pairs, in both contexts
     assert "6 of its fits or pairs failed" in text
-    assert f"This study is incomplete; go on with: bnn-symm compare --resume {path}" in text
+    assert f"This study is incomplete; resume it with: bnn-symm compare --resume {path}" in text
     for failure in failures:
         assert failure["key"] in text
     assert "2 of 3" in text
@@ -229,7 +229,7 @@ def test_one_seed_has_means_and_says_why_there_are_no_intervals(tmp_path, undraw
 
 def test_a_study_of_which_nothing_is_known_yet_has_a_page(tmp_path):
     text = write_report(write_study(tmp_path / "new", bare=True)).read_text()
-    assert "No curves: no fit is there" in text
+    assert "No curves: no fit exists" in text
     assert "0 of 30 fits" in text
     assert not Page(text).all("img")
 
@@ -259,8 +259,8 @@ def test_curve_is_the_mean_over_pairs_above_the_chord(study):
 
 def test_rows_of_tables_are_plain_with_none_for_nothing(study):
     data = read_study(study[0])
-    assert data.cells[0]["test_rmse"] is None
-    assert {type(value) for row in data.cells for value in row.values()} <= {
+    assert data.fits[0]["test_rmse"] is None
+    assert {type(value) for row in data.fits for value in row.values()} <= {
         str,
         int,
         float,
@@ -268,7 +268,7 @@ def test_rows_of_tables_are_plain_with_none_for_nothing(study):
         type(None),
     }
     assert data.values_of(data.summary["settings"][1], "test_nll") == [
-        row["test_nll"] for row in data.cells if row["setting"] == "weight_asymmetric"
+        row["test_nll"] for row in data.fits if row["setting"] == "weight_asymmetric"
     ]
 
 
@@ -339,7 +339,7 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
         assert max(map(len, text.splitlines())) <= 120
         words = " ".join(text.split())
         assert words.startswith(" ".join(own["headline"].split())[:100])
-        assert words.count("Do they converge faster?") == len(own["contexts"])
+        assert words.count("Faster convergence: ") == len(own["contexts"])
         assert "failed: " in text if own["failures"] else "failed: " not in text
     line = next(
         line
@@ -358,10 +358,10 @@ def test_settings_with_nothing_to_compare_within_stand_side_by_side(tmp_path, un
     path = write_study(tmp_path / "methods", contexts=methods, seeds=3, regression=True, kinds=1)
     summary = json.loads((path / "summary.json").read_text())
     text = study_text(summary)
-    assert text.startswith("3 settings side by side; no symmetry is broken in this study")
+    assert text.startswith("3 settings are compared; none of them breaks the symmetry")
     header, _, *rows = text.split("\n\n")[1].splitlines()
     assert header.split("  ")[0] == "setting"
-    assert all(title in header for title in ("test NLL", "RMSE", "in 90 %", "seconds"))
+    assert all(title in header for title in ("test NLL", "RMSE", "90 % coverage", "seconds"))
     assert [row.split("  ")[0] for row in rows] == list(methods)
     assert plus_minus_text(summary["settings"][1]["measures"]["test_coverage_90"]) in rows[1]
     page = Page(write_study_report(path).read_text())
@@ -378,7 +378,7 @@ def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
         write_report(tmp_path / "none")
     (tmp_path / "study.yaml").write_text("study: {}\n")
     with pytest.raises(
-        InvalidRun, match=r"no summary\.json yet; go on with it: bnn-symm compare --resume"
+        InvalidRun, match=r"without summary\.json; resume it with: bnn-symm compare --resume"
     ):
         write_report(tmp_path)
 

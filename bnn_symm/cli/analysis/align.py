@@ -111,7 +111,7 @@ def _align(options: argparse.Namespace) -> int:
             **alignment,
         }
         save_derived_run(out / name, run, posterior, derived)
-    lines = [alignment_text(alignments), file_line("picture", out / "figures" / "alignment.png")]
+    lines = [alignment_text(alignments), file_line("figure", out / "figures" / "alignment.png")]
     lines += [file_line("run", out / name) for name in names]
     answer(options, content, "\n".join(lines))
     return 0

@@ -124,7 +124,7 @@ def _barrier(options: argparse.Namespace) -> int:
         pictures = draw_barrier(content, out / "figures")
     lines = [
         barrier_text(content),
-        *(file_line("picture", path) for path in pictures),
+        *(file_line("figure", path) for path in pictures),
         file_line("written", out / "barrier.json"),
     ]
     answer(options, content, "\n".join(lines))

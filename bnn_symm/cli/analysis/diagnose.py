@@ -95,12 +95,12 @@ def _diagnose(options: argparse.Namespace) -> int:
         )
         content = diagnosis.content
         warn(content["warnings"])
-        report_stage("pictures")
+        report_stage("figures")
         out = new_directory(Path(options.out) if options.out else None, "diagnose")
         with disk_errors(out, "free some space, then diagnose again"):
             write_json(out / "diagnosis.json", content)
             pictures = draw_diagnosis(diagnosis, runs, out / "figures")
-    lines = [diagnosis_text(content), "", *(file_line("picture", path) for path in pictures)]
+    lines = [diagnosis_text(content), "", *(file_line("figure", path) for path in pictures)]
     answer(options, content, "\n".join([*lines, file_line("written", out / "diagnosis.json")]))
     return 0
 

@@ -73,7 +73,7 @@ def _merge(options: argparse.Namespace) -> int:
     lines = [
         scores_table(content["test"]),
         f"parts are averages over {len(runs)} runs",
-        file_line("picture", picture),
+        file_line("figure", picture),
     ]
     text = "\n".join([*lines, file_line("run", options.out)])
     answer(options, {**content, "warnings": warnings}, text)

@@ -69,6 +69,6 @@ def _prior(options: argparse.Namespace) -> int:
     answer(
         options,
         {**content, "directory": str(out)},
-        f"{prior_text(content)}\n{file_line('picture', picture)}",
+        f"{prior_text(content)}\n{file_line('figure', picture)}",
     )
     return 0

@@ -72,7 +72,7 @@ def _sbc(options: argparse.Namespace) -> int:
         pictures = draw_sbc(content, check.path / "figures")
     lines = [
         sbc_text(content),
-        *(file_line("picture", path) for path in pictures),
+        *(file_line("figure", path) for path in pictures),
         file_line("written", check.path / "sbc.json"),
     ]
     answer(options, content, "\n".join(lines))

@@ -147,7 +147,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
         pictures = draw_shifts(curves, figures, stem=stem, title=f"{run.path.name} on {name}")
     lines = [
         shifts_text(curves),
-        *(file_line("picture", picture) for picture in pictures),
+        *(file_line("figure", picture) for picture in pictures),
         file_line("written", path),
     ]
     answer(options, content, "\n".join(lines))

@@ -191,4 +191,4 @@ def _draw(run: "Run") -> str:
     with disk_errors(path, "the posterior and its scores are kept"):
         path.parent.mkdir(exist_ok=True)
         plot_regression_bands(run.posterior, run.dataset(), path)
-    return f"{file_line('picture', path)}\n"
+    return f"{file_line('figure', path)}\n"

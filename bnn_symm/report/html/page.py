@@ -1,5 +1,6 @@
-"""What a page is made of: sections of texts, tables, pictures and code, as plain values that a
-template lays out.
+"""Define the blocks of a page: sections of texts, tables, figures and code, as plain values.
+
+A template renders them.
 """
 
 import base64
@@ -14,11 +15,11 @@ from bnn_symm.report.plots.figures.svg import svg_text
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Of a table.
+    """A cell of a table.
 
     Attributes:
-        text: first line.
-        small: what is said beneath it, smaller.
+        text: the first line.
+        small: a second line in small type.
         mark: a class of the style sheet, such as `yes`.
     """
 
@@ -29,16 +30,16 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table whose first column says what each row is about.
+    """A table whose first column names each row.
 
     Attributes:
-        caption: what it shows.
+        caption: of the table.
         header: of the columns.
-        rows: as many cells as columns each; a text stands for a cell without more.
-        words: numbers of columns that hold sentences; all others are aligned as numbers are.
-        notes: said beneath it.
-        folded: shown only when it is asked for.
-        stacked: on a narrow screen each row is laid out as a paragraph: for tables whose last
+        rows: one cell per column each; a text is a cell with one line.
+        words: indices of columns with text; all others are aligned as numbers.
+        notes: shown under the table.
+        folded: whether the table is collapsed at first.
+        stacked: whether each row becomes a paragraph on a narrow screen, for tables whose last
             column is a sentence.
     """
 
@@ -53,7 +54,7 @@ class Table:
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """The rows, with a cell in every place."""
+        """Return the rows with every value as a cell."""
         return [
             [value if isinstance(value, Cell) else Cell(text=value) for value in row]
             for row in self.rows
@@ -62,13 +63,13 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, what it shows in words, and its numbers.
+    """A figure with a textual description and its numbers.
 
     Attributes:
-        figure: what is drawn when the page is.
-        alt: what it shows, with its main numbers, for those who do not see it.
-        caption: how to read it.
-        numbers: a table of what is drawn.
+        figure: drawn when the page is rendered.
+        alt: alternative text with the main numbers.
+        caption: of the figure.
+        numbers: a table of the plotted numbers.
     """
 
     kind: ClassVar[str] = "picture"
@@ -79,7 +80,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """For `src`: the picture itself."""
+        """Return the image as a data URL."""
         return "data:image/svg+xml;base64," + base64.b64encode(
             svg_text(self.figure).encode()
         ).decode("ascii")
@@ -87,7 +88,12 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A paragraph; `mark` is a class of the style sheet, such as `warning`."""
+    """A paragraph.
+
+    Attributes:
+        text: of the paragraph.
+        mark: a class of the style sheet, such as `warning`.
+    """
 
     kind: ClassVar[str] = "text"
     text: str
@@ -96,7 +102,12 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Something to copy, or to read as it is in a file; `what` says which."""
+    """A command to copy, or the literal content of a file.
+
+    Attributes:
+        what: a description of it.
+        text: the command or the content.
+    """
 
     kind: ClassVar[str] = "code"
     what: str
@@ -112,9 +123,9 @@ class Section:
 
     Attributes:
         title: of its heading.
-        blocks: in order.
-        parts: sections within it.
-        name: of its anchor; default from the title.
+        blocks: of the section, in order.
+        parts: subsections.
+        name: of its anchor, by default from the title.
     """
 
     title: str
@@ -124,20 +135,20 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """To link to."""
+        """Return the anchor to link to."""
         return self.name or self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Everything.
+    """A whole page.
 
     Attributes:
         title: of the page.
-        about: a line beneath it.
+        about: a line under the title.
         headline: the conclusion, in one or two sentences.
-        warnings: to know before reading on.
-        sections: in order.
+        warnings: shown under the headline.
+        sections: of the page, in order.
     """
 
     title: str
@@ -148,23 +159,38 @@ class Page:
 
 
 def facts(caption: str, content: Mapping[str, Any]) -> Table:
-    """A table of names and values; of nested mappings with dotted names."""
-    rows = [[name, said(value)] for name, value in _flat(content)]
+    """Return a table of names and values, with dotted names for nested mappings.
+
+    Args:
+        caption: of the table.
+        content: names and values.
+
+    Returns:
+        The table.
+    """
+    rows = [[name, value_as_text(value)] for name, value in _flat(content)]
     return Table(caption=caption, header=["", ""], rows=rows, words=(0, 1))
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    entries = []
     for name, value in content.items():
         key = f"{prefix}{name}"
-        found += _flat(value, f"{key}.") if isinstance(value, Mapping) else [(key, value)]
-    return found
+        entries += _flat(value, f"{key}.") if isinstance(value, Mapping) else [(key, value)]
+    return entries
 
 
-def said(value: Any) -> str:
-    """A value of a configuration or a record, as text."""
+def value_as_text(value: Any) -> str:
+    """Return a value of a configuration or a record as text.
+
+    Args:
+        value: a number, a text, None, or a list or mapping of these.
+
+    Returns:
+        The text.
+    """
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {said(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {value_as_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(said(item) for item in value) if value else "none"
+        return ", ".join(value_as_text(item) for item in value) if value else "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

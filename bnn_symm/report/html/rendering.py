@@ -1,8 +1,6 @@
-"""`report.html`: one file that needs no other, with its pictures inside and nothing to load or to
-run.
+"""Write `report.html`: one self-contained file with embedded figures and without scripts.
 
-Pages are laid out by `templates/page.html.j2`. Everything that a user named is escaped. Equal data
-give equal bytes.
+`templates/page.html.j2` defines the layout. All values are escaped. Equal data give equal bytes.
 """
 
 from functools import cache
@@ -25,15 +23,18 @@ REPORT = "report.html"
 
 
 def write_report(directory: Path, path: Path | None = None, *, module: str | None = None) -> Path:
-    """The report of a study or of a run, whichever the directory holds.
+    """Write the report of a study or of a run.
 
     Args:
-        directory: of either.
-        path: of the page; default `report.html` in the directory.
-        module: factory of the user's own network, of a run that has one.
+        directory: of the study or the run.
+        path: of the page, by default `report.html` in the directory.
+        module: factory of the custom network of a run that has one.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        InvalidRun: if it is neither, or damaged.
+        InvalidRun: if the directory is neither a study nor a run, or is damaged.
     """
     if (directory / SUMMARY).exists():
         return write_study_report(directory, path)
@@ -41,22 +42,28 @@ def write_report(directory: Path, path: Path | None = None, *, module: str | Non
         return write_run_report(directory, path, module=module)
     if (directory / "study.yaml").exists():
         raise InvalidRun(
-            f"{one_line(directory, 100)} is a study that has no {SUMMARY} yet; go on with it: "
+            f"{one_line(directory, 100)} is a study without {SUMMARY}; resume it with: "
             f"{_resume_command(directory)}"
         )
     what = "there is no directory" if not directory.is_dir() else "neither a study nor a run"
     raise InvalidRun(
-        f"{one_line(directory, 120)}: {what}; wanted what `bnn-symm compare CONFIG` or `bnn-symm "
-        "fit CONFIG` wrote, "
-        f"such as runs/fit-1"
+        f"{one_line(directory, 120)}: {what}; expected a directory that `bnn-symm compare CONFIG` "
+        "or `bnn-symm fit CONFIG` wrote, such as runs/fit-1"
     )
 
 
 def write_study_report(directory: Path, path: Path | None = None) -> Path:
-    """The report of a study; returns where it is.
+    """Write the report of a study.
+
+    Args:
+        directory: of the study.
+        path: of the page, by default `report.html` in the directory.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        InvalidRun: if it is no study, or a file of it is damaged.
+        InvalidRun: if the directory is not a study, or a file of it is damaged.
     """
     return _write(study_page(read_study(directory)), path or directory / REPORT)
 
@@ -64,11 +71,19 @@ def write_study_report(directory: Path, path: Path | None = None) -> Path:
 def write_run_report(
     directory: Path, path: Path | None = None, *, module: str | None = None
 ) -> Path:
-    """The report of a run; returns where it is.
+    """Write the report of a run.
+
+    Args:
+        directory: of the run.
+        path: of the page, by default `report.html` in the directory.
+        module: factory of the custom network, if the run has one.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        InvalidRun: if it is no run, or a file of it is damaged.
-        ConfigError: if its network is the user's own and `module` does not say it.
+        InvalidRun: if the directory is not a run, or a file of it is damaged.
+        ConfigError: if the network is a custom one and `module` does not name it.
     """
     return _write(run_page(load_run(directory, module=module)), path or directory / REPORT)
 
@@ -76,19 +91,26 @@ def write_run_report(
 def _resume_command(directory: Path) -> str:
     try:
         factories = factories_of(load_study(directory / "study.yaml").configs())
-    except BnnSymmError:  # going on with it says what is wrong
+    except BnnSymmError:  # the command reports the error
         factories = ()
     return study_commands(directory, [PLACEHOLDER] * len(factories))["resume"]
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """Return a page as HTML.
+
+    Args:
+        page: the page.
+
+    Returns:
+        The HTML document.
+    """
     return _environment().get_template("page.html.j2").render(page=page)
 
 
 def _write(page: Page, path: Path) -> Path:
     text = render(page)
-    with disk_errors(path, "make room, or name another file with -o"):
+    with disk_errors(path, "free some space, or name another file with -o"):
         write_atomically(
             path, lambda temporary: temporary.write_text(text, "utf-8", "replace", "\n")
         )

@@ -1,6 +1,4 @@
-"""The page of one run: what it reached, whether it has converged and is calibrated, and how to
-repeat it.
-"""
+"""Build the page of a run: scores, convergence, calibration, mixing, settings and commands."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -20,13 +18,13 @@ from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
-# Numbers in all draws of all chains up to which chains are diagnosed here: seconds. `bnn-symm
-# diagnose` does the rest.
+# Number of values in all draws up to which chains are diagnosed here, within seconds; larger runs
+# are left to `bnn-symm diagnose`.
 _CHEAP = 4_000_000
 _RESAMPLES = 200
 _TITLES = {
     **{
-        "nll": "NLL, nats a point",
+        "nll": "NLL, nats per point",
         "expected_nll": "expected NLL",
         "brier": "Brier score",
         "rmse": "RMSE",
@@ -54,7 +52,13 @@ _VIEWS = {
 
 
 def run_page(run: Run) -> Page:
-    """Return all sections; those for which there is nothing yet say why.
+    """Build the page of a run; sections without results state the reason.
+
+    Args:
+        run: the run.
+
+    Returns:
+        The page.
 
     Raises:
         InvalidRun: if the posterior of the run is damaged or missing.
@@ -66,17 +70,19 @@ def run_page(run: Run) -> Page:
     sections = {
         "Convergence": _convergence(convergence),
         "Scores": _scores(metrics),
-        "Calibration": _told(lambda: _calibration(run)),
-        "Mixing": _told(lambda: _mixing(run)),
-        "Parameters and symmetries": _told(lambda: _symmetry(run)),
-        "Settings": [Code(what="config.yaml, every setting", text=read_text(run.directory.config))],
-        "Provenance": [facts("Where the numbers come from", _provenance(run))],
+        "Calibration": _blocks_or_reason(lambda: _calibration(run)),
+        "Mixing": _blocks_or_reason(lambda: _mixing(run)),
+        "Parameters and symmetries": _blocks_or_reason(lambda: _symmetry(run)),
+        "Settings": [
+            Code(what="config.yaml with all settings", text=read_text(run.directory.config))
+        ],
+        "Provenance": [facts("Provenance of the numbers", _provenance(run))],
         "Commands": _commands(run),
     }
     warnings = (
         []
         if run.status == "complete"
-        else [f"This run is {run.status}: this is what it has reached."]
+        else [f"This run is {run.status}: the page shows its last saved state."]
     )
     data = run.record["dataset"]
     return Page(
@@ -92,12 +98,12 @@ def run_page(run: Run) -> Page:
     )
 
 
-def _told(section: Any) -> list[Block]:
-    """What a section says; or why it cannot: the data changed, say, or an operation has no rule."""
+def _blocks_or_reason(section: Any) -> list[Block]:
+    """Return the blocks of a section, or the reason why it is unavailable, such as changed data."""
     try:
         return section()
     except BnnSymmError as error:
-        return [Text(text=f"Not told: {error}")]
+        return [Text(text=f"Unavailable: {error}")]
 
 
 def _sentence(text: str) -> str:
@@ -138,27 +144,27 @@ def _convergence(content: Mapping[str, Any]) -> list[Block]:
     ]
     quantity = content["quantity"].replace("_", " ")
     numbers = Table(
-        caption="Numbers of this figure, at five places",
+        caption="Numbers of this figure, at five positions",
         header=["gradient evaluations", quantity],
         rows=rows,
     )
-    alt = f"Smoothed curve of {quantity}, from {rows[0][1]} to {rows[-1][1]}; timed to {target_text(dict(content))}."
-    drawn = Picture(
+    target = target_text(dict(content))
+    picture = Picture(
         figure=figure,
-        alt=alt,
-        caption="The history, smoothed, over work and over time.",
+        alt=f"Smoothed curve of {quantity}, from {rows[0][1]} to {rows[-1][1]}; target: {target}.",
+        caption="The smoothed history over gradient evaluations and over time.",
         numbers=numbers,
     )
     return [
         *blocks,
-        drawn,
+        picture,
         *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"]),
     ]
 
 
 def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     if metrics is None:
-        return [Text(text="There are no scores: the run did not complete.")]
+        return [Text(text="There are no scores, because the run is not complete.")]
     parts = {name: metrics[name] for name in ("train", "validation", "test") if metrics.get(name)}
     columns = list(dict.fromkeys(key for own in parts.values() for key in own))
     rows = [[name, *(_number(own.get(key)) for key in columns)] for name, own in parts.items()]
@@ -168,7 +174,7 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
         notes.append(
             f"ELBO {_number(metrics['elbo'])} +- {_number(metrics.get('elbo_standard_error'))} nats"
         )
-    return [Table(caption="How well it predicts", header=header, rows=rows, notes=notes)]
+    return [Table(caption="Scores of predictions", header=header, rows=rows, notes=notes)]
 
 
 def _number(value: Any) -> str:
@@ -198,14 +204,14 @@ def _interval(score: Mapping[str, Any]) -> str:
 
 
 def _reliability(diagram: Mapping[str, Any]) -> Table:
-    """How often predictions came true, against how often they said they would."""
+    """Return the reliability diagram as a table."""
     if diagram["kind"] == "classes":
-        keys, words = (
+        keys, names = (
             ("confidence", "accuracy", "low", "high", "count"),
             ("mean confidence", "accuracy", "points"),
         )
     else:
-        keys, words = (
+        keys, names = (
             ("nominal", "observed", "low", "high"),
             ("level of the quantile", "share of targets below", ""),
         )
@@ -213,9 +219,9 @@ def _reliability(diagram: Mapping[str, Any]) -> Table:
         [_number(value) for value in row]
         for row in zip(*(diagram[key] for key in keys), strict=True)
     ]
-    header = [*words[:2], "a calibrated model: from", "to", *words[2:]]
+    header = [*names[:2], "a calibrated model: from", "to", *names[2:]]
     return Table(
-        caption="Reliability, bin by bin",
+        caption="Reliability by bin",
         header=header[: len(keys)],
         rows=rows,
         words=(),
@@ -232,8 +238,11 @@ def _mixing(run: Run) -> list[Block]:
         command = (
             f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
         )
-        told = f"{chains} chains of {draws} draws of {size:,} parameters take a while to compare."
-        return [Text(text=told), Code(what="to compare them", text=command)]
+        text = (
+            f"The {chains} chains with {draws} draws of {size:,} parameters are not compared here, "
+            "because this takes long."
+        )
+        return [Text(text=text), Code(what="to compare them", text=command)]
     with use_threads(run.threads):
         content, _ = describe_mixing(
             posterior, run.dataset(), method=run.config.inference, per_draw=False
@@ -247,8 +256,8 @@ def _mixing(run: Run) -> list[Block]:
         [_VIEWS[name], content[name]["status"], *(_number(content[name][key]) for key in keys)]
         for name in shown
     ]
-    header = ["view", "says", "largest R-hat", "median", "least bulk ESS", "least tail ESS"]
-    return [*blocks, Table(caption="Chains in their views", header=header, rows=rows, words=(0, 1))]
+    header = ["view", "status", "largest R-hat", "median", "smallest bulk ESS", "smallest tail ESS"]
+    return [*blocks, Table(caption="Mixing by view", header=header, rows=rows, words=(0, 1))]
 
 
 def _symmetry(run: Run) -> list[Block]:
@@ -260,7 +269,7 @@ def _symmetry(run: Run) -> list[Block]:
         "certificate": group.certificate,
         "mask fingerprint": run.record["mask_fingerprint"],
     }
-    return [facts("What is free, and which permutations of units are left", content)]
+    return [facts("Free parameters and remaining permutations of units", content)]
 
 
 def _provenance(run: Run) -> dict[str, Any]:
@@ -280,13 +289,13 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _commands(run: Run) -> list[Block]:
-    own = module_flags([module_of(run.config)])
+    flags = module_flags([module_of(run.config)])
     commands: Sequence[tuple[str, str]] = [
         (
             "to repeat the fit",
-            f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{own}",
+            f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{flags}",
         ),
-        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{own}"),
-        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{own}"),
+        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{flags}"),
+        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{flags}"),
     ]
     return [Code(what=what, text=text) for what, text in commands]

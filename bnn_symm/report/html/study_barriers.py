@@ -1,4 +1,4 @@
-"""The section of a study on barriers: heights, mean curves, and a matrix of all pairs of seeds."""
+"""Build the section of a study on barriers: heights, mean curves, and matrices of seed pairs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,21 @@ _WAYS = ("naive", "aligned")
 
 
 def barriers(data: StudyData, view: ContextView) -> list[Block]:
-    """How much worse predictions are between two fits than at them, as fitted and aligned over
-    permutations.
+    """Return the barriers between fits, without and with alignment over permutations.
+
+    Args:
+        data: of the study.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
     """
     blocks: list[Block] = []
     shown = present(view.own, _HEIGHTS)
     if shown:
         blocks.append(_heights(data, view, shown))
-    for drawn in (_curves(data, view), _matrices(data, view)):
-        blocks += [] if drawn is None else [drawn]
+    for picture in (_curves(data, view), _matrices(data, view)):
+        blocks += [] if picture is None else [picture]
     within = _within_seeds(data, view)
     return [*blocks, *([] if within is None else [within])]
 
@@ -45,15 +51,15 @@ def _heights(data: StudyData, view: ContextView, shown: Sequence[str]) -> Table:
         "setting",
         "pairs of seeds",
         *(MEASURES[measure] for measure in shown),
-        "units that alignment moves",
+        "units moved by alignment",
     ]
     return Table(
-        caption="Barriers: test NLL above the chord between two fits, at its highest",
+        caption="Barriers: maximum of the test NLL above the chord between two fits",
         header=header,
         rows=rows,
         notes=[
-            "Small: 95 % intervals over seeds. Of a network without symmetry there is nothing to "
-            "align.",
+            "Small type: 95 % confidence intervals over seeds. A network without symmetry has no "
+            "units to align.",
             *reasons(view.own, view.labels, shown),
         ],
     )
@@ -68,7 +74,7 @@ def _moved(pairs: Sequence[Mapping[str, Any]]) -> str:
     if not known:
         return "-"
     if not any(row["num_movable"] for row in known):
-        return "nothing to align"
+        return "no units to align"
     moved = sum(row["num_moved"] for row in known) / len(known)
     return f"{moved:.0f} of {known[0]['num_movable']:.0f}"
 
@@ -78,30 +84,31 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
     curves = {way: own for way, own in curves.items() if any(own)}
     if not curves:
         return None
-    rows, told = [], []
+    rows, descriptions = [], []
     for way, every in curves.items():
         for setting, label, own in zip(view.own, view.labels, every, strict=True):
             if own is None:
                 continue
-            places = [0, 10, 20, 30, 40]  # of 41 positions: the ends, the middle, and halfway
+            positions = [0, 10, 20, 30, 40]  # tau = 0, 0.25, 0.5, 0.75, 1 of 41 positions
             rows.append(
                 [
                     label,
                     way,
-                    *(f"{own['mean'][place]:.3f}" for place in places),
+                    *(f"{own['mean'][position]:.3f}" for position in positions),
                     f"{max(own['high']):.3f}",
                 ]
             )
-            told.append(f"{label}, {way}: height {interval_text(measure_of(setting, way))}")
+            height = interval_text(measure_of(setting, way))
+            descriptions.append(f"{label}, {way}: height {height}")
     return Picture(
         figure=barrier_curves_figure(curves, view.labels, view.own_styles),
         alt="Test NLL above the chord along the path between two fits, mean over pairs of seeds. "
-        f"{'; '.join(told)}.",
-        caption="Marginal test NLL along the path between two fits, less the chord between its "
+        f"{'; '.join(descriptions)}.",
+        caption="Marginal test NLL along the path between two fits minus the chord between its "
         "ends: mean over pairs of seeds; bands from the lowest to the highest pair. Below 0 the "
         "path is better than its ends.",
         numbers=Table(
-            caption="Numbers of this figure, at five places of the path",
+            caption="Numbers of this figure, at five positions of the path",
             header=[
                 "setting",
                 "path",
@@ -119,7 +126,7 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
 
 
 def _matrices(data: StudyData, view: ContextView) -> Picture | None:
-    matrices, rows, told = [], [], []
+    matrices, rows, descriptions = [], [], []
     for setting, label in zip(view.own, view.labels, strict=True):
         pairs = data.pairs_of(setting)
         heights = {
@@ -143,14 +150,15 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
                 ]
             )
         ends = [value for *_, value in heights["naive"]]
-        told.append(f"{label}: naive from {min(ends):.2f} to {max(ends):.2f}")
+        descriptions.append(f"{label}: naive from {min(ends):.2f} to {max(ends):.2f}")
     if not matrices:
         return None
     return Picture(
         figure=barrier_matrix_figure(matrices),
-        alt=f"Matrices of barriers between all pairs of seeds, by setting. {'; '.join(told)}.",
-        caption="The barrier between every two seeds: above the diagonal as fitted, below it "
-        "aligned.",
+        alt="Matrices of barriers between all pairs of seeds, by setting. "
+        f"{'; '.join(descriptions)}.",
+        caption="Barriers between all pairs of seeds: unaligned above the diagonal, aligned below "
+        "it.",
         numbers=Table(
             caption="Numbers of this figure, with their standard errors over draws and points",
             header=["setting", "seeds", "naive", "aligned"],
@@ -174,9 +182,9 @@ def _height(row: Mapping[str, Any], way: str) -> str:
 
 
 def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
-    """Means of pairs of two settings that share a seed; both from this context, or one of them."""
+    """Return the mean barriers between settings with equal seeds, at least one in this context."""
     names = {str(view.settings[number]["label"]): view.names[number] for number in view.numbers}
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in data.pairs:
         is_own = (
             row["relation"] == "within_seed"
@@ -185,15 +193,15 @@ def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
         )
         if is_own and row.get("naive") is not None:
             other = str(row["other_setting"])
-            found.setdefault((names[row["setting"]], names.get(other, other)), []).append(row)
-    if not found:
+            groups.setdefault((names[row["setting"]], names.get(other, other)), []).append(row)
+    if not groups:
         return None
     rows = [
         [f"{first} and {second}", str(len(own)), *(_mean(own, way) for way in _WAYS)]
-        for (first, second), own in found.items()
+        for (first, second), own in groups.items()
     ]
     return Table(
-        caption="Barriers between settings that share a seed",
+        caption="Barriers between settings with equal seeds",
         header=["settings", "seeds", "naive, mean (lowest to highest)", "aligned"],
         rows=rows,
         folded=len(rows) > 6,

@@ -1,8 +1,6 @@
-"""What a study left on disk, read for its report: the summary, one row a fit and a pair, and the
-curves of pairs.
+"""Read the results of a study for its report: the summary, the tables and the barrier curves.
 
-Only plain data is read, so that a report can be made again anywhere, from a copy without posteriors
-too.
+Only plain data is read, so that a report can also be written from a copy without posteriors.
 """
 
 import math
@@ -20,42 +18,47 @@ from bnn_symm.runs.directory.file_schemas import PairFile, SummaryFile, check_fi
 
 STUDY_SCHEMA = 1
 SUMMARY = "summary.json"
-# Positions at which curves of several pairs, each with its own, are averaged.
+# Positions to which the curves of pairs are interpolated before they are averaged.
 _TAU = np.linspace(0.0, 1.0, 41)
-# Columns of both tables, which are texts in every row.
+# Required text columns of both tables.
 _COLUMNS = ("key", "setting", "status")
-# What a summary has at least.
+# Required keys of a summary.
 _KEYS = ("contexts", "settings", "comparisons", "conclusions", "headline", "counts")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyData:
-    """A study as its report sees it.
+    """The results of a study.
 
     Attributes:
         path: of its directory.
         summary: content of `summary.json`.
-        cells: one row a fit; what is undefined is None.
-        pairs: one row a pair of fits.
-        barriers: key of a pair -> what was measured, with its curves.
+        fits: one row per fit, with None for undefined values.
+        pairs: one row per pair of fits.
+        barriers: measurements of each pair with its curves, by key.
     """
 
     path: Path
     summary: Mapping[str, Any]
-    cells: Sequence[Mapping[str, Any]] = ()
+    fits: Sequence[Mapping[str, Any]] = ()
     pairs: Sequence[Mapping[str, Any]] = ()
     barriers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def modules(self) -> list[str]:
-        """Return the names of the factories of the user's own networks; what a directory names is
-        not to be run.
-        """
+        """Return the names of the factories of custom networks, which must not be run."""
         named = self.summary.get("modules")
         return [str(name) for name in named] if isinstance(named, list) else []
 
     def pairs_of(self, setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Complete pairs of two seeds of one setting, by seeds."""
+        """Return the complete pairs of seeds of a setting, in the order of seeds.
+
+        Args:
+            setting: of the summary.
+
+        Returns:
+            The rows of the pairs.
+        """
         rows = [
             row
             for row in self.pairs
@@ -66,24 +69,34 @@ class StudyData:
         return sorted(rows, key=lambda row: (row["seed"], row["other_seed"]))
 
     def values_of(self, setting: Mapping[str, Any], measure: str) -> list[float]:
-        """Of the complete fits of a setting, or of its pairs, by seed; only what is defined."""
-        cells = [
+        """Return the defined values of a measure over fits, or over pairs, in the order of seeds.
+
+        Args:
+            setting: of the summary.
+            measure: a column of the tables.
+
+        Returns:
+            The values.
+        """
+        complete = [
             row
-            for row in self.cells
+            for row in self.fits
             if row["setting"] == setting["label"] and row["status"] == "complete"
         ]
-        rows = sorted(cells, key=lambda row: row["seed"])
+        rows = sorted(complete, key=lambda row: row["seed"])
         if not any(row.get(measure) is not None for row in rows):
             rows = self.pairs_of(setting)
         return [float(row[measure]) for row in rows if row.get(measure) is not None]
 
     def curve_of(self, setting: Mapping[str, Any], way: str) -> dict[str, list[float]] | None:
-        """Mean, lowest and highest marginal test NLL above the chord over pairs of seeds, along the
-        path.
+        """Return mean, minimum and maximum test NLL above the chord over pairs, along the path.
 
         Args:
             setting: of the summary.
             way: `naive` or `aligned`.
+
+        Returns:
+            The curves by name, with the positions `tau`; None without pairs.
         """
         curves = []
         for row in self.pairs_of(setting):
@@ -104,16 +117,22 @@ class StudyData:
 
 
 def read_study(directory: Path) -> StudyData:
-    """Reads a study, complete or not.
+    """Read a study, which may be incomplete.
+
+    Args:
+        directory: of the study.
+
+    Returns:
+        Its results.
 
     Raises:
-        InvalidRun: if it is none, or damaged, or of a newer schema.
+        InvalidRun: if it is not a study, is damaged, or has a newer schema.
     """
     summary = _read_json(directory / SUMMARY)
     schema = summary.get("study_schema")
     if not isinstance(schema, int):
         raise InvalidRun(
-            f"{directory / SUMMARY} is not a summary of a study of bnn_symm: it has no study_schema"
+            f"{directory / SUMMARY} is not the summary of a study: it has no study_schema"
         )
     if schema > STUDY_SCHEMA:
         raise InvalidRun(
@@ -132,9 +151,9 @@ def read_study(directory: Path) -> StudyData:
     return StudyData(
         path=directory,
         summary=summary,
-        cells=_rows(directory / "cells.parquet"),
+        fits=_rows(directory / "cells.parquet"),
         pairs=pairs,
-        # Failed pairs have no file; numbers without curves are still worth a report.
+        # Failed pairs have no file.
         barriers={key: _read_pair(path) for key, path in paths.items() if path.exists()},
     )
 
@@ -149,11 +168,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except FileNotFoundError:
-        raise InvalidRun(f"there is no {path}; `bnn-symm compare CONFIG` makes a study") from None
+        raise InvalidRun(f"there is no {path}; `bnn-symm compare CONFIG` runs a study") from None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a table, or none: a study whose pairs were not asked for has no table of them."""
+    """Return the rows of a table; none for a study without pairs, which has no table of them."""
     if not path.exists():
         return []
     rows = [{name: _plain(value) for name, value in row.items()} for row in read_rows(path)]
@@ -168,7 +187,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Of tables None where there is nothing."""
+    """Return None for the NaN of missing values."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -1,4 +1,4 @@
-"""Measures of a study in words and units, as its tables and figures name them."""
+"""Name the measures of a study with their units, and format their estimates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,65 +7,95 @@ from bnn_symm.report.html.page import Cell
 from bnn_symm.report.text.intervals import mean_text, range_text
 
 MEASURES = {
-    "test_nll": "test NLL, nats a point",
+    "test_nll": "test NLL, nats per point",
     "test_accuracy": "test accuracy",
     "test_rmse": "test RMSE",
     "test_ece": "test ECE",
     "test_brier": "test Brier score",
     "test_crps": "test CRPS",
-    "test_coverage_90": "targets inside 90 % intervals",
+    "test_coverage_90": "coverage of 90 % intervals",
     "elbo": "ELBO, nats",
-    "train_nll": "training NLL, nats a point",
+    "train_nll": "training NLL, nats per point",
     "gradients_to_target": "gradients to the target",
     "gradient_evaluations": "gradient evaluations",
     "seconds": "seconds",
-    "naive": "barrier, naive, nats a point",
-    "aligned": "barrier, aligned, nats a point",
-    "naive_error": "barrier of the error, naive",
-    "aligned_error": "barrier of the error, aligned",
+    "naive": "barrier, naive, nats per point",
+    "aligned": "barrier, aligned, nats per point",
+    "naive_error": "error-rate barrier, naive",
+    "aligned_error": "error-rate barrier, aligned",
     "rhat_raw_max": "largest R-hat, raw weights",
     "rhat_aligned_max": "largest R-hat, aligned weights",
     "rhat_function_max": "largest R-hat, functions",
     "rhat_raw": "median R-hat, raw weights",
     "rhat_aligned": "median R-hat, aligned weights",
     "rhat_function": "median R-hat, functions",
-    "aligned_less_naive": "barrier, aligned against naive",
+    "aligned_less_naive": "barrier, aligned minus naive",
 }
-"""Measure -> in words."""
+"""Names of the measures."""
 
 
 def measure_of(setting: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
-    """Its estimate; None if the setting has none."""
-    found = (setting.get("measures") or {}).get(measure)
-    return found if found is not None and found.get("mean") is not None else None
+    """Return the estimate of a measure; None if the setting has none.
+
+    Args:
+        setting: of the summary.
+        measure: its key.
+
+    Returns:
+        The mean with its interval.
+    """
+    estimate = (setting.get("measures") or {}).get(measure)
+    return estimate if estimate is not None and estimate.get("mean") is not None else None
 
 
 def present(settings: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[str]:
-    """Those that any of the settings has."""
+    """Return the measures that at least one of the settings has.
+
+    Args:
+        settings: of the summary.
+        measures: keys to choose from.
+
+    Returns:
+        The keys.
+    """
     return [measure for measure in measures if any(measure_of(own, measure) for own in settings)]
 
 
 def estimate_cell(estimate: Mapping[str, Any] | None) -> Cell:
-    """The mean, and its interval beneath."""
+    """Return a cell with the mean and its interval.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The cell.
+    """
     return Cell(text=mean_text(estimate), small=range_text(estimate))
 
 
 def reasons(
     settings: Sequence[Mapping[str, Any]], labels: Sequence[str], measures: Sequence[str]
 ) -> list[str]:
-    """Why intervals or means are missing, each reason once, with the settings and the measures that
-    it is about.
+    """Return the reasons for missing means or intervals, each with its settings and measures.
+
+    Args:
+        settings: of the summary.
+        labels: of the settings.
+        measures: keys to look at.
+
+    Returns:
+        One note per reason.
     """
-    about: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    affected: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for setting, label in zip(settings, labels, strict=True):
         for measure in measures:
             reason = ((setting.get("measures") or {}).get(measure) or {}).get("reason")
             if reason:
-                names, words = about.setdefault(str(reason), ({}, {}))
-                names[label] = words[MEASURES.get(measure, measure)] = None
-    found = []
-    for reason, (names, words) in about.items():
+                names, titles = affected.setdefault(str(reason), ({}, {}))
+                names[label] = titles[MEASURES.get(measure, measure)] = None
+    notes = []
+    for reason, (names, titles) in affected.items():
         who = "all settings" if len(names) == len(settings) else ", ".join(names)
-        what = "" if len(words) == len(measures) else f"{'; '.join(words)}, "
-        found.append(f"{what}{who}: {reason}")
-    return found
+        what = "" if len(titles) == len(measures) else f"{'; '.join(titles)}, "
+        notes.append(f"{what}{who}: {reason}")
+    return notes

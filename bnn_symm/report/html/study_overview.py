@@ -1,18 +1,17 @@
-"""The overview of a study with several contexts: all answers in one table, and effects against what
-varies.
-"""
+"""Build the overview of a study with several contexts: all verdicts and effects by context."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.report.html.page import Block, Cell, Picture, Section, Table, said
+from bnn_symm.report.html.page import Block, Cell, Picture, Section, Table, value_as_text
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_measures import MEASURES
-from bnn_symm.report.html.study_settings import ContextView
+from bnn_symm.report.html.study_settings import ContextView, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.text.intervals import interval_text
+from bnn_symm.studies.results.narrative import CAUSES, NOT_ASSESSED
 
-# Of each question, shortened.
+# Short titles of the hypotheses.
 _QUESTIONS = {
     "speed": "faster",
     "elbo": "higher ELBO",
@@ -23,7 +22,6 @@ _QUESTIONS = {
     "mixing": "better mixing",
     "aligned": "alignment lowers the standard barrier",
 }
-_MARKS = {"yes": "yes", "no": "no", "the other way": "other", "cannot be told": "open"}
 _EFFECTS = (
     "gradients_to_target",
     "elbo",
@@ -36,79 +34,89 @@ _EFFECTS = (
 
 
 def overview(data: StudyData, views: Sequence[ContextView]) -> Section:
-    """What was found, context by context."""
+    """Return the section with the verdicts and effects of all contexts.
+
+    Args:
+        data: of the study.
+        views: of the contexts.
+
+    Returns:
+        The section.
+    """
     blocks: list[Block] = []
-    answers = _answers(data.summary, views)
-    if answers is not None:
-        blocks.append(answers)
-    drawn = _effects(data.summary, views)
-    if drawn is not None:
-        blocks.append(drawn)
+    verdicts = _verdicts(data.summary, views)
+    if verdicts is not None:
+        blocks.append(verdicts)
+    effects = _effects(data.summary, views)
+    if effects is not None:
+        blocks.append(effects)
     return Section(title="Overview", blocks=blocks)
 
 
-def _answers(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table | None:
-    found: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
+def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table | None:
+    by_row: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
     for one in summary["conclusions"]:
         if one["question"] != "aligned":
             name = views[one["context"]].names[one["setting"]]
-            found.setdefault((one["context"], name), {})[one["question"]] = one
-    # Of the standard network of the context, said beside its first asymmetric one.
+            by_row.setdefault((one["context"], name), {})[one["question"]] = one
+    # The effect of alignment on the standard network is shown with the first asymmetric setting.
     for one in summary["conclusions"]:
         if one["question"] == "aligned":
-            place = next(
-                (key for key in found if key[0] == one["context"]), (one["context"], "standard")
+            row = next(
+                (key for key in by_row if key[0] == one["context"]), (one["context"], "standard")
             )
-            found.setdefault(place, {})["aligned"] = one
-    asked = [question for question in _QUESTIONS if any(question in own for own in found.values())]
-    if not asked:
+            by_row.setdefault(row, {})["aligned"] = one
+    questions = [key for key in _QUESTIONS if any(key in own for own in by_row.values())]
+    if not questions:
         return None
     rows = []
-    for (context, name), own in sorted(found.items(), key=lambda item: item[0][0]):
+    for (context, name), own in sorted(by_row.items(), key=lambda item: item[0][0]):
         cells = []
-        for question in asked:
+        for question in questions:
             one = own.get(question)
-            cells.append("" if one is None else _answer(one))
+            cells.append("" if one is None else _verdict_cell(one))
         rows.append([Cell(text=views[context].title, small=name), *cells])
     return Table(
-        caption="Every answer; how strong the evidence is, and whether it is because of the "
-        "symmetry",
-        header=["context", *(_QUESTIONS[question] for question in asked)],
+        caption="All verdicts, with the strength of the evidence and whether the symmetry "
+        "explains the effect",
+        header=["context", *(_QUESTIONS[question] for question in questions)],
         rows=rows,
-        words=tuple(range(len(asked) + 1)),
+        words=tuple(range(len(questions) + 1)),
     )
 
 
-def _answer(one: Mapping[str, Any]) -> Cell:
+def _verdict_cell(one: Mapping[str, Any]) -> Cell:
     parts = [] if one["strength"] == "none" else [str(one["strength"])]
-    if one["because_of_symmetry"] != "not asked" and one["question"] != "aligned":
-        parts.append(f"symmetry: {one['because_of_symmetry']}")
-    return Cell(text=one["answer"], small="; ".join(parts), mark=_MARKS.get(one["answer"], ""))
+    cause = one["because_of_symmetry"]
+    if cause != NOT_ASSESSED and one["question"] != "aligned":
+        parts.append(f"explained by the symmetry: {CAUSES.get(cause, cause)}")
+    return verdict_cell(one["answer"], "; ".join(parts))
 
 
 def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Picture | None:
-    """Differences of asymmetric settings to the standard network of their context."""
-    found: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    """Return the differences of asymmetric settings from the standard network of their context."""
+    differences: dict[tuple[str, str, int], Mapping[str, Any]] = {}
     styles, labels = {}, {}
     for one in summary["comparisons"]:
         view = views[one["context"]]
         if view.settings[one["first"]]["role"] != "asymmetric" or one["second"] != view.baseline:
             continue
         name = view.names[one["first"]]
-        found[one["measure"], name, view.number] = one.get("difference") or {}
+        differences[one["measure"], name, view.number] = one.get("difference") or {}
         styles[name], labels[name] = view.styles[one["first"]], name
-    places = [_place(view) for view in views]
-    panels, rows, told = [], [], []
+    contexts = [_context_name(view) for view in views]
+    panels, rows, descriptions = [], [], []
     for measure in _EFFECTS:
         lines = []
         for name in labels:
-            points = [found.get((measure, name, view.number)) for view in views]
+            points = [differences.get((measure, name, view.number)) for view in views]
             if not any(point and point.get("mean") is not None for point in points):
                 continue
             lines.append({"label": name, "style": styles[name], "points": points})
             texts = [interval_text(point) for point in points]
             rows.append([name, _title(measure), *texts])
-            told.append(f"{name}, {_title(measure)}: " + ", ".join(map(_pair, places, texts)))
+            values = [f"{where} {text}" for where, text in zip(contexts, texts, strict=True)]
+            descriptions.append(f"{name}, {_title(measure)}: {', '.join(values)}")
         if lines:
             panels.append({"title": _title(measure), "lines": lines})
     if not panels:
@@ -117,22 +125,18 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
         dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
     )
     return Picture(
-        figure=effects_figure(panels, places, name=", ".join(keys)),
-        alt=f"Differences to the standard network against {', '.join(keys) or 'contexts'}. "
-        f"{'; '.join(told)}.",
-        caption="What asymmetric networks have above the standard network of the same context: "
-        "means with 95 % intervals over seeds. At the dotted line there is no difference.",
+        figure=effects_figure(panels, contexts, name=", ".join(keys)),
+        alt=f"Differences from the standard network by {', '.join(keys) or 'context'}. "
+        f"{'; '.join(descriptions)}.",
+        caption="Differences between asymmetric networks and the standard network of the same "
+        "context: means with 95 % confidence intervals over seeds. The dotted line is zero.",
         numbers=Table(
             caption="Numbers of this figure",
-            header=["setting", "measure", *places],
+            header=["setting", "measure", *contexts],
             rows=rows,
             words=(0, 1),
         ),
     )
-
-
-def _pair(place: str, text: str) -> str:
-    return f"{place} {text}"
 
 
 def _title(measure: str) -> str:
@@ -143,7 +147,7 @@ def _title(measure: str) -> str:
     )
 
 
-def _place(view: ContextView) -> str:
-    """The values that tell a context from the others."""
+def _context_name(view: ContextView) -> str:
+    """Return the values that distinguish a context from the others."""
     values = list((view.context.get("differences") or {}).values())
-    return ", ".join(said(value) for value in values) if values else view.title
+    return ", ".join(value_as_text(value) for value in values) if values else view.title

@@ -1,6 +1,4 @@
-"""The page of a study, from its plain data: the conclusion first, then what it rests on, then how
-to repeat it.
-"""
+"""Build the page of a study: conclusions first, then their evidence, then how to repeat it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,17 +17,27 @@ from bnn_symm.report.html.study_sections import (
     scores,
     times,
 )
-from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
+from bnn_symm.report.html.study_settings import (
+    ContextView,
+    context_views,
+    side_by_side,
+    verdict_cell,
+)
 from bnn_symm.runs.configuration.factories import PLACEHOLDER, study_commands
+from bnn_symm.studies.results.narrative import CAUSES
 
-# Sections of a context that are told of all settings at once where these stand side by side.
+# Sections of a context that are replaced by joint ones where all settings are shown side by side.
 _SIDE_BY_SIDE = ("Conclusions", "Scores", "Calibration")
-_MARKS = {"yes": "yes", "no": "no", "the other way": "other", "cannot be told": "open"}
 
 
 def study_page(data: StudyData) -> Page:
-    """All sections; those that the study has nothing to say of are left out, with the reason where
-    there is one.
+    """Build the page of a study, without empty sections.
+
+    Args:
+        data: of the study.
+
+    Returns:
+        The page.
     """
     views = context_views(data.summary)
     several = len(views) > 1
@@ -49,7 +57,7 @@ def study_page(data: StudyData) -> Page:
         )
     return Page(
         title=f"{data.summary.get('name') or data.path.name}: "
-        + ("symmetric against asymmetric" if joined is None else "settings side by side"),
+        + ("symmetric and asymmetric networks" if joined is None else "settings side by side"),
         about=_about(data.summary, several),
         headline=data.summary["headline"],
         warnings=_warnings(data),
@@ -74,22 +82,22 @@ def _about(summary: Mapping[str, Any], several: bool) -> str:
 
 
 def _warnings(data: StudyData) -> list[str]:
-    found, summary = [], data.summary
+    warnings, summary = [], data.summary
     if summary.get("status") != "complete":
         resume = study_commands(data.path, [PLACEHOLDER] * len(data.modules))["resume"]
-        found.append(f"This study is {summary.get('status', 'incomplete')}; go on with: {resume}")
+        status = summary.get("status", "incomplete")
+        warnings.append(f"This study is {status}; resume it with: {resume}")
     failed = len(summary.get("failures") or [])
     if failed:
-        found.append(
-            f"{failed} of its fits or pairs failed; they are listed below and are in no number."
+        warnings.append(
+            f"{failed} of its fits or pairs failed; they are listed below and excluded from all "
+            "numbers."
         )
-    return found
+    return warnings
 
 
 def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> list[Section]:
-    """Of one context, in the order in which a reader asks; `without` the sections of these
-    titles.
-    """
+    """Return the sections of a context, except those with the titles in `without`."""
     sections = {
         "Conclusions": _conclusions(data.summary, view),
         "Convergence": convergence(view),
@@ -114,68 +122,65 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
     if not own:
         return [
             Text(
-                text="There is nothing to conclude: it takes an asymmetric setting and the "
+                text="There are no conclusions: they require an asymmetric setting and the "
                 "standard network."
             )
         ]
-    # Whose effect it is need not be said where there is one candidate.
+    # The setting is named only if there are several.
     several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
     rows = []
     for one in own:
         name = view.names[one["setting"]] if several and one["question"] != "aligned" else ""
-        cause = "-" if one["because_of_symmetry"] == "not asked" else one["because_of_symmetry"]
+        cause = CAUSES.get(one["because_of_symmetry"], one["because_of_symmetry"])
         strength = "-" if one["strength"] == "none" else one["strength"]
-        answer = Cell(text=one["answer"], mark=_MARKS.get(one["answer"], ""))
-        rows.append([Cell(text=one["title"], small=name), answer, strength, cause, one["sentence"]])
+        verdict, sentence = verdict_cell(one["answer"]), one["sentence"]
+        rows.append([Cell(text=one["title"], small=name), verdict, strength, cause, sentence])
     return [
         Table(
-            caption="What this study says",
-            header=["question", "answer", "evidence", "because of the symmetry", "in words"],
+            caption="Conclusions of this study",
+            header=["hypothesis", "verdict", "evidence", "explained by the symmetry", "details"],
             rows=rows,
             words=(0, 1, 2, 3, 4),
             stacked=True,
             notes=[
                 "Evidence is strong, moderate or weak for a p-value below 0.01, 0.05 or 0.1, "
-                "adjusted for the comparisons of a measure; also weak for one below 0.05 before "
-                "that. An effect is because of the symmetry only if every control that keeps the "
-                "symmetry was told apart and has less than half of it."
+                "adjusted for the comparisons of a measure; also weak for a p-value below 0.05 "
+                "before the adjustment. The symmetry explains an effect only if every control that "
+                "keeps the symmetry differs significantly from the asymmetric network and shows "
+                "less than half of the effect."
             ],
         )
     ]
 
 
 def _ending(data: StudyData) -> list[Section]:
-    """Failures, settings, provenance and commands, of the whole study."""
+    """Return failures, settings, provenance and commands of the whole study."""
     summary = data.summary
-    found = []
+    sections = []
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     if failures:
         rows = [[one["what"], one["key"], one["error"]] for one in failures]
         table = Table(
-            caption="What failed",
-            header=["what", "key", "error"],
+            caption="Failed fits and pairs",
+            header=["task", "key", "error"],
             rows=rows,
             words=(0, 1, 2),
             stacked=True,
         )
-        found.append(Section(title="Failures", blocks=[table]))
+        sections.append(Section(title="Failures", blocks=[table]))
     config = summary.get("config")
     if config:
-        found.append(
-            Section(
-                title="Settings", blocks=[Code(what="study.yaml, every setting of it", text=config)]
-            )
-        )
+        code = Code(what="study.yaml with all settings", text=config)
+        sections.append(Section(title="Settings", blocks=[code]))
     provenance = summary.get("provenance")
     if provenance:
-        found.append(
-            Section(title="Provenance", blocks=[facts("Where the numbers come from", provenance)])
-        )
+        table = facts("Provenance of the numbers", provenance)
+        sections.append(Section(title="Provenance", blocks=[table]))
     commands = study_commands(data.path, [PLACEHOLDER] * len(data.modules))
-    words = {
+    purposes = {
         "repeat": "to repeat the study",
-        "resume": "to go on with what is missing",
+        "resume": "to resume the study",
         "report": "to write this page",
     }
-    blocks = [Code(what=words[name], text=text) for name, text in commands.items()]
-    return [*found, Section(title="Commands", blocks=blocks)]
+    blocks = [Code(what=purposes[name], text=text) for name, text in commands.items()]
+    return [*sections, Section(title="Commands", blocks=blocks)]

@@ -1,7 +1,6 @@
-"""The sections of one context of a study: each a table, and a figure where there is something to
-see.
+"""Build the sections of a context of a study, each with a table and possibly a figure.
 
-A section without any numbers is empty, and left out.
+A section without numbers is empty, and the page leaves it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,15 +29,22 @@ _CALIBRATION = ("test_ece", "test_brier", "test_crps", "test_coverage_90")
 _COST = ("seconds", "gradient_evaluations")
 _CLOCKS = {"gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 _VIEWS = ("raw", "aligned", "function")
-_INTERVALS = "Small: 95 % intervals over seeds."
+_INTERVALS = "Small type: 95 % confidence intervals over seeds."
 _RHAT = {
     "_max": "chains of one fit: largest R-hat",
-    "": "two fits, each taken for a chain: median R-hat",
+    "": "two fits as two chains: median R-hat",
 }
 
 
 def convergence(view: ContextView) -> list[Block]:
-    """Curves of all settings with their bands, and what they are timed to."""
+    """Return the convergence curves of all settings with their bands.
+
+    Args:
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
     content = view.context.get("convergence")
     if content is None:
         reason = view.context.get("convergence_reason")
@@ -52,40 +58,39 @@ def convergence(view: ContextView) -> list[Block]:
         Text(text=f"Note: {note}.", mark="note") for note in content.get("notes", [])
     ]
     if figure is None:
-        return [Text(text="No curves: no history has a row that all settings share."), *notes]
-    told = [
+        return [Text(text="No curves: the histories of the settings share no quantity."), *notes]
+    medians = [
         f"{view.names[group['setting']]} {_median_text(group['speed'].get('gradient_evaluations'))}"
         for group in groups
     ]
     quantity = content["quantity"].replace("_", " ")
-    drawn = Picture(
+    picture = Picture(
         figure=figure,
-        alt=f"Curves of {quantity} over gradient evaluations and seconds, one a setting, with "
-        "bands over seeds. "
-        f"Median gradient evaluations to the target: {'; '.join(told)}.",
-        caption="Medians over seeds of smoothed curves; bands: from the 10 % to the 90 % quantile "
-        "of seeds. The marker is the median time to the target, with its 95 % interval.",
+        alt=f"Curves of {quantity} over gradient evaluations and seconds, one per setting, with "
+        f"bands over seeds. Median gradient evaluations to the target: {'; '.join(medians)}.",
+        caption="Medians over seeds of smoothed curves; bands from the 10 % to the 90 % quantile "
+        "of seeds. The marker is the median time to the target with its 95 % confidence interval.",
         numbers=_curve_table(groups, view, quantity),
     )
-    return [drawn, *notes]
+    return [picture, *notes]
 
 
 def _ordered(content: Mapping[str, Any], view: ContextView) -> list[dict[str, Any]]:
-    """Groups in the order of the settings, called as these are."""
+    """Return the groups in the order of the settings, with their names."""
     by_setting = {group["setting"]: group for group in content["groups"]}
-    found = []
+    groups = []
     for setting in view.numbers:
         if setting in by_setting:
             group = by_setting[setting]
             runs = group.get("runs") or [None] * max(
                 (own["num_runs"] for own in group["speed"].values()), default=1
             )
-            found.append({**group, "label": view.names[setting], "runs": runs})
-    return found
+            groups.append({**group, "label": view.names[setting], "runs": runs})
+    return groups
 
 
 def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantity: str) -> Table:
-    """A few points of every curve."""
+    """Return five points of every curve."""
     rows = []
     for group in groups:
         band = group["bands"].get("gradient_evaluations") or next(
@@ -99,12 +104,20 @@ def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantit
             rows.append([view.names[group["setting"]], *values])
     header = ["setting", "gradient evaluations", f"median {quantity}", "band from", "to"]
     return Table(
-        caption="Numbers of this figure, at five places of each curve", header=header, rows=rows
+        caption="Numbers of this figure, at five points of each curve", header=header, rows=rows
     )
 
 
 def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
-    """How long each setting takes to the target, and its ratio to the standard network."""
+    """Return the time of each setting to the target, and its ratio to the standard network.
+
+    Args:
+        summary: content of `summary.json`.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
     content = view.context.get("convergence")
     if content is None:
         return []
@@ -138,19 +151,19 @@ def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
         "setting",
         "converged",
         "reached",
-        *(f"median {words}" for words in _CLOCKS.values()),
+        *(f"median {name}" for name in _CLOCKS.values()),
         "ratio to standard",
     ]
-    aim = target_text({**content, "groups": _ordered(content, view)})
+    target = target_text({**content, "groups": _ordered(content, view)})
     return [
         Table(
-            caption=f"Time to {aim}",
+            caption=f"Time to the target: {target}",
             header=header,
             rows=rows,
             notes=[
-                "Small: 95 % intervals. A ratio below 1 is faster; it is of gradient evaluations, "
-                "paired by seed. p is adjusted for the comparisons of this measure. Seconds are "
-                "those of the machines that fitted."
+                "Small type: 95 % confidence intervals. The ratio of gradient evaluations, paired "
+                "by seed, is below 1 if the setting is faster. p is adjusted for the comparisons "
+                "of this measure. Seconds depend on the machine of each fit."
             ],
         )
     ]
@@ -183,26 +196,48 @@ def _ratio_cell(comparison: Mapping[str, Any] | None, is_baseline: bool) -> str 
 
 
 def scores(data: StudyData, view: ContextView) -> list[Block]:
-    """How well the settings predict: means over seeds with intervals; calibration errors beside
-    it.
+    """Return the scores of the settings: means over seeds with intervals.
+
+    Args:
+        data: of the study.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
     """
     roles = len({setting["role"] for setting in view.own}) > 1
-    return _measured(data, view, _SCORES, "How well they predict", drawn=_DRAWN, roles=roles)
+    return _measure_blocks(data, view, _SCORES, "Scores of predictions", drawn=_DRAWN, roles=roles)
 
 
 def calibration(data: StudyData, view: ContextView) -> list[Block]:
-    """Calibration error and proper scores."""
-    return _measured(
-        data, view, _CALIBRATION, "How far probabilities can be trusted", drawn=_CALIBRATION
+    """Return the calibration error and proper scores of the settings.
+
+    Args:
+        data: of the study.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
+    return _measure_blocks(
+        data, view, _CALIBRATION, "Calibration of predictions", drawn=_CALIBRATION
     )
 
 
 def cost(data: StudyData, view: ContextView) -> list[Block]:
-    """What a fit took; seconds are those of the machines that fitted."""
-    return _measured(data, view, _COST, "What a fit took", drawn=())
+    """Return the cost of a fit; seconds depend on the machine of each fit.
+
+    Args:
+        data: of the study.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
+    return _measure_blocks(data, view, _COST, "Cost of a fit", drawn=())
 
 
-def _measured(
+def _measure_blocks(
     data: StudyData,
     view: ContextView,
     measures: Sequence[str],
@@ -223,7 +258,7 @@ def _measured(
         ]
         for setting, label in zip(settings, view.labels, strict=True)
     ]
-    header = ["setting", "seeds", *(_words(measure) for measure in shown)]
+    header = ["setting", "seeds", *(_title(measure) for measure in shown)]
     notes = [_INTERVALS, *reasons(settings, view.labels, shown)]
     table = Table(caption=caption, header=header, rows=rows, notes=notes)
     visible = [measure for measure in shown if measure in drawn]
@@ -231,11 +266,11 @@ def _measured(
 
 
 def _seeds_text(setting: Mapping[str, Any]) -> str:
-    done, all_of_them = setting["num_complete"], len(setting["seeds"])
-    return str(done) if done == all_of_them else f"{done} of {all_of_them}"
+    done, total = setting["num_complete"], len(setting["seeds"])
+    return str(done) if done == total else f"{done} of {total}"
 
 
-def _words(measure: str) -> str:
+def _title(measure: str) -> str:
     return MEASURES.get(measure, measure.replace("_", " "))
 
 
@@ -248,18 +283,18 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
             own = measure_of(setting, measure) or {}
             ends = {key: own.get(key) for key in ("mean", "low", "high")}
             rows.append({**ends, "values": data.values_of(setting, measure)})
-        panels.append({"title": _words(measure), "rows": rows})
-    told = []
+        panels.append({"title": _title(measure), "rows": rows})
+    descriptions = []
     for measure in measures:
         own = [
             f"{label} {interval_text(measure_of(s, measure))}"
             for s, label in zip(settings, labels, strict=True)
         ]
-        told.append(f"{_words(measure)}: {'; '.join(own)}.")
+        descriptions.append(f"{_title(measure)}: {'; '.join(own)}.")
     values = [
         [
             label,
-            _words(measure),
+            _title(measure),
             ", ".join(f"{value:.4g}" for value in data.values_of(setting, measure)) or "-",
         ]
         for setting, label in zip(settings, labels, strict=True)
@@ -267,11 +302,11 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
     ]
     return Picture(
         figure=measures_figure(panels, labels, view.own_styles),
-        alt=f"Means with 95 % intervals over seeds, by setting. {' '.join(told)}",
-        caption="Means with 95 % intervals over seeds; every seed is a tick beneath. Dotted: the "
-        "first setting.",
+        alt=f"Means with 95 % intervals over seeds, by setting. {' '.join(descriptions)}",
+        caption="Means with 95 % confidence intervals over seeds; the ticks below are the seeds. "
+        "The dotted line is the mean of the first setting.",
         numbers=Table(
-            caption="Numbers of this figure, seed by seed",
+            caption="Numbers of this figure by seed",
             header=["setting", "measure", "values by seed"],
             rows=values,
             words=(0, 1, 2),
@@ -280,14 +315,19 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
 
 
 def rhat(view: ContextView) -> list[Block]:
-    """R-hat of weights raw and aligned and of functions, of chains of one fit and of fits taken for
-    chains.
+    """Return R-hat of raw weights, aligned weights and functions, of chains and between fits.
+
+    Args:
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
     """
     settings, labels = view.own, view.labels
     ends = [end for end in _RHAT if present(settings, [f"rhat_{name}{end}" for name in _VIEWS])]
     if not ends:
         return []
-    panels, rows, told = [], [], []
+    panels, rows, descriptions = [], [], []
     for end in ends:
         panel: dict[str, Any] = {"title": _RHAT[end]}
         for name in _VIEWS:
@@ -297,7 +337,7 @@ def rhat(view: ContextView) -> list[Block]:
             own = [panel[name][i] for name in _VIEWS]
             rows.append([Cell(text=label, small=_RHAT[end]), *(estimate_cell(one) for one in own)])
             pairs = zip(("raw", "aligned", "functions"), own, strict=True)
-            told.append(
+            descriptions.append(
                 f"{label} {', '.join(f'{name} {interval_text(one)}' for name, one in pairs)}"
             )
     table = Table(
@@ -309,20 +349,27 @@ def rhat(view: ContextView) -> list[Block]:
             *reasons(settings, labels, [f"rhat_{name}{end}" for end in ends for name in _VIEWS]),
         ],
     )
-    drawn = Picture(
+    picture = Picture(
         figure=study_rhat_figure(panels, labels),
         alt="R-hat of raw weights, of aligned weights and of functions, by setting. "
-        f"{'; '.join(told)}.",
-        caption="1 means that chains agree. Raw weights of a symmetric network disagree because "
-        "units are numbered otherwise; what alignment takes away is due to that, and functions do "
-        "not know of it.",
+        f"{'; '.join(descriptions)}.",
+        caption="An R-hat of 1 means that chains agree. Raw weights of a symmetric network "
+        "disagree because their units are permuted. Alignment removes this part of the "
+        "disagreement, and functions do not depend on it.",
         numbers=table,
     )
-    return [drawn]
+    return [picture]
 
 
 def parameters(view: ContextView) -> list[Block]:
-    """What is free, how large the group is that is left, and by what that is certified."""
+    """Return the free parameters of the settings, their symmetry groups and certificates.
+
+    Args:
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
     rows = []
     for setting, label in zip(view.own, view.labels, strict=True):
         order = setting.get("log10_order")
@@ -341,18 +388,26 @@ def parameters(view: ContextView) -> list[Block]:
         "free parameters",
         "log10 of the symmetry group's order",
         "certificate",
-        "what differs",
+        "settings",
     ]
-    return [Table(caption="What each setting is", header=header, rows=rows, words=(0, 3, 4))]
+    return [Table(caption="Settings of the study", header=header, rows=rows, words=(0, 3, 4))]
 
 
 def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
-    """Every comparison of the context, folded."""
+    """Return a folded table of all comparisons of the context.
+
+    Args:
+        summary: content of `summary.json`.
+        view: of the context.
+
+    Returns:
+        The blocks of the section.
+    """
     rows = []
     for one in summary["comparisons"]:
         if one["context"] != view.number:
             continue
-        against = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
+        other = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
         difference = one.get("difference") or {}
         values = [
             interval_text(difference),
@@ -362,19 +417,19 @@ def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
         ]
         rows.append(
             [
-                _words(one["measure"]),
-                f"{view.names[one['first']]} against {against}",
+                _title(one["measure"]),
+                f"{view.names[one['first']]} versus {other}",
                 *values,
                 one["sentence"],
             ]
         )
     if not rows:
         return []
-    header = ["measure", "what", "difference (95 %)", "n", "p", "p adjusted", "in words"]
+    header = ["measure", "settings", "difference (95 %)", "n", "p", "p adjusted", "details"]
     return [
         Table(
-            caption=f"All {len(rows)} comparisons, paired by seed; of times, differences are of "
-            "their logarithms",
+            caption=f"All {len(rows)} comparisons, paired by seed; differences of times are "
+            "differences of their logarithms",
             header=header,
             rows=rows,
             words=(0, 1, 6),
@@ -385,7 +440,14 @@ def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
 
 
 def p_text(value: float | None) -> str:
-    """A p-value in as many digits as matter."""
+    """Return a p-value with two or three decimals.
+
+    Args:
+        value: the p-value; None if it is undefined.
+
+    Returns:
+        The text.
+    """
     return (
         "-"
         if value is None

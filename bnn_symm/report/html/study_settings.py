@@ -1,44 +1,44 @@
-"""The settings of one context of a study, in the order in which they are shown, with their names,
-roles and styles.
-"""
+"""Describe the settings of each context of a study: their order, names, roles and styles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bnn_symm.report.html.page import said
+from bnn_symm.report.html.page import Cell, value_as_text
 from bnn_symm.report.plots.studies.styles import Style, styles_of
+from bnn_symm.studies.results.narrative import INCONCLUSIVE, OPPOSITE, VERDICTS
 
 _SYMMETRY = "architecture.symmetry."
-# What stands first.
 _ORDER = ("baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry")
 _CONTROLS = {
-    "init_matched": "control: the same initial values, all trainable; the symmetry is intact",
-    "parameter_matched": "control: a narrower standard network with as many free parameters; the "
-    "symmetry is intact",
-    "block_fixed": "control: as many fixed entries of the same size, alike in blocks; intact "
-    "within blocks",
+    "init_matched": "control: the same initial values, all trainable; keeps the symmetry",
+    "parameter_matched": "control: a narrower standard network with as many free parameters; keeps "
+    "the symmetry",
+    "block_fixed": "control: as many fixed entries of the same size, equal within blocks; keeps "
+    "the symmetry within blocks",
 }
 _ROLES = {
     "baseline": "the standard network",
     "asymmetric": "without the symmetry",
-    "keeps_symmetry": "control: the symmetry is intact",
-    "breaks_symmetry": "control: without the symmetry, and without something else",
+    "keeps_symmetry": "control: keeps the symmetry",
+    "breaks_symmetry": "control: breaks the symmetry in another way",
 }
+# Style classes of the stored values of `answer`.
+_MARKS = {"yes": "yes", "no": "no", OPPOSITE: "other", INCONCLUSIVE: "open"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextView:
-    """One context.
+    """One context of a study and its settings.
 
     Attributes:
         number: of the context.
-        title: its label, or what stands for it where there is only one.
+        title: its label, or `All fits` if it is the only context.
         context: of the summary.
-        numbers: of its settings: baseline, asymmetric ones, controls.
-        names: setting -> what it is called here.
+        numbers: of its settings: baseline, asymmetric settings, controls.
+        names: of its settings, by number, without the label of the context.
         settings: all settings of the study.
-        styles: all styles, by setting.
+        styles: of all settings.
     """
 
     number: int
@@ -51,27 +51,34 @@ class ContextView:
 
     @property
     def own(self) -> list[Mapping[str, Any]]:
-        """The settings of the context, in order."""
+        """Return the settings of the context in order."""
         return [self.settings[number] for number in self.numbers]
 
     @property
     def labels(self) -> list[str]:
-        """Their names."""
+        """Return the names of the settings in order."""
         return [self.names[number] for number in self.numbers]
 
     @property
     def own_styles(self) -> list[Style]:
-        """Their styles."""
+        """Return the styles of the settings in order."""
         return [self.styles[number] for number in self.numbers]
 
     @property
     def baseline(self) -> int | None:
-        """Number of the standard network."""
+        """Return the number of the standard network, if there is one."""
         return self.context.get("baseline")
 
 
 def context_views(summary: Mapping[str, Any]) -> list[ContextView]:
-    """The contexts of a study, each with its settings."""
+    """Return the contexts of a study, each with its settings.
+
+    Args:
+        summary: content of `summary.json`.
+
+    Returns:
+        One view per context.
+    """
     settings: Sequence[Mapping[str, Any]] = summary["settings"]
     styles = styles_of([_kind(setting) for setting in settings])
     views = []
@@ -98,8 +105,15 @@ def context_views(summary: Mapping[str, Any]) -> list[ContextView]:
 
 
 def side_by_side(views: Sequence[ContextView]) -> ContextView | None:
-    """One view of all settings, where no context has two to compare: methods on one kind of
-    network, say; else None.
+    """Return one view of all settings if every context has a single setting, else None.
+
+    This is the case, for example, for a comparison of methods on one kind of network.
+
+    Args:
+        views: of the contexts.
+
+    Returns:
+        The joint view.
     """
     if len(views) < 2 or any(len(view.own) != 1 for view in views):
         return None
@@ -108,23 +122,51 @@ def side_by_side(views: Sequence[ContextView]) -> ContextView | None:
 
 
 def role_text(setting: Mapping[str, Any]) -> str:
-    """What a setting is for, in words."""
+    """Return a description of the role of a setting.
+
+    Args:
+        setting: of the summary.
+
+    Returns:
+        A phrase.
+    """
     if setting["role"] == "keeps_symmetry":
         return _CONTROLS.get(setting["kind"], _ROLES["keeps_symmetry"])
     kappa = setting["differences"].get(f"{_SYMMETRY}kappa")
     if setting["role"] == "breaks_symmetry" and isinstance(kappa, int | float):
         size = "that are all zero" if kappa == 0 else f"of size {kappa:g}"
-        return f"control: without the symmetry, with fixed entries {size}"
+        return f"control: breaks the symmetry, with fixed entries {size}"
     return _ROLES[setting["role"]]
 
 
 def differences_text(setting: Mapping[str, Any]) -> str:
-    """Keys that differ between settings, with their values."""
-    return "; ".join(f"{name} = {said(value)}" for name, value in setting["differences"].items())
+    """Return the keys that differ between settings, with their values.
+
+    Args:
+        setting: of the summary.
+
+    Returns:
+        The text.
+    """
+    differences = setting["differences"].items()
+    return "; ".join(f"{name} = {value_as_text(value)}" for name, value in differences)
+
+
+def verdict_cell(answer: str, small: str = "") -> Cell:
+    """Return a cell with the verdict of a conclusion.
+
+    Args:
+        answer: the stored value.
+        small: the second line.
+
+    Returns:
+        The cell.
+    """
+    return Cell(text=VERDICTS.get(answer, answer), small=small, mark=_MARKS.get(answer, ""))
 
 
 def _kind(setting: Mapping[str, Any]) -> tuple[str, str]:
-    """What is done about the symmetry: the same in every context."""
+    """Return the symmetry settings, which define the style in every context."""
     keys = {
         name: value for name, value in setting["differences"].items() if name.startswith(_SYMMETRY)
     }

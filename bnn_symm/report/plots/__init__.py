@@ -1,3 +1,4 @@
-"""One plot a file. A plot takes numbers and a path, and writes a picture that is legible in
-gray.
+"""Draw figures, with one module per figure.
+
+A plot takes numbers and a path, and writes a figure that is legible in grayscale.
 """

@@ -1,9 +1,8 @@
-"""Curves of runs over work and over time, with bands over seeds, the target and where each kind of
-run reaches it.
+"""Plot convergence curves over work and time, with bands over seeds and times to the target.
 
-Fractions of the way are drawn as the share still to go, on a logarithmic scale: exponential
-    convergence bends down
-ever faster over the logarithm of work, and noise shows where it ends. Values are drawn as they are.
+If the target is a fraction of the distance to the plateau, the remaining fraction is plotted on a
+logarithmic scale, on which exponential convergence and its noise floor are visible. Otherwise the
+quantity itself is plotted.
 """
 
 from collections.abc import Sequence
@@ -22,28 +21,28 @@ _LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds
 _QUANTITIES = {
     "objective": "objective, nats",
     "elbo": "ELBO, nats",
-    "nll": "training NLL, nats a point",
-    "validation_nll": "validation NLL, nats a point",
+    "nll": "training NLL, nats per point",
+    "validation_nll": "validation NLL, nats per point",
     "validation_accuracy": "validation accuracy",
 }
-# Below a thousandth of the way is the floor of the picture.
+# Smallest plotted fraction of the distance to the plateau.
 _FLOOR = 1e-3
-# More kinds of runs than this are not told apart by any eye; the text has them all.
+# Maximum number of plotted kinds of runs; the text has all of them.
 _MOST = 6
 _STYLES = styles_of([("standard", ""), *((str(number), "") for number in range(1, _MOST))])
-# Characters that the legend has room for in one line.
+# Characters of the legend that fit into one line.
 _LEGEND = 130
 
 
 def plot_convergence(content: dict[str, Any], path: Path) -> bool:
-    """Writes the picture of the first six kinds of runs as PNG.
+    """Plot the curves of the first six kinds of runs.
 
     Args:
-        content: of `experiments.convergence_report.describe_convergence`.
-        path: of the picture.
+        content: of `analyses.convergence.report.describe_convergence`.
+        path: of the PNG.
 
     Returns:
-        Whether there was anything to draw: not without a row of history.
+        Whether a figure was written, which requires a history.
     """
     shown = [group for group in content["groups"] if group["bands"]][:_MOST]
     figure = convergence_figure({**content, "groups": shown})
@@ -54,11 +53,14 @@ def plot_convergence(content: dict[str, Any], path: Path) -> bool:
 
 
 def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLES) -> Figure | None:
-    """The picture, one panel a clock; None without a row of history.
+    """Plot the curves of all groups, with one panel for gradient evaluations and one for seconds.
 
     Args:
-        content: of `experiments.convergence_report.describe_convergence`; all its groups are drawn.
+        content: of `analyses.convergence.report.describe_convergence`.
         styles: of the groups, at least as many.
+
+    Returns:
+        The figure; None without a history.
     """
     drawn = [
         (group, style)
@@ -88,7 +90,7 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
         axes.spines[["top", "right"]].set_visible(False)
     quantity = _QUANTITIES[content["quantity"]]
     panels[0].set_ylabel(
-        f"{quantity.split(',')[0]}: share of the way still to go" if shares else quantity
+        f"{quantity.split(',')[0]}: remaining fraction of the distance" if shares else quantity
     )
     if shares:
         panels[0].set_yscale("log")
@@ -100,7 +102,7 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
         panels[0].set_ylim(_FLOOR, 1.6 * max(1.0, *tops))
     else:
         panels[0].set_ylim(*_limits(groups, clocks))
-    figure.suptitle(f"timed to {target_text(content)}", fontsize=9, wrap=True)
+    figure.suptitle(f"target: {target_text(content)}", fontsize=9, wrap=True)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -131,16 +133,18 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     speed = group["speed"].get(clock)
     if speed is None or speed["median"]["value"] is None or aim["kind"] == "band":
         return
-    # The median time, with its interval, on the line of the target.
-    at = _share(aim) if shares else aim["value"]
-    where = speed["median"]
-    ends = [where["value"] if where[end] is None else where[end] for end in ("low", "high")]
-    axes.plot(ends, [at, at], color=style.color, lw=3.0, solid_capstyle="butt")
-    axes.plot([where["value"]], [at], style.marker, color=style.color, mec="white", ms=8, zorder=5)
+    # The median time, with its interval, at the height of the target.
+    height = _share(aim) if shares else aim["value"]
+    time = speed["median"]
+    ends = [time["value"] if time[end] is None else time[end] for end in ("low", "high")]
+    axes.plot(ends, [height, height], color=style.color, lw=3.0, solid_capstyle="butt")
+    axes.plot(
+        [time["value"]], [height], style.marker, color=style.color, mec="white", ms=8, zorder=5
+    )
 
 
 def _shares(values: Any, aim: dict[str, Any]) -> Any:
-    """Of the way still to go: 1 where runs start, 0 on the best plateau."""
+    """Return the remaining fraction: 1 at the start of the runs, 0 on the best plateau."""
     return (np.asarray(values) - aim["level"]) / (aim["start"] - aim["level"])
 
 
@@ -149,7 +153,7 @@ def _share(aim: dict[str, Any]) -> float:
 
 
 def _columns(labels: Sequence[str]) -> int:
-    """As many as fit side by side."""
+    """Return the number of labels that fit into one line of the legend."""
     return max(1, min(3, len(labels), _LEGEND // max(map(len, labels))))
 
 
@@ -158,7 +162,7 @@ def _shortened(label: str) -> str:
 
 
 def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
-    """The target, and the plateau or the band in which runs settle."""
+    """Draw the target, and the plateau or the stationary band."""
     label = "target; the marker is the median time to it"
     if shares:
         axes.axhline(
@@ -168,15 +172,15 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
     named: set[str] = set()
 
     def once(text: str) -> str:
-        """The label, the first time; matplotlib leaves out those that begin with an underscore."""
-        fresh = text not in named
+        """Return a label, with an underscore after the first time, which hides it in legends."""
+        is_new = text not in named
         named.add(text)
-        return text if fresh else f"_{text}"
+        return text if is_new else f"_{text}"
 
     for aim in {str(group["target"]): group["target"] for group in groups}.values():
         if aim["kind"] == "band":
             low, high = aim["level"] - aim["half_width"], aim["level"] + aim["half_width"]
-            label_of_band = once("band in which it settles")
+            label_of_band = once("stationary band")
             axes.axhspan(
                 low, high, fc="none", ec="0.75", hatch="///", lw=0, zorder=0, label=label_of_band
             )
@@ -191,8 +195,9 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
 
 
 def _limits(groups: Sequence[dict[str, Any]], clocks: Sequence[str]) -> tuple[float, float]:
-    """Of the medians after the first tenth of the grid, and the targets: a steep start would
-    flatten the rest.
+    """Return limits that contain the targets and the medians, without the first tenth.
+
+    A steep start would flatten the rest of the curves.
     """
     medians = [group["bands"][clock]["median"] for group in groups for clock in clocks]
     seen = [value for median in medians for value in median[len(median) // 10 :]]

@@ -1,6 +1,4 @@
-"""How far ECDFs of ranks are from uniform, beside the band where they stay if the inference is
-right.
-"""
+"""Plot differences of the ECDFs of ranks from uniform, with their simultaneous band."""
 
 import math
 from collections.abc import Mapping
@@ -14,19 +12,18 @@ from bnn_symm.report.plots.figures.png import save_png
 
 _MOST_PANELS = 12
 _COLUMNS = 4
-# Inside and outside the band: told apart by lightness, dash and width.
+# Inside and outside the band, distinguishable by lightness, dash and width.
 _INSIDE = {"color": "#2166ac", "ls": "-", "lw": 1.3}
 _OUTSIDE = {"color": "#b2182b", "ls": (0, (4, 1)), "lw": 1.9}
 
 
 def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """One panel a quantity, at most twelve, the least likely first: ECDF less what is expected, and
-    its band.
+    """Plot one panel per quantity, at most twelve, the smallest p-value first.
 
     Args:
-        content: `diagnostics.sbc` as plain data, with a band.
+        content: of `sbc.json`, with a band.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     band, names = content["band"], content["names"]
     points = np.concatenate([[0.0], band["points"], [1.0]])
@@ -41,24 +38,24 @@ def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str)
     panels = np.asarray(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
     for axes, own in zip(panels.flat, shown, strict=False):
         ranked = values[:, names.index(own["name"])]
-        # At both sides of every step.
-        place = np.concatenate([[0.0], np.repeat(ranked, 2), [1.0]])
+        # Both sides of every step.
+        position = np.concatenate([[0.0], np.repeat(ranked, 2), [1.0]])
         height = np.repeat(np.arange(len(ranked) + 1) / len(ranked), 2)
         inside = own["shape"] == "calibrated"
         axes.fill_between(points, lower, upper, color="0.85", lw=0)
         axes.plot(points, lower, color="0.6", lw=0.6)
         axes.plot(points, upper, color="0.6", lw=0.6)
         axes.axhline(0, color="0.5", lw=0.7, ls=":")
-        axes.plot(place, height - place, **(_INSIDE if inside else _OUTSIDE))
+        axes.plot(position, height - position, **(_INSIDE if inside else _OUTSIDE))
         weight = "normal" if inside else "bold"
         axes.set_title(f"{own['name']}\n{own['shape']}", fontsize=8, fontweight=weight)
         axes.tick_params(labelsize=7)
     for axes in panels.flat[len(shown) :]:
         axes.axis("off")
-    figure.supxlabel("randomized rank of the truth, 0 to 1", fontsize=8)
-    figure.supylabel("ECDF less uniform", fontsize=8)
+    figure.supxlabel("randomized rank of the true value, 0 to 1", fontsize=8)
+    figure.supylabel("ECDF minus uniform", fontsize=8)
     left_out = len(content["quantities"]) - len(shown)
-    more = f"; {left_out} more, which fit better, are not shown" if left_out else ""
-    share = f"gray: where all of them stay with probability {1 - content['level']:.0%} if the inference is right"
-    figure.suptitle(f"{title}\n{share}{more}", fontsize=9)
+    more = f"; {left_out} more with larger p are not shown" if left_out else ""
+    band_text = f"gray: simultaneous {1 - content['level']:.0%} band of a correct inference"
+    figure.suptitle(f"{title}\n{band_text}{more}", fontsize=9)
     save_png(figure, path)

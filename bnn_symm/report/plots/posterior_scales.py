@@ -1,6 +1,4 @@
-"""How wide a posterior is, layer by layer, beside its prior, and which of its weights are told from
-0.
-"""
+"""Plot the scales of a posterior and its prior by layer, and signal-to-noise ratios of weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,20 +14,20 @@ _LIGHT, _DARK, _LINE = "#c6dbef", "#4292c6", "#08306b"
 _PRIOR = "#b2182b"
 # Heights of the bars, in rows.
 _THIN, _THICK = 0.3, 0.56
-# |mean| / sd below this is drawn there, and sd below this part of the largest.
+# Smallest plotted |mean| / sd, and smallest plotted sd as a fraction of the largest.
 _LEAST_RATIO, _LEAST_SD = 1e-3, 1e-6
 
 
 def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """Layers from top to bottom: posterior standard deviations on the left, |mean| / sd on the right.
+    """Plot posterior standard deviations (left) and |mean| / sd (right), one row per layer.
 
-    A bar goes over half of a layer's weights, a lighter and thinner one over 90 % of them, a line
-    marks the median.
+    The thick bar covers the central half of the weights of a layer, the thin bar 90 % of them, and
+    the line is the median.
 
     Args:
-        scales: of `experiments.posterior_scales.describe_posterior_scales`, with layers.
+        scales: of `describe_posterior_scales`, with layers.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     layers = {name: own for name, own in scales["layers"].items() if own["sd"] is not None}
     levels = [scales["quantiles"].index(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
@@ -91,7 +89,7 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
 
 
 def _logarithmic(axes: Axes, low: float, high: float) -> None:
-    """Ticks at 1, 2 and 5 where there are few decades, else at powers of ten."""
+    """Set ticks at 1, 2 and 5 for few decades, else at powers of ten."""
     axes.set_xscale("log")
     axes.set_xlim(low / 1.25, high * 1.25)
     few = high / low < 300

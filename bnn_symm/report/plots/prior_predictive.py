@@ -1,6 +1,4 @@
-"""Functions of a prior beside the data: as curves where there is one input, and as
-distributions.
-"""
+"""Plot functions drawn from a prior with the data: curves over one input, and distributions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +14,16 @@ from bnn_symm.report.text.tables import format_number
 _BINS = 25
 _OWN, _DATA = "#7fb0d8", "#b23a48"
 _OTHERS = ("#0b3c5d", "#d08770", "#6a994e")
-# Curves are cut off beyond so many ranges of the targets on either side.
+# Curves are cut off beyond this many ranges of the targets on either side.
 _BEYOND = 2.0
 
 
 def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
-    """Writes the picture as PNG.
+    """Plot functions of the prior and the distributions of their statistics.
 
     Args:
-        content: of `experiments.prior_report`.
-        path: of the picture.
+        content: of `analyses.prior.describe_prior`.
+        path: of the PNG.
     """
     classes = content["task"] == "classification"
     curves = content["curves"]
@@ -58,7 +56,8 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
         handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(labels)
     )
     scale = format_number(content["own"]["prior.scale"])
-    title = f"{content['draws']} functions of the prior ({content['prior']}, scale {scale}) on {content['data']}"
+    prior = f"{content['prior']}, scale {scale}"
+    title = f"{content['draws']} functions of the prior ({prior}) on {content['data']}"
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)
 
@@ -75,14 +74,14 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Any]) -> None:
     low, high = min(low, float(target.min())), max(high, float(target.max()))
     axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.set_xlim(x.min(), x.max())
-    axes.set_title(f"{len(curves['y'])} of them", fontsize=9)
+    axes.set_title(f"{len(curves['y'])} functions", fontsize=9)
     axes.set_xlabel(curves["input"], fontsize=9)
     axes.set_ylabel(curves["target"], fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
 
 
 def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str, label: str) -> None:
-    """On a logarithmic axis: scales of priors act as factors."""
+    """Draw on a logarithmic axis, since scales of priors act as factors."""
     values = _values(content, quantity)
     every = np.concatenate(list(values.values()))
     every = every[every > 0]
@@ -132,7 +131,7 @@ def _draw(
 
 
 def _values(content: Mapping[str, Any], quantity: str) -> dict[str, np.ndarray]:
-    """Label -> value of every function, this prior first."""
+    """Return the values of all functions by the label of their prior, this prior first."""
     priors = [one for one in (content["own"], *content["others"]) if "error" not in one]
     return {
         f"scale {format_number(one['prior.scale'])}": np.array(one["functions"][quantity])

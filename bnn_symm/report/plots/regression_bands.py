@@ -1,6 +1,4 @@
-"""The predictive distribution of a regression on one input: mean, epistemic band, total band, and
-the points.
-"""
+"""Plot the predictive distribution of a regression on one input: mean, bands and points."""
 
 from pathlib import Path
 
@@ -12,8 +10,7 @@ from bnn_symm.data import Dataset
 from bnn_symm.posteriors import Posterior
 from bnn_symm.report.plots.figures.png import save_png
 
-# Points of the curve, and how far it runs beyond the data on either side, as a fraction of their
-# range.
+# Points of the curve, and its extent beyond the data on either side as a fraction of their range.
 _CURVE_POINTS = 240
 _MARGIN = 0.1
 # Bands are this many standard deviations wide on either side.
@@ -21,19 +18,19 @@ _WIDTH = 2.0
 
 
 def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) -> None:
-    """Writes the picture as PNG.
+    """Plot the predictive mean with the epistemic and the total band.
 
     Args:
         posterior: of a regression.
         dataset: with a single input; its training and test points are drawn.
-        path: of the picture.
+        path: of the PNG.
 
     Raises:
         ValueError: if the data have more than one input.
     """
     if dataset.input_shape != (1,):
         raise ValueError(
-            f"bands are drawn over a single input; the data have the shape {dataset.input_shape}"
+            f"bands require a single input; the data have the input shape {dataset.input_shape}"
         )
     scaling = dataset.scaling
     mean, scale = float(scaling.x_mean[0]), float(scaling.x_scale[0])
@@ -50,7 +47,7 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(
-        x, center - total, center + total, color="0.88", lw=0, label="2 sd, noise included"
+        x, center - total, center + total, color="0.88", lw=0, label="2 sd, including noise"
     )
     axes.fill_between(
         x, center - epistemic, center + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic"

@@ -1,4 +1,4 @@
-"""Reliability: how often predictions came true, against how often they said they would."""
+"""Plot reliability diagrams: observed against predicted frequencies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,12 @@ _BAND, _OBSERVED = "0.82", "#0b3c5d"
 
 
 def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """The diagram, the band in which a calibrated model lies, and of classes how many points each
-    bin has.
+    """Plot the diagram with the band of a calibrated model and, for classes, the counts of bins.
 
     Args:
-        content: `ClassReliability` or `NumberReliability` as plain data.
+        content: the reliability of classes or of numbers as plain data.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     if content["kind"] == "classes":
         figure = Figure(figsize=(4.6, 5.6), layout="constrained")
@@ -67,9 +66,9 @@ def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:
             ms=8,
             mec="white",
             mew=0.6,
-            label="off the band",
+            label="outside the band",
         )
-    axes.set_ylabel("accuracy (above the dashes: underconfident)")
+    axes.set_ylabel("accuracy (above the dashed line: underconfident)")
     below.bar(left, count, width, align="edge", color="0.55", edgecolor="white", lw=0.5)
     below.set_ylabel("points")
     below.set_xlabel("confidence (largest probability)")
@@ -100,7 +99,7 @@ def _numbers(axes: Any, content: Mapping[str, Any]) -> None:
             color="#b2182b",
             ms=7,
             mec="white",
-            label="off the band",
+            label="outside the band",
         )
     axes.set_xlabel("level of the predicted quantile")
     axes.set_ylabel("share of targets not above it")

@@ -1,4 +1,4 @@
-"""R-hat in every view, layer by layer."""
+"""Plot R-hat in every view by layer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,26 +9,25 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Told apart by lightness and by the shape of the marker.
+# Distinguishable by lightness and marker.
 _STYLES = {
     "raw": ("raw weights", "#b2182b", "X"),
-    "aligned": ("aligned, one permutation a chain", "#2166ac", "o"),
-    "aligned_per_draw": ("aligned, one a draw", "#92c5de", "s"),
-    "chainwise": ("each chain against itself", "0.55", "^"),
+    "aligned": ("aligned, one permutation per chain", "#2166ac", "o"),
+    "aligned_per_draw": ("aligned, one permutation per draw", "#92c5de", "s"),
+    "chainwise": ("within each chain", "0.55", "^"),
     "function": ("functions", "black", "D"),
 }
-# R-hat less 1 is drawn on a logarithmic scale between these; what is infinite is drawn at the top.
+# R-hat minus 1 is plotted on a logarithmic scale between these; infinite values are at the top.
 _LEAST, _MOST = 1e-3, 1e3
 
 
 def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """The largest (marker) and the median (tick) R-hat of every layer, side by side, and of
-    functions.
+    """Plot the largest (marker) and the median (tick) R-hat of every layer and of functions.
 
     Args:
-        mixing: `experiments.mixing_report` as plain data.
+        mixing: of `describe_mixing`.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     layers = list(mixing["raw"]["by_layer"])
     kinds = {
@@ -45,17 +44,16 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
     every = []
     for number, name in enumerate(weights):
         label, color, marker = _STYLES[name]
-        place = np.arange(len(layers)) + 0.16 * (number - (len(weights) - 1) / 2)
+        position = np.arange(len(layers)) + 0.16 * (number - (len(weights) - 1) / 2)
         own = [mixing[name]["by_layer"][layer] for layer in layers]
-        every += _draw(axes, place, own, label, color, marker)
+        every += _draw(axes, position, own, label, color, marker)
     label, color, marker = _STYLES["function"]
-    place = len(layers) + np.arange(len(kinds))
-    every += _draw(
-        axes, place, [mixing["function"]["by_kind"][kind] for kind in kinds], label, color, marker
-    )
+    position = len(layers) + np.arange(len(kinds))
+    own = [mixing["function"]["by_kind"][kind] for kind in kinds]
+    every += _draw(axes, position, own, label, color, marker)
     threshold = mixing["function"]["threshold"]
     axes.axhline(
-        threshold - 1, color="0.3", ls="--", lw=1.0, label=f"functions pass below {threshold:.3g}"
+        threshold - 1, color="0.3", ls="--", lw=1.0, label=f"threshold {threshold:.3g} of functions"
     )
     axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
     axes.set_yscale("log")
@@ -72,16 +70,20 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
 
 
 def _draw(
-    axes: Any, place: np.ndarray, own: list[Mapping[str, Any]], label: str, color: str, marker: str
+    axes: Any,
+    position: np.ndarray,
+    own: list[Mapping[str, Any]],
+    label: str,
+    color: str,
+    marker: str,
 ) -> list[float]:
-    """Markers of what is defined; returns their heights above 1."""
+    """Draw the defined values, and return them minus 1."""
     largest, median = (
         [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in own]
         for key in ("rhat_max", "rhat_median")
     )
-    axes.plot(
-        place, largest, marker, color=color, ms=6, mec="white", mew=0.4, label=label, clip_on=False
-    )
-    axes.hlines(median, place - 0.06, place + 0.06, color=color, lw=1.6)
-    axes.vlines(place, median, largest, color=color, lw=0.8, alpha=0.6)
+    style = {"color": color, "ms": 6, "mec": "white", "mew": 0.4, "clip_on": False}
+    axes.plot(position, largest, marker, label=label, **style)
+    axes.hlines(median, position - 0.06, position + 0.06, color=color, lw=1.6)
+    axes.vlines(position, median, largest, color=color, lw=0.8, alpha=0.6)
     return [value for value in largest if not np.isnan(value)]

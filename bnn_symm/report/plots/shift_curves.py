@@ -1,4 +1,4 @@
-"""Scores against the severity of a shift."""
+"""Plot scores over the severity of a shift."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,21 +9,20 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Of classes and of numbers: each panel's label and its curves, told apart by dash, marker and
-# lightness.
+# For classification and regression: the label of each panel, and its curves.
 _CLASS_PANELS = (
     ("accuracy, confidence", ("accuracy", "confidence")),
-    ("NLL, nats a point", ("nll",)),
+    ("NLL, nats per point", ("nll",)),
     ("expected calibration error", ("ece",)),
     ("uncertainty, nats", ("entropy", "mutual_information")),
 )
 _NUMBER_PANELS = (
-    ("error, own units", ("rmse", "crps")),
-    ("NLL, nats a point", ("nll",)),
+    ("error, units of the target", ("rmse", "crps")),
+    ("NLL, nats per point", ("nll",)),
     ("coverage", ("coverage_90", "coverage_50")),
-    ("standard deviation, own units", ("sd", "epistemic_sd")),
+    ("standard deviation, units of the target", ("sd", "epistemic_sd")),
 )
-_WORDS = {
+_NAMES = {
     "crps": "CRPS",
     "rmse": "RMSE",
     "nll": "NLL",
@@ -34,18 +33,18 @@ _WORDS = {
     "coverage_50": "of the 50 % interval",
 }
 _STYLES = (("#0b3c5d", "-", "o"), ("#d08770", "--", "s"))
-# What a calibrated model has, whatever the shift.
-_WANTED = {"coverage_90": 0.9, "coverage_50": 0.5}
+# Nominal values, which a calibrated model attains under every shift.
+_NOMINAL = {"coverage_90": 0.9, "coverage_50": 0.5}
 
 
 def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: str) -> None:
-    """Four panels: errors, NLL, calibration and uncertainty, with their intervals.
+    """Plot errors, NLL, calibration and uncertainty with their intervals in four panels.
 
     Args:
         curve: `ShiftCurve` as plain data.
         path: of the PNG.
         name: of the shift.
-        title: of the picture.
+        title: of the figure.
     """
     scores = dict(curve["scores"])
     if "overconfidence" in scores:
@@ -57,25 +56,23 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
         for score, (color, dash, marker) in zip(names, _STYLES, strict=False):
             value, low, high = (_numbers(scores[score], key) for key in ("value", "low", "high"))
             axes.fill_between(severities, low, high, color=color, alpha=0.18, lw=0)
-            words = _WORDS.get(score, score.replace("_", " "))
-            axes.plot(
-                severities, value, dash, color=color, marker=marker, ms=4, lw=1.4, label=words
-            )
-            if score in _WANTED:
-                axes.axhline(_WANTED[score], color="0.4", ls=":", lw=1.0)
+            text = _NAMES.get(score, score.replace("_", " "))
+            axes.plot(severities, value, dash, color=color, marker=marker, ms=4, lw=1.4, label=text)
+            if score in _NOMINAL:
+                axes.axhline(_NOMINAL[score], color="0.4", ls=":", lw=1.0)
         axes.set_ylabel(label, fontsize=9)
         axes.set_xticks(severities if len(severities) < 8 else severities[::2])
         axes.grid(axis="y", color="0.9", lw=0.6)
         if len(names) > 1:
             axes.legend(fontsize=8, frameon=False)
-    unit = ", degrees" if name == "rotation" else ", severity (0: as they are)"
+    unit = ", degrees" if name == "rotation" else ", severity (0: unchanged)"
     figure.supxlabel(f"{name.replace('_', ' ')}{unit}", fontsize=9)
     figure.suptitle(f"{title} (bands: {curve['level']:.0%} intervals over points)", fontsize=10)
     save_png(figure, path)
 
 
 def _confidence(scores: Mapping[str, Any]) -> list[dict[str, float | None]]:
-    """Mean confidence: accuracy and what confidence has above it."""
+    """Return the mean confidence, which is the accuracy plus the overconfidence."""
     return [
         {"value": own["value"] + gap["value"], "low": None, "high": None}
         for own, gap in zip(scores["accuracy"], scores["overconfidence"], strict=True)
@@ -83,6 +80,6 @@ def _confidence(scores: Mapping[str, Any]) -> list[dict[str, float | None]]:
 
 
 def _numbers(rows: list[Mapping[str, Any]], key: str) -> np.ndarray:
-    """What can be drawn; an infinite score leaves a gap."""
+    """Return the values to plot; an infinite score leaves a gap."""
     values = np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=float)
     return np.where(np.isfinite(values), values, np.nan)

@@ -1,8 +1,7 @@
-"""Traces and rank histograms of a few quantities: of raw weights beside the same once aligned, and
-of a function.
+"""Plot traces and rank histograms of raw weights, aligned weights and functions.
 
-Rank histograms are those of Vehtari et al. (2021, doi:10.1214/20-BA1221): ranks of a chain's draws
-among all draws, flat for chains that mix.
+Rank histograms (Vehtari et al. 2021, doi:10.1214/20-BA1221) show the ranks of the draws of a chain
+among all draws. They are flat if the chains mix.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +15,18 @@ from scipy.stats import rankdata
 from bnn_symm.report.plots.figures.png import save_png
 
 _BINS = 20
-# Chains, from dark to light and back, so that neighbors differ in gray.
-_COLOURS = ("#053061", "#d6604d", "#4393c3", "#67001f", "#92c5de", "#f4a582", "#2166ac", "#b2182b")
+# Neighboring chains differ in grayscale.
+_COLORS = ("#053061", "#d6604d", "#4393c3", "#67001f", "#92c5de", "#f4a582", "#2166ac", "#b2182b")
 _DASHES = ("-", "--", "-.", ":")
 
 
 def plot_traces(panels: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """One row a quantity: its trace on the left, its rank histogram on the right.
+    """Plot one row per quantity: its trace on the left, its rank histogram on the right.
 
     Args:
         panels: each with `title` and `values`, (chain, draw).
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     figure = Figure(figsize=(9.0, 1.0 + 1.75 * len(panels)), layout="constrained")
     grid = np.atleast_2d(
@@ -39,7 +38,7 @@ def plot_traces(panels: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
         ranks = rankdata(values).reshape(values.shape)
         edges = np.linspace(0.5, values.size + 0.5, min(_BINS, max(2, draws // 5)) + 1)
         for chain in range(chains):
-            style = {"color": _COLOURS[chain % len(_COLOURS)], "ls": _DASHES[chain % len(_DASHES)]}
+            style = {"color": _COLORS[chain % len(_COLORS)], "ls": _DASHES[chain % len(_DASHES)]}
             left.plot(values[chain], lw=0.6, alpha=0.85, label=f"chain {chain}", **style)
             height, _ = np.histogram(ranks[chain], edges)
             right.stairs(height, edges, lw=1.2, **style)

@@ -1,4 +1,4 @@
-"""Texts and pictures of `bnn-symm align`, `barrier` and `merge`."""
+"""Format and draw the results of `bnn-symm align` and `bnn-symm barrier`."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from bnn_symm.report.text.tables import table
 
 
 def alignment_text(alignments: list[dict[str, Any]]) -> str:
-    """A row a run, with the baselines beside what was reached."""
+    """Return a table with one row per aligned run and the distances of the baselines.
+
+    Args:
+        alignments: as `alignment.json` contains them.
+
+    Returns:
+        The text.
+    """
     rows = [
         [
             Path(own["run"]).name,
@@ -28,7 +35,7 @@ def alignment_text(alignments: list[dict[str, Any]]) -> str:
         ]
         for own in alignments
     ]
-    header = ["run", "solver", "random", "as fitted", "aligned", "units moved", "same function to"]
+    header = ["run", "solver", "random", "unaligned", "aligned", "units moved", "change of outputs"]
     notes = [
         f"{Path(own['run']).name}: {own['note']}" for own in alignments if not own["num_movable"]
     ]
@@ -42,8 +49,13 @@ def alignment_text(alignments: list[dict[str, Any]]) -> str:
 
 
 def barrier_text(content: dict[str, Any]) -> str:
-    """Heights of a pair in all conventions, or of all pairs and the simplex, or the shapes of
-    lines.
+    """Return the heights of barriers in all conventions, or the shapes of straight lines.
+
+    Args:
+        content: of `barrier.json`.
+
+    Returns:
+        The text.
     """
     if "from_initial" not in content:
         return _heights_text(content)
@@ -70,25 +82,24 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
     ]
     share = content["percent_monotone"]
     return (
-        f"NLL of points on straight lines, nats a point\n{table(header, rows)}\n"
+        f"NLL of weights on straight lines, nats per point\n{table(header, rows)}\n"
         f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the "
-        "test part, "
-        f"{share['train']:.0f} % on the training part"
+        f"test part, {share['train']:.0f} % on the training part"
     )
 
 
 def _lines(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each line is -> part -> its shape."""
-    found = {
+    """Return the shape of each line, by its name and the part of the data."""
+    lines = {
         f"initial value to {Path(row['run']).name}": {part: row[part] for part in ("test", "train")}
         for row in content["from_initial"]
     }
     if "naive" in content:
         names = " to ".join(Path(run).name for run in content["runs"])
-        found[f"{names}, naive"] = content["naive"]["shape"]
+        lines[f"{names}, naive"] = content["naive"]["shape"]
         if content["aligned"]:
-            found[f"{names}, aligned"] = content["shape"]
-    return found
+            lines[f"{names}, aligned"] = content["shape"]
+    return lines
 
 
 def _heights_text(content: dict[str, Any]) -> str:
@@ -104,9 +115,9 @@ def _heights_text(content: dict[str, Any]) -> str:
             for name, own in ways.items()
         ]
         return (
-            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats a "
-            "point "
-            f"({content['path']} path)\n{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
+            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats "
+            f"per point ({content['path']} path)\n"
+            f"{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
         )
     rows = []
     for name, own in ways.items():
@@ -117,7 +128,7 @@ def _heights_text(content: dict[str, Any]) -> str:
             rows.append([name, part, height, *(curve[key] for key in keys)])
     header = ["", "part", "height", "above mean", "midpoint", "expected NLL", "error", "mixture"]
     draws = "1 draw" if content["num_draws"] == 1 else f"{content['num_draws']} draws"
-    lines = [f"marginal NLL above the chord, nats a point ({content['path']} path, {draws})"]
+    lines = [f"marginal NLL above the chord, nats per point ({content['path']} path, {draws})"]
     lines.append(table(header, rows))
     if content["aligned"]:
         own = content["alignment"]
@@ -127,14 +138,22 @@ def _heights_text(content: dict[str, Any]) -> str:
             f"{own['distance_random']:.4g})"
         )
     lines.append(
-        "+- is the standard error given these two fits, over draws and points; it is no interval "
-        "over seeds"
+        "+- is the standard error over draws and points, given these two fits; it is not an "
+        "interval over seeds"
     )
     return "\n".join(lines)
 
 
 def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes the pictures of a barrier; returns where they are."""
+    """Draw the figures of a barrier.
+
+    Args:
+        content: of `barrier.json`.
+        folder: of the figures.
+
+    Returns:
+        The paths of the figures.
+    """
     folder.mkdir(exist_ok=True)
     paths = []
     if "from_initial" in content:

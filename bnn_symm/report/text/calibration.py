@@ -1,4 +1,4 @@
-"""Texts and pictures of calibration, of points from elsewhere and of shifts."""
+"""Format and draw calibration, out-of-distribution detection and scores under shifts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,9 @@ from bnn_symm.report.plots.reliability import plot_reliability
 from bnn_symm.report.plots.shift_curves import plot_shift_curve
 from bnn_symm.report.text.tables import format_number, table
 
-# Name of a score -> in words, and the group it is shown in.
-_WORDS = {
+_NAMES = {
     "accuracy": "accuracy",
-    "nll": "NLL, nats a point",
+    "nll": "NLL, nats per point",
     "brier": "Brier score",
     "ece": "ECE, equal width",
     "aece": "ECE, equal mass",
@@ -46,10 +45,13 @@ _CURVE_SCORES = (
 
 
 def calibration_text(content: Mapping[str, Any]) -> str:
-    """The verdict, scores with their intervals, leave-one-out predictions and what to mind.
+    """Return the conclusion, scores with intervals, leave-one-out predictions and notes.
 
     Args:
-        content: of `describe_calibration`; of a run without a posterior a `conclusion` is enough.
+        content: of `describe_calibration`; for a run without a posterior, a `conclusion`.
+
+    Returns:
+        The text.
     """
     lines = [f"calibration: {content['conclusion']}"]
     if "scores" not in content:
@@ -60,13 +62,16 @@ def calibration_text(content: Mapping[str, Any]) -> str:
 
 
 def scores_text(scores: Mapping[str, Any]) -> str:
-    """One row a score.
+    """Return a table with one row per score.
 
     Args:
         scores: `Scores` as plain data.
+
+    Returns:
+        The text.
     """
     values = scores["values"]
-    rows = [[_WORDS[name], *_value(score), score["note"] or ""] for name, score in values.items()]
+    rows = [[_NAMES[name], *_value(score), score["note"] or ""] for name, score in values.items()]
     header = ["score", "value", f"{scores['level']:.0%} interval", ""]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
@@ -74,30 +79,35 @@ def scores_text(scores: Mapping[str, Any]) -> str:
 
 
 def loo_text(loo: Mapping[str, Any]) -> str:
-    """Leave-one-out predictions in a sentence, and what to mind.
+    """Return a sentence on leave-one-out predictions, and its notes.
 
     Args:
         loo: `Loo` as plain data.
+
+    Returns:
+        The text.
     """
     if loo["elpd"] is None:
         return f"PSIS-LOO: {loo['notes'][0]}"
     elpd, points, bad = loo["elpd"], loo["num_points"], loo["num_bad"]
     lines = [
         f"PSIS-LOO: elpd {elpd:.5g} +- {loo['standard_error']:.2g} nats over {points} training "
-        "points "
-        f"({elpd / points:.3g} a point), p_loo {loo['p_loo']:.3g}, Pareto k above 0.7 at {bad} "
-        "points"
+        f"points ({elpd / points:.3g} per point), p_loo {loo['p_loo']:.3g}, Pareto k above 0.7 at "
+        f"{bad} points"
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in loo["notes"])])
 
 
 def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside: str) -> str:
-    """How well each kind of uncertainty tells two sets apart.
+    """Return how well each measure of uncertainty separates two sets of points.
 
     Args:
         content: of `describe_out_of_distribution`.
-        inside: what the inner points are called.
-        outside: what the outer points are called.
+        inside: name of the in-distribution points.
+        outside: name of the out-of-distribution points.
+
+    Returns:
+        The text.
     """
     rows = []
     for name, own in content["by"].items():
@@ -119,20 +129,23 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
         "mean outside",
     ]
     lines = [
-        f"{outside} ({content['outside_points']} points) against {inside} "
+        f"{outside} ({content['outside_points']} points) versus {inside} "
         f"({content['inside_points']} points): {content['conclusion']}",
         "",
         table(header, rows),
-        f"(with {content['level']:.0%} intervals; outside counts as positive)",
+        f"(with {content['level']:.0%} intervals; outside is the positive class)",
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])
 
 
 def shifts_text(curves: Mapping[str, Any]) -> str:
-    """A table of scores against severity for each shift.
+    """Return a table of scores by severity for each shift.
 
     Args:
         curves: of `describe_shifts`.
+
+    Returns:
+        The text.
     """
     blocks = []
     for name, curve in curves.items():
@@ -142,13 +155,22 @@ def shifts_text(curves: Mapping[str, Any]) -> str:
             for i, severity in enumerate(curve["severities"])
         ]
         unit = "degrees" if name == "rotation" else "severity"
-        words = [score.replace("_", " ") for score in shown]
-        blocks.append(f"{name.replace('_', ' ')}\n{table([unit, *words], rows)}")
+        names = [score.replace("_", " ") for score in shown]
+        blocks.append(f"{name.replace('_', ' ')}\n{table([unit, *names], rows)}")
     return "\n\n".join(blocks)
 
 
 def draw_calibration(content: Mapping[str, Any], folder: Path, *, title: str) -> list[Path]:
-    """Writes the reliability diagram, if there is one; returns where it is."""
+    """Draw the reliability diagram, if there is one.
+
+    Args:
+        content: of `describe_calibration`.
+        folder: of the figure.
+        title: of the figure.
+
+    Returns:
+        The path of the figure, or nothing.
+    """
     if "reliability" not in content:
         return []
     path = folder / "reliability.png"
@@ -157,7 +179,17 @@ def draw_calibration(content: Mapping[str, Any], folder: Path, *, title: str) ->
 
 
 def draw_shifts(curves: Mapping[str, Any], folder: Path, *, stem: str, title: str) -> list[Path]:
-    """Writes one picture a shift; returns where they are."""
+    """Draw one figure per shift.
+
+    Args:
+        curves: of `describe_shifts`.
+        folder: of the figures.
+        stem: start of their file names.
+        title: of the figures.
+
+    Returns:
+        The paths of the figures.
+    """
     paths = []
     for name, curve in curves.items():
         paths.append(folder / f"{stem}-{name}.png")

@@ -1,49 +1,56 @@
-"""The text of convergence in `bnn-symm diagnose`: has it converged, how fast, what is faster, what
-to do next.
-"""
+"""Format the convergence of runs: verdicts, times to the target, comparisons and advice."""
 
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.interpretation import CLOCK_WORDS, number
 from bnn_symm.report.text.tables import table
 
-# Lines of runs, of comparisons and of advice that are printed; the JSON has all.
+# Maximum numbers of printed runs, comparisons and pieces of advice; the JSON has all.
 _RUNS, _COMPARISONS, _NEXT = 12, 10, 3
 _CLOCKS = ("gradient_evaluations", "seconds")
 
 
 def convergence_text(content: dict[str, Any]) -> str:
-    """Verdicts, a table of runs, a table of their kinds, comparisons in sentences, notes and what
-    to do next.
+    """Return verdicts, tables of runs and of their kinds, comparisons, notes and advice.
 
     Args:
-        content: of `experiments.convergence_report.describe_convergence`.
+        content: of `analyses.convergence.report.describe_convergence`.
+
+    Returns:
+        The text.
     """
     lines = [f"convergence: {content['verdict']}"]
     if len(content["runs"]) > 1:
         lines += [_runs(content), *_verdicts(content["runs"])]
-    lines.append(f"timed to {target_text(content)}")
+    lines.append(f"target: {target_text(content)}")
     if len(content["runs"]) == 1:
         lines.append(f"  {_one_run(content['runs'][0])}")
     else:
         lines.append(_groups(content["groups"]))
-    told = [test["sentence"] for test in content["comparisons"]]
-    lines += [f"  {sentence}" for sentence in told[:_COMPARISONS]]
-    if told[_COMPARISONS:]:
-        lines.append(f"  and {len(told) - _COMPARISONS} more comparisons")
+    sentences = [test["sentence"] for test in content["comparisons"]]
+    lines += [f"  {sentence}" for sentence in sentences[:_COMPARISONS]]
+    if sentences[_COMPARISONS:]:
+        lines.append(f"  and {len(sentences) - _COMPARISONS} more comparisons")
     lines += [f"note: {note}" for note in content["notes"]]
     lines += [f"next: {advice}" for advice in content["next"][:_NEXT]]
     return "\n".join(lines)
 
 
 def target_text(content: dict[str, Any]) -> str:
-    """What runs are timed to, in words."""
+    """Return a description of the target of the time to convergence.
+
+    Args:
+        content: of `analyses.convergence.report.describe_convergence`.
+
+    Returns:
+        A phrase.
+    """
     quantity = content["quantity"].replace("_", " ")
     aims = [group["target"] for group in content["groups"]]
     known = [aim for aim in aims if aim["value"] is not None]
     if not known:
-        return f"nothing: of {quantity}, {aims[0]['reason']}"
-    band = "the band in which the negative log density settles, its level +- 2 standard deviations"
+        return f"undefined for {quantity}: {aims[0]['reason']}"
+    band = "the stationary band of the negative log density, its level +- 2 standard deviations"
     bands = [aim["kind"] == "band" for aim in known]
     if all(bands):
         return band
@@ -51,30 +58,30 @@ def target_text(content: dict[str, Any]) -> str:
     if first["kind"] == "value":
         return f"{quantity} = {first['value']:g}"
     share = (first["start"] - first["value"]) / (first["start"] - first["level"])
-    way = f"{100 * share:.3g} % of the way of {quantity}"
+    fraction = f"{quantity} at {100 * share:.3g} % of the distance"
     if content["reference"] == "own":
-        also = f"; samplers to {band}" if any(bands) else ""
-        return f"{way}, from where each kind of run starts to its own best plateau{also}"
+        also = f"; for samplers, {band}" if any(bands) else ""
+        return f"{fraction} from the start of each kind of run to its own best plateau{also}"
     start, level, value = (number(first[key]) for key in ("start", "level", "value"))
-    return f"{way}, from {start} to the best plateau, {level}: {value}"
+    return f"{fraction} from {start} to the best plateau {level}, which is {value}"
 
 
 def _runs(content: dict[str, Any]) -> str:
     several = len(content["groups"]) > 1
     rows = []
-    # Those that ask for something first.
+    # Runs that have not converged first.
     runs = sorted(content["runs"], key=lambda own: own["converged"] is True)
     for own in runs[:_RUNS]:
         end = own["end"] or {}
-        words = {True: "yes", False: "no", None: "cannot tell"}[own["converged"]]
+        verdict = {True: "yes", False: "no", None: "inconclusive"}[own["converged"]]
         label = [content["groups"][own["group"]]["label"]] if several else []
-        start = number(end["start"].get("step")) if end and words == "yes" else "-"
+        start = number(end["start"].get("step")) if end and verdict == "yes" else "-"
         drift = "-"
         if end and end["drift"] is not None:
-            drift = f"{number(end['drift'])} ({number(end['drift_low'])} to {number(end['drift_high'])})"
-        rows.append(
-            [own["name"], *label, own["status"], words, start, _level(end), drift, _time_cell(own)]
-        )
+            low, high = number(end["drift_low"]), number(end["drift_high"])
+            drift = f"{number(end['drift'])} ({low} to {high})"
+        cells = [own["status"], verdict, start, _level(end), drift, _time_cell(own)]
+        rows.append([own["name"], *label, *cells])
     header = [
         "run",
         *(["kind"] if several else []),
@@ -102,7 +109,7 @@ def _time_cell(own: dict[str, Any]) -> str:
 
 
 def _verdicts(runs: list[dict[str, Any]]) -> list[str]:
-    """Of the runs that have not converged, or may not have."""
+    """Return the verdicts of the runs whose convergence is not certain."""
     others = [own for own in runs if own["converged"] is not True]
     lines = [f"  {own['name']}: {own['verdict']}" for own in others[:_RUNS]]
     return [*lines, *([f"  and {len(others) - _RUNS} more such runs"] if others[_RUNS:] else [])]
@@ -126,7 +133,8 @@ def _one_run(own: dict[str, Any]) -> str:
         )
         parts.append(f"{number(times[clock]['time'])} {CLOCK_WORDS[clock]}{spread}")
     chains = f"; the slowest of {own['chains']} chains" if own["chains"] > 1 else ""
-    return f"reached after {', '.join(parts)}{chains}; in brackets, for two standard errors of the smoothed curve"
+    spread = "in parentheses, the range for two standard errors of the smoothed curve"
+    return f"reached after {', '.join(parts)}{chains}; {spread}"
 
 
 def _groups(groups: list[dict[str, Any]]) -> str:

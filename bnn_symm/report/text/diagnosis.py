@@ -1,4 +1,4 @@
-"""The text and the pictures of `bnn-symm diagnose`."""
+"""Format and draw the results of `bnn-symm diagnose`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,19 +15,24 @@ from bnn_symm.runs.run import Run
 
 
 def diagnosis_text(content: dict[str, Any]) -> str:
-    """Convergence, mixing, ELBO and calibration, run by run; of several runs first what they are
-    together.
+    """Return convergence, mixing, ELBO and calibration, first jointly and then for each run.
+
+    Args:
+        content: of `diagnosis.json`.
+
+    Returns:
+        The text.
     """
     sections = [convergence_text(content["convergence"])]
     if "each" not in content:
-        return "\n\n".join([*sections, *_of_one(content)])
+        return "\n\n".join([*sections, *_run_texts(content)])
     sections.append(f"all runs together\n{mixing_text(content['mixing'])}")
     for own in content["each"]:
-        sections.append("\n\n".join([f"== {own['run']}", *_of_one(own)]))
+        sections.append("\n\n".join([f"== {own['run']}", *_run_texts(own)]))
     return "\n\n".join(sections)
 
 
-def _of_one(content: dict[str, Any]) -> list[str]:
+def _run_texts(content: dict[str, Any]) -> list[str]:
     if content["calibration"] is None:
         return [content["mixing"]["conclusion"]]
     return [
@@ -37,17 +42,24 @@ def _of_one(content: dict[str, Any]) -> list[str]:
     ]
 
 
-def draw_diagnosis(found: Diagnosis, runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Writes every picture that can be drawn, of several runs each in a folder of its own; returns
-    where they are.
+def draw_diagnosis(diagnosis: Diagnosis, runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Draw all figures, with one subfolder for each of several runs.
+
+    Args:
+        diagnosis: of the runs.
+        runs: the runs.
+        folder: of the figures.
+
+    Returns:
+        The paths of the figures.
     """
     folder.mkdir()
-    content, paths = found.content, []
+    content, paths = diagnosis.content, []
     if plot_convergence(content["convergence"], folder / "convergence.png"):
         paths.append(folder / "convergence.png")
     if "each" not in content:
-        return paths + _draw_one(content, found.traces[0], runs[0], folder)
-    together, *traces = found.traces
+        return paths + _draw_run(content, diagnosis.traces[0], runs[0], folder)
+    together, *traces = diagnosis.traces
     title = f"{len(runs)} runs together"
     paths += draw_mixing(content["mixing"], together, folder, title=title)
     for number, (own, panels, run) in enumerate(
@@ -55,11 +67,11 @@ def draw_diagnosis(found: Diagnosis, runs: Sequence[Run], folder: Path) -> list[
     ):
         inner = folder / f"{number}-{run.path.name}"
         inner.mkdir()
-        paths += _draw_one(own, panels, run, inner)
+        paths += _draw_run(own, panels, run, inner)
     return paths
 
 
-def _draw_one(
+def _draw_run(
     content: dict[str, Any], traces: list[dict[str, Any]], run: Run, folder: Path
 ) -> list[Path]:
     if content["calibration"] is None:

@@ -1,4 +1,4 @@
-"""The ELBO of a run and what is behind it, as text."""
+"""Format and draw the ELBO of a run and its components."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,13 @@ from bnn_symm.report.text.tables import table
 
 
 def elbo_text(content: Mapping[str, Any]) -> str:
-    """A sentence on each part, what to do next, and tables by layer and by group of units.
+    """Return a sentence on each component, advice, and tables by layer and by group of units.
 
     Args:
-        content: of `experiments.elbo_report.describe_elbo`; of a run without an ELBO a `conclusion`
-            is enough.
+        content: of `describe_elbo`; for a run without an ELBO, a `conclusion`.
+
+    Returns:
+        The text.
     """
     verdicts: Mapping[str, str] = content.get("verdicts") or {}
     if not verdicts:
@@ -26,25 +28,36 @@ def elbo_text(content: Mapping[str, Any]) -> str:
     if groups:
         lines += ["", groups]
     if content["symmetrized"]["value"] is not None and content["symmetrized"]["log_order"] > 0:
-        found = content["symmetrized"]
-        relation = "=" if found["kind"] == "exact" else ">="
+        symmetrized = content["symmetrized"]
+        relation = "=" if symmetrized["kind"] == "exact" else ">="
         lines += [
             "",
-            f"symmetrized ELBO {relation} {found['value']:,.5g} nats{_interval(found)} "
-            f"({found['kind']}, {found['num_samples']:,} draws): {found['method']}",
+            f"symmetrized ELBO {relation} {symmetrized['value']:,.5g} nats{_interval(symmetrized)} "
+            f"({symmetrized['kind']}, {symmetrized['num_samples']:,} draws): "
+            f"{symmetrized['method']}",
         ]
     return "\n".join(lines)
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    """Return the interval of the value; of a diagnosis that has none, its standard error."""
-    if found.get("value_low") is None:
-        return f" +- {found['standard_error']:.2g}"
-    return f" (95 % interval {found['value_low']:,.5g} to {found['value_high']:,.5g})"
+def _interval(symmetrized: Mapping[str, Any]) -> str:
+    """Return the interval of the value, or its standard error where there is no interval."""
+    if symmetrized.get("value_low") is None:
+        return f" +- {symmetrized['standard_error']:.2g}"
+    low, high = symmetrized["value_low"], symmetrized["value_high"]
+    return f" (95 % interval {low:,.5g} to {high:,.5g})"
 
 
 def draw_elbo(content: Mapping[str, Any], folder: Path, *, title: str) -> list[Path]:
-    """Writes the picture of the posterior's scales, if there are any; returns where it is."""
+    """Draw the scales of the posterior, if there are any.
+
+    Args:
+        content: of `describe_elbo`.
+        folder: of the figure.
+        title: of the figure.
+
+    Returns:
+        The path of the figure, or nothing.
+    """
     scales = content.get("posterior_scales")
     if not scales or scales["reason"] is not None:
         return []
@@ -58,7 +71,7 @@ def _layers(layers: Mapping[str, Mapping[str, Any]]) -> str:
     for name, own in layers.items():
         share = "-" if own["share"] is None else f"{own['share']:.1%}"
         rows.append([name, own["kl"], share, own["num_parameters"], own["bits_per_parameter"]])
-    return table(["layer", "KL, nats", "share", "parameters", "bits a parameter"], rows)
+    return table(["layer", "KL, nats", "share", "parameters", "bits per parameter"], rows)
 
 
 def _groups(content: Mapping[str, Any]) -> str | None:
@@ -76,7 +89,7 @@ def _groups(content: Mapping[str, Any]) -> str | None:
         "pruned",
         "reverted",
         "silent",
-        "symmetry adds, nats",
-        "of at most",
+        "gain by symmetry, nats",
+        "maximum",
     ]
     return table(header, rows)

@@ -1,4 +1,4 @@
-"""Means with their intervals in as many digits as the interval supports, for tables of studies."""
+"""Format means and their intervals with as many digits as the interval supports."""
 
 import math
 from collections.abc import Mapping
@@ -11,8 +11,13 @@ Estimate = Mapping[str, Any]
 
 
 def decimals_of(estimate: Estimate) -> int:
-    """Decimals that leave two significant digits of half the interval; four at most, and four
-    without one.
+    """Return the number of decimals that show two significant digits of half the interval.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        At most four, and four without an interval.
     """
     low, high = estimate.get("low"), estimate.get("high")
     half = 0.0 if low is None or high is None else (high - low) / 2
@@ -20,7 +25,14 @@ def decimals_of(estimate: Estimate) -> int:
 
 
 def mean_text(estimate: Estimate | None) -> str:
-    """The mean alone; a dash for nothing."""
+    """Return the mean without its interval.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text; a dash if there is no mean.
+    """
     if estimate is None or estimate.get("mean") is None:
         return "-"
     if estimate.get("low") is None or estimate.get("high") is None:
@@ -29,7 +41,14 @@ def mean_text(estimate: Estimate | None) -> str:
 
 
 def range_text(estimate: Estimate | None) -> str:
-    """`low to high`; nothing where there is no interval."""
+    """Return the interval as `low to high`.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text; empty if there is no interval.
+    """
     if estimate is None or estimate.get("low") is None or estimate.get("high") is None:
         return ""
     decimals = decimals_of(estimate)
@@ -37,14 +56,26 @@ def range_text(estimate: Estimate | None) -> str:
 
 
 def interval_text(estimate: Estimate | None) -> str:
-    """`mean (low to high)`, or the mean alone."""
+    """Return `mean (low to high)`, or the mean alone.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text.
+    """
     spread = range_text(estimate)
     return mean_text(estimate) + (f" ({spread})" if spread else "")
 
 
 def plus_minus_text(estimate: Estimate | None) -> str:
-    """`mean +- half of the interval`, in two significant digits of the latter, or the mean
-    alone.
+    """Return `mean +- half of the interval`, or the mean alone.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text, with two significant digits of the half-width.
     """
     if estimate is None or not range_text(estimate):
         return mean_text(estimate)

@@ -1,4 +1,4 @@
-"""Texts and pictures of how chains mix."""
+"""Format and draw how chains mix."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,14 @@ _NAMES = {
 
 
 def mixing_text(mixing: Mapping[str, Any]) -> str:
-    """The views in a table, a verdict for each, the sampler chain by chain, and what to do next."""
+    """Return a table of the views, a verdict for each, sampler statistics and advice.
+
+    Args:
+        mixing: of `describe_mixing`.
+
+    Returns:
+        The text.
+    """
     lines = [f"mixing: {mixing['conclusion']}"]
     if mixing.get("next"):
         lines.append(f"next: {mixing['next']}")
@@ -42,7 +49,7 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
             )
         header = [
             "view",
-            "says",
+            "status",
             "R-hat max",
             "median",
             "bulk ESS min",
@@ -57,14 +64,12 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
             lines.append(f"{_NAMES[name]}: {view['verdict']}")
         if name == "aligned_per_draw" and view.get("common") is not None:
             lines.append(
-                f"{_NAMES[name]}: {view['common']:.1%} in common, where draws of the prior, "
-                "aligned likewise, have "
-                f"{view['null_common']:.1%} and an R-hat of up to {_number(view['null_rhat_max'])}"
+                f"{_NAMES[name]}: {view['common']:.1%} in common; for draws of the prior, aligned "
+                f"in the same way, {view['null_common']:.1%} and an R-hat of up to "
+                f"{_number(view['null_rhat_max'])}"
             )
     if mixing.get("part") == "train":
-        lines.append(
-            "note: no points are held out: functions are compared at points that were fitted"
-        )
+        lines.append("note: no points are held out: functions are compared at training points")
     lines += _modes(mixing)
     lines += _sampler(mixing)
     return "\n".join(lines)
@@ -72,13 +77,13 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
 
 def _modes(mixing: Mapping[str, Any]) -> list[str]:
     modes = mixing.get("modes") or {}
-    counts = {name: found["count"] for name, found in modes.items() if found is not None}
-    if not counts or len(next(found for found in modes.values() if found)["labels"]) == 1:
+    counts = {name: modes_of["count"] for name, modes_of in modes.items() if modes_of is not None}
+    if not counts or len(next(own for own in modes.values() if own)["labels"]) == 1:
         return []
-    words = {"raw": "as they are", "aligned": "modulo symmetry", "function": "as functions"}
+    names = {"raw": "unaligned", "aligned": "modulo symmetry", "function": "as functions"}
     return [
         "modes of the chains: "
-        + ", ".join(f"{count} {words[name]}" for name, count in counts.items())
+        + ", ".join(f"{count} {names[name]}" for name, count in counts.items())
     ]
 
 
@@ -93,7 +98,7 @@ def _sampler(mixing: Mapping[str, Any]) -> list[str]:
         "tree_depth": "tree depth",
         "at_max_depth": "at max depth",
         "step_size": "step size",
-        "n_steps": "steps a draw",
+        "n_steps": "steps per draw",
     }
     shown = [key for key in columns if sampler[key] is not None]
     if not shown:
@@ -109,7 +114,17 @@ def _sampler(mixing: Mapping[str, Any]) -> list[str]:
 def draw_mixing(
     mixing: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], folder: Path, *, title: str
 ) -> list[Path]:
-    """Writes the pictures that can be drawn; returns where they are."""
+    """Draw traces and R-hat, where they are defined.
+
+    Args:
+        mixing: of `describe_mixing`.
+        traces: panels of `plot_traces`.
+        folder: of the figures.
+        title: of the figures.
+
+    Returns:
+        The paths of the figures.
+    """
     paths = []
     if traces:
         paths.append(folder / "traces.png")

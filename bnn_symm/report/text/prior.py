@@ -1,10 +1,10 @@
-"""The text of `bnn-symm prior`."""
+"""Format the result of `bnn-symm prior`."""
 
 from typing import Any
 
 from bnn_symm.report.text.tables import format_number, table
 
-_WORDS = {
+_NAMES = {
     "variation": "sd of a function over points",
     "range": "range of a function over points",
     "level": "mean of a function over points",
@@ -16,22 +16,27 @@ _WORDS = {
     "classes": "classes in use",
 }
 _VERDICTS = {
-    "open": "which class a point has is left open",
-    "decided": "functions have decided on classes before they see data",
-    "of their size": "functions are of the size of the data",
-    "too flat": "functions are flatter than the data",
-    "too wild": "functions are wilder than the data",
+    "open": "functions are uncertain about the class of a point",
+    "decided": "functions are certain about classes before they see data",
+    "of their size": "functions have the scale of the data",
+    "too flat": "functions vary less than the data",
+    "too wild": "functions vary more than the data",
 }
 
 
 def prior_text(content: dict[str, Any]) -> str:
-    """Quantities over functions beside the data's, other scales, a verdict, and what to type
-    next.
+    """Return quantities of functions and of the data, a verdict, other scales and advice.
+
+    Args:
+        content: of `describe_prior`.
+
+    Returns:
+        The text.
     """
     header = ["over functions", *(f"{level:.0%}" for level in content["levels"]), "data"]
     own = content["own"]
     rows = [
-        [_WORDS[name], *values, content["of_data"][name]]
+        [_NAMES[name], *values, content["of_data"][name]]
         for name, values in own["quantiles"].items()
     ]
     lines = [table(header, rows), ""]
@@ -52,8 +57,8 @@ def prior_text(content: dict[str, Any]) -> str:
         ]
         for one in (own, *content["others"])
     ]
-    medians[0][0] += " (this one)"
-    lines += ["", table(["prior.scale", *(f"{_WORDS[name]}, median" for name in names)], medians)]
+    medians[0][0] += " (this prior)"
+    lines += ["", table(["prior.scale", *(f"{_NAMES[name]}, median" for name in names)], medians)]
     if content["next"]:
         lines += ["", f"next: {content['next']}"]
     return "\n".join(lines)

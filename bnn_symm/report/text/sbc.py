@@ -1,4 +1,4 @@
-"""The answer of `bnn-symm sbc`: its text, its picture, and a bar while it runs."""
+"""Format and draw the result of `bnn-symm sbc`, and show its progress."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,14 @@ from bnn_symm.report.text.tables import table
 
 
 def sbc_text(content: Mapping[str, Any]) -> str:
-    """A row a quantity, the least likely first, how to read it, and what it says in words."""
+    """Return a table with one row per quantity, the smallest p-value first, and the conclusion.
+
+    Args:
+        content: of `sbc.json`.
+
+    Returns:
+        The text.
+    """
     quantities = sorted(content["quantities"], key=lambda own: own["p_value"])
     lines = []
     if quantities:
@@ -38,11 +45,11 @@ def sbc_text(content: Mapping[str, Any]) -> str:
         share = content["level"] / len(quantities)
         lines = [
             table(header, rows),
-            f"p uniform is of the ECDF of {len(content['simulations'])} ranks; at most {share:.2g} "
-            "is off, which is "
-            f"{content['level']:g} over {len(quantities)} quantities (Bonferroni)",
-            "bias and spread are in standard errors: below 0 too high and too wide, above 0 too "
-            "low and too narrow; draws are those behind a rank",
+            f"p uniform tests the ECDF of {len(content['simulations'])} ranks; it is significant "
+            f"up to {share:.2g}, which is {content['level']:g} over {len(quantities)} quantities "
+            "(Bonferroni)",
+            "bias and spread are in standard errors: negative means too high and too wide, "
+            "positive too low and too narrow; draws is the number of draws per rank",
         ]
     failures = content["failures"]
     lines += [
@@ -59,23 +66,32 @@ def _range(numbers: tuple[int, int, int]) -> str:
 
 
 def draw_sbc(content: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes the picture, if there is anything to draw; returns where it is."""
+    """Draw the differences of the ECDFs, if they are defined.
+
+    Args:
+        content: of `sbc.json`.
+        folder: of the figure.
+
+    Returns:
+        The path of the figure, or nothing.
+    """
     if content["band"] is None:
         return []
     folder.mkdir(exist_ok=True)
     run = content["run"]
-    title = f"{run['method']} on simulated {run['dataset']['name']}, {len(content['simulations'])} simulations"
+    count = len(content["simulations"])
+    title = f"{run['method']} on simulated {run['dataset']['name']}, {count} simulations"
     plot_ecdf_differences(content, folder / "sbc.png", title=title)
     return [folder / "sbc.png"]
 
 
 class SimulationBar(CountBar):
-    """One bar for all simulations: on a terminal, and nothing in a pipe.
+    """Progress bar of all simulations; it is hidden in a pipe.
 
     Args:
-        total: simulations that are wanted.
-        done: those that were there before.
-        quiet: show nothing on a terminal either.
+        total: number of simulations.
+        done: number of simulations that are already done.
+        quiet: whether to hide the bar on a terminal too.
     """
 
     def __init__(self, total: int, done: int = 0, *, quiet: bool = False):
@@ -83,8 +99,12 @@ class SimulationBar(CountBar):
         self._failed = 0
 
     def __call__(self, simulation: SimulatedFit) -> None:
-        """One more is there."""
+        """Advance the bar by one simulation.
+
+        Args:
+            simulation: that ended.
+        """
         self._failed += simulation.failure is not None
         self._progress.update(
-            self._task, advance=1, told=f"failed {self._failed}" if self._failed else ""
+            self._task, advance=1, status=f"failed {self._failed}" if self._failed else ""
         )

@@ -1,6 +1,4 @@
-"""A study on a terminal: the headline, the settings in a table for each context, and the
-conclusions as lines.
-"""
+"""Format a study: the headline, a table of settings for each context, and the conclusions."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,9 +8,10 @@ from bnn_symm.diagnostics.convergence.interpretation import number
 from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
 from bnn_symm.report.text.intervals import plus_minus_text
 from bnn_symm.report.text.tables import table
+from bnn_symm.studies.results.narrative import VERDICTS
 
 _WIDTH = 120
-# Characters of the name of a setting.
+# Maximum number of characters of the name of a setting.
 _NAME = 34
 _SCORES = {
     "test_nll": "test NLL",
@@ -20,17 +19,20 @@ _SCORES = {
     "test_rmse": "RMSE",
     "test_ece": "ECE",
 }
-# Beside these where nothing but scores is compared.
-_SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "in 90 %", "seconds": "seconds"}
+# Columns of a study that compares nothing but scores.
+_SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "90 % coverage", "seconds": "seconds"}
 _BARRIERS = {"naive": "naive barrier", "aligned": "aligned barrier"}
 _BASE = ("parameters", "log10 modes")
 
 
 def study_text(summary: Mapping[str, Any]) -> str:
-    """Everything, in lines of up to 120 characters.
+    """Return the results of a study in lines of up to 120 characters.
 
     Args:
         summary: content of `summary.json`.
+
+    Returns:
+        The text.
     """
     blocks = [_wrapped(summary["headline"])]
     views = context_views(summary)
@@ -44,7 +46,7 @@ def study_text(summary: Mapping[str, Any]) -> str:
         own = [one for one in summary["conclusions"] if one["context"] == view.number]
         blocks.append("\n".join([*lines, *_conclusions(own, view)]))
     if any("+-" in block for block in blocks):
-        blocks.append("+-: half of a 95 % interval over seeds")
+        blocks.append("+-: half of a 95 % confidence interval over seeds")
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     blocks += (
         ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)]
@@ -62,7 +64,7 @@ def _scores(view: ContextView) -> str:
 
 
 def _settings(view: ContextView) -> str:
-    """One table; two where one would be too wide, the second with speed and barriers."""
+    """Return one table, or two if one is too wide, the second with speed and barriers."""
     own = view.own
     scores = [name for name in _SCORES if any(_known(setting, name) for setting in own)]
     barriers = [name for name in _BARRIERS if any(_known(setting, name) for setting in own)]
@@ -99,8 +101,8 @@ def _table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[Any]]]) -
 
 
 def _known(setting: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
-    found = (setting.get("measures") or {}).get(measure)
-    return found if found and found.get("mean") is not None else None
+    estimate = (setting.get("measures") or {}).get(measure)
+    return estimate if estimate and estimate.get("mean") is not None else None
 
 
 def _rounded(order: float | None) -> str:
@@ -108,10 +110,10 @@ def _rounded(order: float | None) -> str:
 
 
 def _speeds(view: ContextView) -> list[str | None]:
-    """Median gradient evaluations to the target, by setting."""
+    """Return the median gradient evaluations to the target, by setting."""
     groups = (view.context.get("convergence") or {}).get("groups", [])
-    found = {group["setting"]: group["speed"].get("gradient_evaluations") for group in groups}
-    return [_speed(found.get(setting)) for setting in view.numbers]
+    speeds = {group["setting"]: group["speed"].get("gradient_evaluations") for group in groups}
+    return [_speed(speeds.get(setting)) for setting in view.numbers]
 
 
 def _speed(speed: Mapping[str, Any] | None) -> str | None:
@@ -122,26 +124,24 @@ def _speed(speed: Mapping[str, Any] | None) -> str | None:
 
 
 def _conclusions(own: Sequence[Mapping[str, Any]], view: ContextView) -> list[str]:
-    """Those of each asymmetric setting beneath its name, where there are several."""
+    """Return the conclusions, under the name of their setting if there are several."""
     several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
     lines: list[str] = []
     last = None
     for one in own:
-        # What alignment does is said of the standard network, and is about nothing else.
-        about = None if one["question"] == "aligned" else one["setting"]
-        if not lines or (several and about != last):
-            lines += ["", f"{view.names[about]}:"] if several and about is not None else [""]
-        last = about
+        # The effect of alignment concerns the standard network only.
+        setting = None if one["question"] == "aligned" else one["setting"]
+        if not lines or (several and setting != last):
+            lines += ["", f"{view.names[setting]}:"] if several and setting is not None else [""]
+        last = setting
         lines.append(_conclusion(one))
     return lines
 
 
 def _conclusion(one: Mapping[str, Any]) -> str:
     strength = "" if one["strength"] == "none" else f" ({one['strength']} evidence)"
-    return _wrapped(
-        f"{one['title']} {one['answer'][:1].upper()}{one['answer'][1:]}{strength}. "
-        f"{one['sentence']}"
-    )
+    verdict = VERDICTS.get(one["answer"], one["answer"])
+    return _wrapped(f"{one['title']}: {verdict}{strength}. {one['sentence']}")
 
 
 def _wrapped(text: str) -> str:

@@ -1,23 +1,31 @@
-"""The text of `bnn-symm symmetry`."""
+"""Format the result of `bnn-symm symmetry`."""
 
 from typing import Any
 
 from bnn_symm.report.text.tables import format_number, table
 
-# Lines of interchangeable units that are printed; the JSON has more.
+# Maximum number of printed sets of interchangeable units; the JSON has more.
 _LISTED = 6
 _TENSORS = 3
 
 
 def symmetry_text(content: dict[str, Any]) -> str:
-    """Groups, what is fixed, what is left and its proof, from `experiments.symmetry_report`."""
+    """Return the groups, the fixed entries, the remaining symmetries and their certificate.
+
+    Args:
+        content: of `analyses.symmetry.describe_symmetry`.
+
+    Returns:
+        The text.
+    """
     lines = []
     if content["groups"]:
         lines += [_groups(content), ""]
+    at_least = "at least " if _is_lower_bound(content) else ""
     lines.append(
-        f"equivalent modes: {'at least ' if _unsearched(content) else ''}{_power(content['log10_order'])}"
+        f"equivalent modes: {at_least}{_power(content['log10_order'])}"
         + (
-            f", of {_power(content['log10_order_if_nothing_fixed'])} if nothing were fixed"
+            f", of {_power(content['log10_order_if_nothing_fixed'])} without fixed entries"
             if content["fixed"]
             else ""
         )
@@ -30,26 +38,26 @@ def symmetry_text(content: dict[str, Any]) -> str:
     if content["fixed"][_LISTED:]:
         lines.append(f"  and {len(content['fixed']) - _LISTED} more tensors")
     lines.append(f"certificate: {content['certificate']}")
-    lines += _left(content)
+    lines += _remaining(content)
     lines += _equal_rows(content["duplicate_mask_rows"])
     lines += _continuous(content["continuous"])
     lines.append(_defect(content["defect"], bool(content["fixed"]), content["held_units"]))
     without = (
-        "none; buffers of your own are not part of it"
+        "none; buffers of custom networks are not part of it"
         if content["fixed"]
-        else "none, nothing is fixed at random"
+        else "none, no entries are fixed at random"
     )
     lines.append(f"mask fingerprint: {content['fingerprint'] or without}")
     return "\n".join(lines)
 
 
-def _unsearched(content: dict[str, Any]) -> bool:
-    """Whether there may be symmetries that nobody has looked for."""
+def _is_lower_bound(content: dict[str, Any]) -> bool:
+    """Return whether there may be further symmetries that were not searched for."""
     return bool(content["held_units"] or content["unsearched_flips"])
 
 
 def _power(log10: float) -> str:
-    """Small numbers as they are."""
+    """Return a small number in full, and a large one as a power of ten."""
     return f"{round(10**log10):,}" if log10 < 6 else f"10^{log10:.1f}"
 
 
@@ -72,74 +80,74 @@ def _groups(content: dict[str, Any]) -> str:
     rows = []
     for group in content["groups"]:
         tensors = group["tensors"]
-        touched = ", ".join(tensors[:_TENSORS]) + (
+        parameters = ", ".join(tensors[:_TENSORS]) + (
             f" and {len(tensors) - _TENSORS} more" if tensors[_TENSORS:] else ""
         )
         units = f"{group['size']}{', may flip' if group['signed'] else ''}"
         if group["parent"]:
             units += f" in {group['blocks']} blocks of {group['parent']}"
-        rows.append(
-            [group["name"], units, _power(group["log10_order"]), group["units_that_move"], touched]
-        )
-    return table(["group", "units", "orders", "still move", "parameters"], rows)
+        order, moving = _power(group["log10_order"]), group["units_that_move"]
+        rows.append([group["name"], units, order, moving, parameters])
+    return table(["group", "units", "order", "movable", "parameters"], rows)
 
 
 def _fixed(entry: dict[str, Any]) -> str:
-    what = (
+    entries = (
         f"{entry['fixed']:,} of {entry['entries']:,} entries"
         if entry["trainable"]
         else "a fixed matrix"
     )
-    return f"{entry['tensor']}: {what}, root mean square {format_number(entry['root_mean_square'])}"
+    scale = format_number(entry["root_mean_square"])
+    return f"{entry['tensor']}: {entries}, root mean square {scale}"
 
 
-def _left(content: dict[str, Any]) -> list[str]:
+def _remaining(content: dict[str, Any]) -> list[str]:
     if not content["fixed"]:
         return []
     lines = []
     for component in content["components"][:_LISTED]:
-        units = "; ".join(f"{name} units {_some(own)}" for name, own in component["units"].items())
+        units = "; ".join(
+            f"{name} units {_first_units(own)}" for name, own in component["units"].items()
+        )
         lines.append(f"  {component['kind']}: {units}")
     if content["num_components"] > len(lines):
         lines.append(f"  and {content['num_components'] - len(lines)} more such sets")
     return lines
 
 
-def _some(units: list[int]) -> str:
+def _first_units(units: list[int]) -> str:
     return ", ".join(map(str, units[:8])) + (f", ... ({len(units)})" if len(units) > 8 else "")
 
 
-def _continuous(found: list[dict[str, Any]]) -> list[str]:
-    """One line a kind, of what is left and what fixed entries removed."""
+def _continuous(symmetries: list[dict[str, Any]]) -> list[str]:
+    """Return one line per kind, with the remaining and the removed directions."""
     lines = []
-    for kind in dict.fromkeys(entry["kind"] for entry in found):
-        own = [entry for entry in found if entry["kind"] == kind]
+    for kind in dict.fromkeys(entry["kind"] for entry in symmetries):
+        own = [entry for entry in symmetries if entry["kind"] == kind]
         left, removed = (sum(entry[key] for entry in own) for key in ("dimensions", "removed"))
         where = ", ".join(entry["where"] for entry in own if entry["dimensions"]) or "-"
         where = where if len(where) <= 60 else where[:57] + "..."
-        lines.append(
-            f"  {kind}: {left} direction{'' if left == 1 else 's'} left, {removed} removed; {where}"
-        )
+        directions = f"{left} direction{'' if left == 1 else 's'} remaining"
+        lines.append(f"  {kind}: {directions}, {removed} removed; {where}")
     return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
 
 
-def _defect(defect: dict[str, Any] | None, projected: bool, held: int) -> str:
-    if defect is None and held:
+def _defect(defect: dict[str, Any] | None, projected: bool, frozen: int) -> str:
+    if defect is None and frozen:
         return (
-            "symmetry defect: not measured, no two of the units that are not pinned can be swapped"
+            "symmetry defect: not measured, no two of the units that are not frozen can be swapped"
         )
     if defect is None:
         return "symmetry defect: there are no two units to swap"
-    back = ", put back onto what is fixed," if projected else ""
+    back = ", projected onto the fixed entries," if projected else ""
     best, median, reference = (_nats(defect[key]) for key in ("best", "median", "reference"))
     return (
         f"symmetry defect at {defect['at']}: the best of {defect['swaps']} swaps{back} changes the "
-        "log density "
-        f"by {best} nats over {defect['points']} points (median {median}; scrambling two units "
-        f"{reference})"
+        f"log density by {best} nats over {defect['points']} points (median {median}; scrambling "
+        f"two units {reference})"
     )
 
 
 def _nats(value: float) -> str:
-    """Rounding errors of float64 are no change."""
+    """Return a change in nats, with rounding errors of float64 as zero."""
     return "0" if value < 1e-9 else format_number(value)

@@ -1,16 +1,23 @@
-"""Short plain tables for a terminal or a pipe."""
+"""Format short plain-text tables."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from bnn_symm.errors import one_line
 
-# Characters of a cell: more are no longer a table.
+# Maximum number of characters of a cell.
 _LONGEST = 200
 
 
 def format_number(value: Any) -> str:
-    """Four significant digits for a float, a dash for nothing, anything else as it is."""
+    """Return a value as text, with four significant digits for a float.
+
+    Args:
+        value: a number, a text or None.
+
+    Returns:
+        The text; a dash for None.
+    """
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -19,7 +26,15 @@ def format_number(value: Any) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns padded to their widest entry: text to the left, numbers to the right."""
+    """Return a table with aligned columns: text to the left, numbers to the right.
+
+    Args:
+        header: of the columns.
+        rows: with one value per column.
+
+    Returns:
+        The text.
+    """
     cells = [[format_number(value) for value in row] for row in rows]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
@@ -37,7 +52,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def scores_table(scores: dict[str, dict[str, Any] | None]) -> str:
-    """One row a part of the data, one column a score."""
+    """Return a table with one row per part of the data and one column per score.
+
+    Args:
+        scores: of each part; None for a part without points.
+
+    Returns:
+        The text.
+    """
     parts = {name: values for name, values in scores.items() if values}
     columns = list(next(iter(parts.values()))) if parts else []
     return table(

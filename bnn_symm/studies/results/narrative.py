@@ -15,6 +15,21 @@ OPPOSITE = "the other way"
 """Stored value of `answer` where the effect has the opposite direction."""
 NOT_ASSESSED = "not asked"
 """Stored value of `because_of_symmetry` where there is no effect to explain."""
+VERDICTS = {
+    "yes": "supported",
+    "no": "not supported",
+    OPPOSITE: "opposite effect",
+    INCONCLUSIVE: "inconclusive",
+}
+"""Texts of the stored values of `answer`."""
+CAUSES = {
+    "yes": "yes",
+    "no": "no",
+    "partly": "partly",
+    INCONCLUSIVE: "inconclusive",
+    NOT_ASSESSED: "-",
+}
+"""Texts of the stored values of `because_of_symmetry`."""
 
 MEASURE_NAMES = {
     "test_nll": "test NLL",

@@ -1,6 +1,4 @@
-"""Pictures of loss barriers: the curve between two posteriors, the matrix of pairs, the triangle of
-three.
-"""
+"""Plot loss barriers: curves of pairs, matrices of pairs, and the simplex of three posteriors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +11,18 @@ from matplotlib.tri import Triangulation
 
 from bnn_symm.report.plots.figures.png import save_png
 
-# Told apart in gray and by the color-blind: by lightness, and by the dash of the line.
+# Distinguishable in grayscale and with color blindness by lightness and dash.
 _STYLES = {"naive": ("#b2182b", "--"), "aligned": ("#2166ac", "-")}
 _WIDTH = 2.0
 
 
 def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Marginal NLL along the path, with bands, the chord, and the mixture path below.
+    """Plot the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
-        curves: `naive`, and `aligned` where there is one -> a curve of `diagnostics.barriers` as
-            plain data.
+        curves: `naive` and possibly `aligned`: curves of `diagnostics.barriers` as plain data.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -50,13 +47,12 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
         curve["tau"], curve["mixture_nll"], "-.", color="0.6", lw=1.0, label="mixture of the two"
     )
     axes.set_xlabel("tau, from the first posterior to the second")
-    axes.set_ylabel("marginal test NLL, nats a point")
+    axes.set_ylabel("marginal test NLL, nats per point")
     axes.set_title(title, fontsize=10)
     axes.set_xlim(0, 1)
+    # A small barrier should look small; the NLL of a regression has no natural zero.
     if min(min(own["marginal_nll"]) for own in curves.values()) > 0:
-        axes.set_ylim(
-            bottom=0
-        )  # so that a small barrier looks small; densities of numbers have no such place
+        axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, frameon=False)
     save_png(figure, path)
 
@@ -64,14 +60,13 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
 def plot_barrier_matrix(
     matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Heights between all pairs, one matrix beside the other on one scale, with numbers in the
-    cells.
+    """Plot the heights between all pairs as matrices on a common scale.
 
     Args:
-        matrices: `naive`, `aligned` -> (posterior, posterior) heights.
+        matrices: `naive` and possibly `aligned`: (posterior, posterior) heights.
         labels: of the posteriors.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     size = 1.6 + 0.6 * len(labels)
     figure = Figure(figsize=(size * len(matrices) + 0.8, size + 0.6), layout="constrained")
@@ -88,7 +83,7 @@ def plot_barrier_matrix(
         axes.set_yticks(range(len(labels)), labels, fontsize=8)
         axes.set_title(name, fontsize=10)
     if image is not None:
-        figure.colorbar(image, ax=list(panels), label="barrier, nats a point", shrink=0.8)
+        figure.colorbar(image, ax=list(panels), label="barrier, nats per point", shrink=0.8)
     figure.suptitle(title, fontsize=10)
     save_png(figure, path)
 
@@ -96,27 +91,26 @@ def plot_barrier_matrix(
 def plot_simplex(
     simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Marginal test NLL over the triangle of three posteriors, as filled contours on one scale.
+    """Plot the marginal test NLL over the triangle of three posteriors as filled contours.
 
     Args:
-        simplexes: `naive`, `aligned` -> `diagnostics.simplex` as plain data, of three posteriors.
+        simplexes: `naive` and possibly `aligned`: barriers of three posteriors as plain data.
         labels: of the corners.
         path: of the PNG.
-        title: of the picture.
+        title: of the figure.
     """
     figure = Figure(figsize=(4.4 * len(simplexes) + 0.6, 4.2), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(simplexes))))
     values = np.concatenate([np.asarray(own["marginal_nll"]) for own in simplexes.values()])
-    # In equal steps above the lowest loss, on a logarithmic scale: what an alignment leaves is seen
-    # beside what was.
+    # Logarithmic steps above the lowest loss show aligned and unaligned barriers on one scale.
     steps = np.geomspace(0.01, 1.0, 13) * max(values.max() - values.min(), 1e-6)
     levels = values.min() + np.concatenate([[0.0], steps])
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     filled = None
     for axes, (name, own) in zip(panels, simplexes.items(), strict=True):
-        place = np.asarray(own["weights"]) @ corners
+        position = np.asarray(own["weights"]) @ corners
         filled = axes.tricontourf(
-            Triangulation(place[:, 0], place[:, 1]),
+            Triangulation(position[:, 0], position[:, 1]),
             own["marginal_nll"],
             levels=levels,
             cmap="cividis",
@@ -128,7 +122,7 @@ def plot_simplex(
             axes.annotate(
                 label, corner, xytext=offset, textcoords="offset points", ha="center", fontsize=8
             )
-        axes.plot(*place[3], "o", mfc="none", mec="white", ms=6)
+        axes.plot(*position[3], "o", mfc="none", mec="white", ms=6)
         axes.set_title(
             f"{name}: height {own['height']:.3f}, centroid {own['centroid']:.3f}", fontsize=9
         )
@@ -138,7 +132,7 @@ def plot_simplex(
         axes.set_ylim(-0.12, 1.0)
     if filled is not None:
         bar = figure.colorbar(
-            filled, ax=list(panels), label="marginal test NLL, nats a point", shrink=0.8
+            filled, ax=list(panels), label="marginal test NLL, nats per point", shrink=0.8
         )
         bar.set_ticks(levels[::3], labels=[f"{level:.3g}" for level in levels[::3]])
     figure.suptitle(title, fontsize=10)

@@ -1,4 +1,4 @@
-"""Distances of posteriors to a reference: as they were, at a random permutation, and aligned."""
+"""Plot distances of posteriors to a reference: unaligned, randomly permuted and aligned."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from bnn_symm.report.plots.figures.png import save_png
 
 _BARS = (
     ("distance_random", "random permutation", "0.85", "//"),
-    ("distance_before", "as fitted", "#92c5de", ""),
+    ("distance_before", "unaligned", "#92c5de", ""),
     ("distance_after", "aligned", "#053061", ""),
 )
 
@@ -19,20 +19,20 @@ _BARS = (
 def plot_distances(
     alignments: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
 ) -> None:
-    """One group of bars a run.
+    """Plot the distances as one group of bars per run.
 
     Args:
-        alignments: as `alignment.json` has them.
+        alignments: as `alignment.json` contains them.
         labels: of the runs.
         path: of the PNG.
     """
     figure = Figure(figsize=(3.2 + 0.9 * len(labels), 3.4), layout="constrained")
     axes = figure.subplots()
-    place = np.arange(len(labels))
+    position = np.arange(len(labels))
     for number, (key, label, color, hatch) in enumerate(_BARS):
         height = [alignment[key] for alignment in alignments]
         axes.bar(
-            place + 0.27 * (number - 1),
+            position + 0.27 * (number - 1),
             height,
             0.26,
             color=color,
@@ -41,7 +41,7 @@ def plot_distances(
             lw=0.5,
             label=label,
         )
-    axes.set_xticks(place, labels, fontsize=8)
+    axes.set_xticks(position, labels, fontsize=8)
     axes.set_ylabel("squared distance to the reference")
     axes.legend(fontsize=8, frameon=False)
     axes.set_ylim(

@@ -1,4 +1,4 @@
-"""A merged posterior beside the naive merge, the ensemble and its parts."""
+"""Plot the scores of a merged posterior, the naive merge, the ensemble and the parts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +10,10 @@ from bnn_symm.report.plots.figures.png import save_png
 
 
 def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> None:
-    """Test NLL of each, as bars with their numbers.
+    """Plot the test NLL of each as a bar with its value.
 
     Args:
-        scores: `merged`, `naive`, `ensemble`, `parts` -> scores on the test part, or None where
-            there is none.
+        scores: on the test part, of `merged`, `naive`, `ensemble` and `parts`; each may be None.
         path: of the PNG.
     """
     shown = {name: own["nll"] for name, own in scores.items() if own is not None}
@@ -24,5 +23,5 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set_xlabel("marginal test NLL, nats a point")
+    axes.set_xlabel("marginal test NLL, nats per point")
     save_png(figure, path)

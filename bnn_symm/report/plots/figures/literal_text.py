@@ -1,8 +1,8 @@
-r"""Texts of figures as they are written: a name of the user's such as `$\bad{$` is no formula.
+r"""Draw texts of figures literally: a name such as `$\bad{$` is not a formula.
 
-Titles, labels and legends quote names of folders, data sets, columns and settings. Matplotlib reads
-what stands between two dollars as a formula, and fails where it is none. Numbers at the ticks of an
-axis, which matplotlib itself writes as formulas (powers of ten), are left to it.
+Titles, labels and legends contain names of folders, data sets, columns and settings. Matplotlib
+parses text between two dollars as a formula, and fails if it is not one. Tick labels that a number
+formatter of matplotlib writes as formulas (powers of ten) are still parsed.
 """
 
 import contextlib
@@ -18,13 +18,15 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 @contextlib.contextmanager
 def literal_texts(figure: Figure) -> Iterator[None]:
-    """Draw a figure with its texts as they are written; letters that the font lacks become boxes
-    without a warning.
+    """Draw a figure with literal texts, and with boxes for letters that the font lacks.
 
     Args:
         figure: complete, to be saved within the `with` block.
+
+    Yields:
+        Nothing.
     """
-    numbers = set(map(id, _texts_of_numbers(figure)))
+    numbers = set(map(id, _number_texts(figure)))
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in numbers:
             text.set_parse_math(False)
@@ -34,8 +36,8 @@ def literal_texts(figure: Figure) -> Iterator[None]:
         yield
 
 
-def _texts_of_numbers(figure: Figure) -> Iterator[Artist]:
-    """Return the texts at ticks that a formatter of numbers writes, and their common factors."""
+def _number_texts(figure: Figure) -> Iterator[Artist]:
+    """Return the tick labels that a number formatter writes, and their common factors."""
     for axes in figure.findobj(Axes):
         assert isinstance(axes, Axes)
         for axis in (axes.xaxis, axes.yaxis):

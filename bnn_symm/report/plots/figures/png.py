@@ -1,4 +1,4 @@
-"""How a picture gets onto disk."""
+"""Save figures as PNG files."""
 
 from pathlib import Path
 
@@ -11,7 +11,12 @@ _DOTS_PER_INCH = 150
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically, its texts as they are written."""
+    """Write a figure as PNG atomically, with literal texts.
+
+    Args:
+        figure: the figure.
+        path: of the PNG.
+    """
     with literal_texts(figure):
         write_atomically(
             path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)

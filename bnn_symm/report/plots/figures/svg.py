@@ -1,6 +1,6 @@
-"""A figure as SVG inside a page: no file beside it, and the same bytes for the same numbers.
+"""Convert figures to SVG for a page, with equal bytes for equal numbers.
 
-Text is drawn as outlines, so that a page looks alike where other fonts are installed.
+Text is drawn as outlines, so that a page does not depend on the installed fonts.
 """
 
 import io
@@ -11,12 +11,19 @@ from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.literal_text import literal_texts
 
-# Names of clipping paths are hashes, salted at random unless the salt is said.
+# Names of clipping paths are hashes, with a random salt unless one is set.
 _SETTINGS: dict[Any, Any] = {"svg.hashsalt": "bnn_symm", "svg.fonttype": "path"}
 
 
 def svg_text(figure: Figure) -> str:
-    """Return the figure as SVG, without a date, its texts as they are written."""
+    """Return a figure as SVG, without a date and with literal texts.
+
+    Args:
+        figure: the figure.
+
+    Returns:
+        The SVG document.
+    """
     stream = io.StringIO()
     with matplotlib.rc_context(_SETTINGS), literal_texts(figure):
         figure.savefig(

@@ -1,1 +1,1 @@
-"""Draw the figures of a study; `styles` gives each setting one look in all of them."""
+"""Draw the figures of a study; `styles` gives each setting the same style in all of them."""

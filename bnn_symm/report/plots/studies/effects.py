@@ -1,6 +1,4 @@
-"""What an asymmetric network has against the standard one, context by context: the overview of a
-large study.
-"""
+"""Plot differences of asymmetric networks from the standard network over the contexts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,26 +7,28 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.studies.measures import wrapped
-from bnn_symm.report.plots.studies.styles import Style, bare, columns_of
+from bnn_symm.report.plots.studies.styles import Style, simplify, legend_columns
 
 _IN_A_ROW = 3
 
 
 def effects_figure(
-    panels: Sequence[Mapping[str, Any]], places: Sequence[str], *, name: str
+    panels: Sequence[Mapping[str, Any]], contexts: Sequence[str], *, name: str
 ) -> Figure:
-    """One panel a measure: differences to the standard network against what varies, with their
-    intervals.
+    """Plot one panel per measure: differences from the standard network with their intervals.
 
     Args:
-        panels: each with `title`, and `lines`: `label`, `style` and `points`, one a place: `mean`,
-            `low`, `high` or None.
-        places: of the contexts, in words.
-        name: of what varies.
+        panels: each with `title` and `lines`, which have `label`, `style` and `points`: one per
+            context, with `mean`, `low` and `high`, or None.
+        contexts: their labels.
+        name: of the varied keys.
+
+    Returns:
+        The figure.
     """
     columns = min(len(panels), _IN_A_ROW)
     rows = -(-len(panels) // columns)
-    wide = 1.0 + max(2.6, 0.62 * len(places))
+    wide = 1.0 + max(2.6, 0.62 * len(contexts))
     figure = Figure(figsize=(wide * columns, 2.7 * rows + 0.8), layout="constrained")
     every = np.atleast_1d(np.asarray(figure.subplots(rows, columns, sharex=True))).ravel()
     for axes, panel in zip(every, panels, strict=False):
@@ -41,13 +41,13 @@ def effects_figure(
                 for x, point in enumerate(line["points"])
                 if point and point["mean"] is not None
             ]
-            x = [place for place, _ in known]
+            x = [position for position, _ in known]
             axes.plot(
                 x, [point["mean"] for _, point in known], color=style.color, ls=style.dash, lw=1.2
             )
-            for place, point in known:
+            for position, point in known:
                 if point["low"] is not None and point["high"] is not None:
-                    axes.vlines(place, point["low"], point["high"], color=style.color, lw=1.8)
+                    axes.vlines(position, point["low"], point["high"], color=style.color, lw=1.8)
             means = [point["mean"] for _, point in known]
             axes.plot(
                 x,
@@ -61,15 +61,16 @@ def effects_figure(
             )
         axes.axhline(0, color="0.5", lw=0.9, ls=":", zorder=0)
         axes.set_title(panel["title"], fontsize=9)
-        axes.set_xticks(range(len(places)), [wrapped(place, 10) for place in places], fontsize=8)
-        axes.set_xlim(-0.6, len(places) - 0.4)
-        bare(axes)
+        labels = [wrapped(label, 10) for label in contexts]
+        axes.set_xticks(range(len(contexts)), labels, fontsize=8)
+        axes.set_xlim(-0.6, len(contexts) - 0.4)
+        simplify(axes)
         axes.tick_params(axis="x", labelbottom=True)
     for axes in every[len(panels) :]:
         axes.set_axis_off()
     figure.supxlabel(name, fontsize=9)
     handles, labels = every[0].get_legend_handles_labels()
-    columns = columns_of(labels, 40 * columns)
+    columns = legend_columns(labels, 40 * columns)
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
     )

@@ -1,6 +1,4 @@
-"""R-hat of a study in its views: of raw weights, of aligned ones and of functions, setting by
-setting.
-"""
+"""Plot R-hat of raw weights, aligned weights and functions for the settings of a study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,27 +8,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.studies.measures import wrapped
-from bnn_symm.report.plots.studies.styles import bare
+from bnn_symm.report.plots.studies.styles import simplify
 
-# As in the pictures of a run: told apart by lightness and by the marker.
+# As in the figures of a run: distinguishable by lightness and marker.
 _STYLES = {
     "raw": ("raw weights", "#b2182b", "X"),
     "aligned": ("aligned weights", "#2166ac", "o"),
     "function": ("functions", "black", "D"),
 }
-# R-hat less 1 is drawn on a logarithmic scale between these.
+# R-hat minus 1 is plotted on a logarithmic scale between these.
 _LEAST, _MOST = 1e-3, 1e3
 _TICKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3)
 
 
 def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:
-    """One panel a way of comparing, one row a setting; a mark for each view, with its interval over
-    seeds.
+    """Plot R-hat of all views with intervals over seeds, one row per setting.
 
     Args:
-        panels: each with `title`, and `raw`, `aligned`, `function`: by setting `mean`, `low`,
-            `high`, or None.
+        panels: each with `title`, and `raw`, `aligned` and `function`: for each setting `mean`,
+            `low` and `high`, or None.
         labels: of the settings.
+
+    Returns:
+        The figure.
     """
     lines = [wrapped(label, 30) for label in labels]
     height = 1.5 + sum(0.2 + 0.2 * (line.count("\n") + 1) for line in lines)
@@ -50,10 +50,10 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
         axes.minorticks_off()
         axes.set_xlabel(panel["title"], fontsize=9)
         axes.grid(axis="x", color="0.93", lw=0.6)
-        bare(axes)
+        simplify(axes)
         axes.tick_params(axis="y", length=0)
-        for place in range(1, len(labels)):
-            axes.axhline(place - 0.5, color="0.9", lw=0.6)
+        for row in range(1, len(labels)):
+            axes.axhline(row - 0.5, color="0.9", lw=0.6)
     every[0].set_yticks(range(len(lines)), lines, fontsize=9)
     every[0].set_ylim(len(lines) - 0.5, -0.5)
     handles, names = every[0].get_legend_handles_labels()
@@ -64,23 +64,23 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
 def _view(
     axes: Axes, rows: Sequence[Mapping[str, Any] | None], view: str, number: int
 ) -> list[float]:
-    """Draws one view; returns what was drawn, less 1."""
+    """Draw one view, and return the plotted values minus 1."""
     label, color, marker = _STYLES[view]
     axes.plot([], [], marker, color=color, label=label)
     seen = []
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row is None or row["mean"] is None:
             continue
-        height = place + 0.2 * (number - 1)
-        mean = _less_one(row["mean"])
+        height = index + 0.2 * (number - 1)
+        mean = _minus_one(row["mean"])
         seen.append(mean)
         if row["low"] is not None and row["high"] is not None:
-            low, high = _less_one(row["low"]), _less_one(row["high"])
+            low, high = _minus_one(row["low"]), _minus_one(row["high"])
             axes.hlines(height, low, high, color=color, lw=1.6)
             seen += [low, high]
         axes.plot([mean], [height], marker, color=color, ms=7, mec="white", mew=0.6)
     return seen
 
 
-def _less_one(value: float) -> float:
+def _minus_one(value: float) -> float:
     return min(max(value - 1, _LEAST), _MOST)

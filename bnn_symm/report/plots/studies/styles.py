@@ -1,8 +1,8 @@
-"""How the settings of a study are told apart, the same in every figure of it.
+"""Define the styles of the settings of a study, which are the same in all of its figures.
 
-Colors differ in lightness from their neighbors, and each has a dash and a marker of its own, so
-that they are told apart in gray and by the color-blind too. The standard network is always black
-and solid.
+Neighboring colors differ in lightness, and each has a different dash and marker. The settings are
+therefore distinguishable in grayscale and with color blindness. The standard network is always
+black and solid.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Of one setting.
+    """The style of a setting.
 
     Attributes:
         color: of lines, bands and markers.
@@ -45,22 +45,37 @@ _OTHERS = tuple(
 
 
 def styles_of(kinds: Sequence[tuple[str, str]]) -> list[Style]:
-    """A style for each setting: equal for what is done about the symmetry, whatever else differs.
+    """Return a style for each setting, which depends on its symmetry only.
 
     Args:
-        kinds: of each setting its kind, and what else tells it from others of that kind.
+        kinds: for each setting, its kind of symmetry and the other symmetry settings.
+
+    Returns:
+        The styles.
     """
     others = [kind for kind in dict.fromkeys(kinds) if kind[0] != "standard"]
-    found = {kind: _OTHERS[number % len(_OTHERS)] for number, kind in enumerate(others)}
-    return [found.get(kind, _STANDARD) for kind in kinds]
+    styles = {kind: _OTHERS[number % len(_OTHERS)] for number, kind in enumerate(others)}
+    return [styles.get(kind, _STANDARD) for kind in kinds]
 
 
-def bare(axes: Axes) -> None:
-    """Takes away what says nothing."""
+def simplify(axes: Axes) -> None:
+    """Hide the upper and right spines, and reduce the size of tick labels.
+
+    Args:
+        axes: to change.
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def columns_of(labels: Sequence[str], room: int) -> int:
-    """How many labels of a legend fit side by side into so many characters: three at most."""
-    return max(1, min(3, len(labels), room // (8 + max(map(len, labels), default=1))))
+def legend_columns(labels: Sequence[str], width: int) -> int:
+    """Return the number of columns of a legend, at most three.
+
+    Args:
+        labels: of the legend.
+        width: in characters.
+
+    Returns:
+        The number of columns.
+    """
+    return max(1, min(3, len(labels), width // (8 + max(map(len, labels), default=1))))
