@@ -72,7 +72,7 @@ def write_study(
                 "settings": numbers,
                 "baseline": numbers[0],
                 "convergence": None if bare else _convergence(settings, numbers, seeds),
-                "convergence_reason": "no fit is there" if bare else None,
+                "convergence_reason": "no fit exists" if bare else None,
             }
         )
     settings = summarize_settings(settings, cells, pairs)
