@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.studies.measures import wrapped
-from bnn_symm.report.plots.studies.styles import Style, simplify, legend_columns
+from bnn_symm.report.plots.studies.styles import Style, legend_columns, simplify
 
 # Matrices per row, and the largest number of seeds for which numbers fit into the cells.
 _IN_A_ROW, _WITH_NUMBERS = 4, 10

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.studies.measures import wrapped
-from bnn_symm.report.plots.studies.styles import Style, simplify, legend_columns
+from bnn_symm.report.plots.studies.styles import Style, legend_columns, simplify
 
 _IN_A_ROW = 3
 
