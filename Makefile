@@ -5,14 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-slow lint format types docs bench clean
+.PHONY: demo test test-all test-slow lint format types docs bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare configs/quickstart.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(PYTEST) -m "not slow and not thorough"
+
+# What takes longer, and all shapes and types of the package checked while the fast tests run.
+test-all: $(INSTALLED)
+	$(PYTEST) -m "thorough and not slow"
+	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -49,6 +49,7 @@ def test_only_the_public_interface_is_used(path):
     assert not re.search(r"from bnn_symm\.\w+\.", code)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # of the notebook client, about its own sockets
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from bnn_symm.io.documents import dump_yaml
 from bnn_symm.runs import fit_run, load_config
 from tests.fuzz.damage import HOSTILE_YAML, ODD_VALUES, extend, flip, truncate
 
+pytestmark = pytest.mark.thorough
+
 SHORT, LONG, EVERY = 300, 2000, 25
 VALUES: dict[str, list[Any]] = {
     "seed": [0, 1, 2**40, -1, "x"],

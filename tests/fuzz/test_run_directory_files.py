@@ -26,6 +26,8 @@ from bnn_symm.runs.fit_runner import resume_run
 from tests.fuzz.damage import DAMAGES
 from tests.report.synthetic_study import write_study
 
+pytestmark = pytest.mark.thorough
+
 SHORT, LONG = 24, 1500
 _SECONDS = 60  # after which a case hangs
 _KEYS = ["data.name=gap", "architecture.widths=[3]", "data.limit=40"]

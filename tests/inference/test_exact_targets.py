@@ -23,6 +23,8 @@ from tests.inference.exact import (
     log_jacobian,
 )
 
+pytestmark = pytest.mark.thorough
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz

@@ -62,6 +62,7 @@ def exact(model, data):
     return Exact(torch.linalg.solve(precision, x.T @ y / NOISE**2), precision), float(evidence)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", ["local", "weight"])
 def test_mean_field_vi_reaches_the_exact_optimum(estimator):
     model, data = linear_model()
@@ -79,6 +80,7 @@ def test_mean_field_vi_reaches_the_exact_optimum(estimator):
     assert abs(bound.value - optimum) <= min(4 * bound.standard_error, 0.05)
 
 
+@pytest.mark.thorough
 def test_map_and_hmc_find_the_exact_posterior():
     model, data = linear_model()
     wanted, _ = exact(model, data)
@@ -146,6 +148,7 @@ def test_local_pre_activations_have_the_moments_of_sampled_free_weights():
     assert torch.allclose(model.outputs(frozen, x), x @ net.head.fixed.t())
 
 
+@pytest.mark.thorough
 def test_both_estimators_are_unbiased_for_the_same_objective():
     data = load_dataset("iris", dtype=torch.float64)
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(2, 3))

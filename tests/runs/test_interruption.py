@@ -76,6 +76,7 @@ def _resumed_and_undisturbed(path: Path, method: str) -> tuple[Run, Run]:
 _SLOW = ("map", "hmc")  # what they do is covered by deep_ensemble and nuts
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method", [pytest.param(m, marks=pytest.mark.slow if m in _SLOW else ()) for m in LONG]
 )
@@ -103,6 +104,7 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     assert files == {file.name for file in (tmp_path / "undisturbed").iterdir()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
@@ -127,6 +129,7 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
     assert "error" not in resumed.record
 
 
+@pytest.mark.thorough
 def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
     """As with Ctrl-C in a terminal, the signal reaches workers that do not handle signals yet."""
     path = tmp_path / "run"

@@ -19,6 +19,8 @@ from bnn_symm.runs import Run, load_run
 
 from .fits import flags, history, lines, run_elsewhere, same_bits, start, wait_until
 
+pytestmark = pytest.mark.thorough
+
 CASES = cases()
 # The longest pause after the row at which a fit is to be killed, in seconds.
 _PAUSE = 0.02

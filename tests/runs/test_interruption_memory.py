@@ -17,6 +17,8 @@ from bnn_symm.runs.directory.writer import RunWriter
 
 from .fits import IRIS, fit, history
 
+pytestmark = pytest.mark.thorough
+
 # A run in a process of its own that reports its peak memory. What is held at a time by
 # design, 16 MB here and there, is set to 1 MB, so that a small run already needs all of it.
 _CHILD = """

@@ -17,6 +17,8 @@ from tests.runs.directory.test_run_files import RECORD
 from .fits import IRIS, fit, history, same_bits
 from .power_cuts import Recorder
 
+pytestmark = pytest.mark.thorough
+
 _OFTEN = "checkpoint.every=0.01"
 _DRAWS = "num_draws: 24, num_chains: 2, chain_method: sequential"
 FITS = {

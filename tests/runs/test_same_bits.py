@@ -4,6 +4,8 @@ from bnn_symm.runs import load_run
 
 from .fits import GAP, METHODS, fit, history, overrides, same_bits
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_config_gives_the_same_bits(tmp_path, method):

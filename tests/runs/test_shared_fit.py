@@ -25,6 +25,8 @@ from tests.ranks import Ranks, run_ranks, start_ranks
 
 from .fits import GAP, fit, flags, history, lines, same_bits, wait_until
 
+pytestmark = pytest.mark.thorough
+
 KEYS = [
     *GAP,
     "dtype=float64",

@@ -50,6 +50,7 @@ class StopIn(Callback):
         return self.seen.count(self.stage) >= self.rows
 
 
+@pytest.mark.thorough
 def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(tmp_path):
     """Means are within four standard errors; the earlier stages are at their optima."""
     keys = [
@@ -119,6 +120,7 @@ def test_a_stopped_stage_is_resumed_bitwise_identically(tmp_path, undisturbed, s
     assert files[0] == files[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("short", "long", "log", "rows"),
     [

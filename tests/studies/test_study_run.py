@@ -85,6 +85,7 @@ def test_nothing_is_done_twice(finished):
     } == before
 
 
+@pytest.mark.thorough
 def test_a_study_grows_by_what_is_new(finished, tmp_path):
     import shutil
 
@@ -100,6 +101,7 @@ def test_a_study_grows_by_what_is_new(finished, tmp_path):
     }
 
 
+@pytest.mark.thorough
 def test_a_fit_that_fails_is_told_and_the_rest_goes_on(tmp_path):
     # No rate of learning that large leaves finite numbers.
     vary = {"inference.learning_rate": [0.02, 1e30]}
@@ -177,6 +179,7 @@ def begin(config, out, cwd):
     process.wait()
 
 
+@pytest.mark.thorough
 def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
     done, config, _ = finished
     out = tmp_path / "killed"
@@ -301,6 +304,7 @@ def cluster(tmp_path):
     made.close()
 
 
+@pytest.mark.thorough
 def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(
     cluster, finished, tmp_path
 ):

@@ -152,6 +152,7 @@ def check_compiled(pass_bytes: int) -> None:
         check(found, model, data, positions)
 
 
+@pytest.mark.thorough
 @needs_compiler
 @pytest.mark.parametrize("pass_bytes", [500_000_000, 20_000])
 def test_compiled_it_is_the_same(pass_bytes):

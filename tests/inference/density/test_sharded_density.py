@@ -25,6 +25,8 @@ from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from tests.inference.exact import exact_posterior, linear_model
 from tests.ranks import run_ranks
 
+pytestmark = pytest.mark.thorough
+
 METHODS = {
     "hmc": HMC(num_warmup=5, num_draws=5, max_num_steps=10),
     "nuts": NUTS(num_warmup=5, num_draws=5, max_tree_depth=4, target_accept_prob=0.6),

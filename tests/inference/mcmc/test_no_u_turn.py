@@ -169,6 +169,7 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
 @pytest.mark.parametrize(
     ("chains", "dense", "groups"),
