@@ -87,7 +87,7 @@ CALLS = {
         lambda t: t.method.fit(
             BayesianModel(nn.Linear(4, 2), Prior(), Categorical()), t.data, seed=0
         ),
-        "2 outputs, the data .* need 3",
+        "2 outputs, expected 3",
     ),
     "fewer inputs": (
         lambda t: t.method.fit(

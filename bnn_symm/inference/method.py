@@ -231,7 +231,7 @@ class Method(ABC):
         """
         if group.size > 1 and not self.shares_data():
             raise ConfigError(
-                f"inference.name={self.name} (engine {self.engine}) needs one process, got "
+                f"inference.name={self.name} (engine {self.engine}) runs in one process, got "
                 f"{group.size}; start it without torchrun, or use hmc, nuts or chees_hmc with "
                 "engine batched"
             )
