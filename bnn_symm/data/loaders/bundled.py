@@ -86,7 +86,7 @@ def diabetes() -> RawData:
 
 
 def gap() -> RawData:
-    """Load a function of one input, observed on [-4, -1] and [1, 4] and tested on [-4, 4].
+    """Load 100 points of a function on [-4, -1] and [1, 4], and 200 test points on [-4, 4].
 
     The data are `y = sin(2 x) + x / 4 + noise`, with noise of standard deviation 0.1.
     """
