@@ -1,4 +1,4 @@
-"""The picture of the README: what settings of a study reached, with 95 % intervals over seeds.
+"""Draw the figure of the README: measures of the settings of a study with 95 % intervals over seeds.
 
 bnn-symm compare configs/digits_study.yaml --out runs/digits_study
 python benchmarks/study_picture.py runs/digits_study docs/digits_study.png
@@ -15,7 +15,7 @@ from bnn_symm.report.plots.studies.measures import measures_figure
 from bnn_symm.report.plots.studies.styles import styles_of
 
 PANELS = {
-    "gradients_to_target": "gradients to 95 % of the way",
+    "gradients_to_target": "gradients to 95 % of the distance",
     "test_nll": "test NLL, nats a point",
     "naive": "barrier as they are, nats",
     "aligned": "barrier, aligned, nats",

@@ -94,22 +94,22 @@ def run_study(
         raise ConfigError(f"--jobs {jobs}: expected 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
-    study, plan, place = _plan(
+    study, plan, study_directory = _plan(
         study, None if directory is None else Path(directory), resume, modules
     )
-    resume_command = _commands(place, plan)["resume"]
+    resume_command = _commands(study_directory, plan)["resume"]
     try:
-        with _executor(place, jobs, dask) as (executor, slots, cores):
-            place.remove_leftovers(plan)
-            _run_tasks(place, plan, executor, slots, cores, on_progress)
+        with _executor(study_directory, jobs, dask) as (executor, slots, cores):
+            study_directory.remove_leftovers(plan)
+            _run_tasks(study_directory, plan, executor, slots, cores, on_progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"resume with: {resume_command}") from None
-    with disk_errors(place.path, f"free some space, then resume with: {resume_command}"):
-        return write_summary(place, study, plan)
+    with disk_errors(study_directory.path, f"free some space, then resume with: {resume_command}"):
+        return write_summary(study_directory, study, plan)
 
 
-def _commands(place: StudyDirectory, plan: Plan) -> dict[str, str]:
-    return study_commands(place.path, factories_of(fit.config for fit in plan.fits))
+def _commands(study_directory: StudyDirectory, plan: Plan) -> dict[str, str]:
+    return study_commands(study_directory.path, factories_of(fit.config for fit in plan.fits))
 
 
 def _plan(
@@ -119,44 +119,44 @@ def _plan(
         if study is None:
             raise ConfigError("no study is given; name its configuration")
         plan = plan_study(study)
-        place = StudyDirectory.create(directory, study.name)
+        study_directory = StudyDirectory.create(directory, study.name)
     else:
         if directory is None:
             raise ConfigError("to resume a study, name its directory")
-        place = StudyDirectory(directory)
-        former = place.read_study()
+        study_directory = StudyDirectory(directory)
+        former = study_directory.read_study()
         if study is None:
-            check_repeated(factories_of(former.configs()), modules, place.path)
+            check_repeated(factories_of(former.configs()), modules, study_directory.path)
         plan = plan_study(study or former)
         if study is None:
             study = former
-            _check_unchanged(place, plan)
-    place.write_plan(study, plan)
-    return study, plan, place
+            _check_unchanged(study_directory, plan)
+    study_directory.write_plan(study, plan)
+    return study, plan, study_directory
 
 
-def _check_unchanged(place: StudyDirectory, plan: Plan) -> None:
-    if not place.plan.exists():  # killed before any task ran
+def _check_unchanged(study_directory: StudyDirectory, plan: Plan) -> None:
+    if not study_directory.plan.exists():  # killed before any task ran
         return
     try:
-        before = set(place.read_plan()["cells"])
+        before = set(study_directory.read_plan()["cells"])
     except InvalidRun:  # damaged; it is written again from the study
         return
     now = {fit.key for fit in plan.fits}
     if before and not before & now:
-        repeat_command = _commands(place, plan)["repeat"]
+        repeat_command = _commands(study_directory, plan)["repeat"]
         raise InvalidRun(
-            f"the fits of {place.path} do not match its study.yaml: the data, or the version of "
-            f"bnn_symm, changed; restore it, or start a new study: {repeat_command}"
+            f"the fits of {study_directory.path} do not match its study.yaml: the data, or the "
+            f"version of bnn_symm, changed; restore it, or start a new study: {repeat_command}"
         )
 
 
 @contextmanager
 def _executor(
-    place: StudyDirectory, jobs: int | None, dask: str | None
+    study_directory: StudyDirectory, jobs: int | None, dask: str | None
 ) -> Iterator[tuple[Executor, int, int]]:
     if dask is not None:
-        with dask_executor(dask, place.path.resolve()) as (executor, slots):
+        with dask_executor(dask, study_directory.path.resolve()) as (executor, slots):
             yield executor, slots, 1
         return
     number = available_cores() if jobs is None else jobs
@@ -165,7 +165,7 @@ def _executor(
 
 
 def _run_tasks(
-    place: StudyDirectory,
+    study_directory: StudyDirectory,
     plan: Plan,
     executor: Executor,
     slots: int,
@@ -178,8 +178,12 @@ def _run_tasks(
     """
     names = _task_names(plan)
     in_order = sorted(plan.fits, key=lambda fit: fit.seed)
-    fits = [key for key in dict.fromkeys(fit.key for fit in in_order) if not place.is_done(key)]
-    pairs = {pair.key: pair for pair in plan.pairs if not place.is_done(pair.key)}
+    fits = [
+        key
+        for key in dict.fromkeys(fit.key for fit in in_order)
+        if not study_directory.is_done(key)
+    ]
+    pairs = {pair.key: pair for pair in plan.pairs if not study_directory.is_done(pair.key)}
     fitted = {fit.key for fit in plan.fits} - set(fits)
 
     def next_task() -> str | None:
@@ -195,7 +199,7 @@ def _run_tasks(
     progress = Progress(done=total - len(fits) - len(pairs), failed=0, total=total)
     on_progress(progress)
     running: dict[Future[str | None], str] = {}
-    absolute = str(place.path.resolve())
+    absolute = str(study_directory.path.resolve())
     modules = _modules(plan)
     while True:
         while len(running) < slots + _QUEUED and (key := next_task()) is not None:
@@ -204,8 +208,8 @@ def _run_tasks(
             break
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             key = running.pop(future)
-            error = _task_error(place, key, future)
-            place.set_failure(key, error)
+            error = _task_error(study_directory, key, future)
+            study_directory.set_failure(key, error)
             if error is None:
                 fitted.add(key)
             progress = Progress(
@@ -217,10 +221,12 @@ def _run_tasks(
             on_progress(progress)
     for pair in pairs.values():
         missing = next(key for key in (pair.first, pair.second) if key not in fitted)
-        place.set_failure(pair.key, f"there is no {names[missing]}")
+        study_directory.set_failure(pair.key, f"there is no {names[missing]}")
 
 
-def _task_error(place: StudyDirectory, key: str, future: Future[str | None]) -> str | None:
+def _task_error(
+    study_directory: StudyDirectory, key: str, future: Future[str | None]
+) -> str | None:
     """Return why a task failed; None if its result is on disk."""
     try:
         error = future.result()
@@ -228,7 +234,7 @@ def _task_error(place: StudyDirectory, key: str, future: Future[str | None]) -> 
         error = "it was canceled"
     except Exception as raised:  # an error of the cluster, such as a worker lost too often
         error = f"{type(raised).__name__}: {raised}"
-    if place.is_done(key):
+    if study_directory.is_done(key):
         return None
     return one_line(error or "it ended without a result", _LONGEST)
 

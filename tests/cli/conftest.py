@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _short_elbo(monkeypatch):
-    """What is tested here does not depend on how precise the ELBO is."""
+    """Use few draws for the ELBO, whose precision does not matter here."""
     import bnn_symm.diagnostics  # noqa: F401
 
     monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo.elbo"], "_MAX_SAMPLES", 60)
@@ -13,7 +13,7 @@ def _short_elbo(monkeypatch):
 
 @pytest.fixture
 def cli(capsys, tmp_path, monkeypatch):
-    """Runs the command line in an empty folder: (status, stdout, stderr)."""
+    """Run the command line in an empty folder; return (status, stdout, stderr)."""
     from bnn_symm.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -32,7 +32,7 @@ def cli(capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(cli):
-    """Runs a command that must end with status 2 and one line on stderr; returns that line."""
+    """Run a command that must exit with status 2 and one line on stderr; return that line."""
 
     def run(*arguments: object) -> str:
         status, out, err = cli(*arguments)
@@ -50,7 +50,7 @@ IRIS = ["data.name=iris", "architecture.widths=[4]"]
 
 @pytest.fixture
 def fitted(cli):
-    """Fits a tiny run: fitted(name, *keys)."""
+    """Fit a tiny run with `fitted(name, *keys)`."""
 
     def fit(name: str, *keys: str) -> str:
         status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)

@@ -1,5 +1,4 @@
-"""What a directory names is never run: the factory of a user's own network is repeated,
-everywhere."""
+"""Test that code named by a directory never runs unless the user names it too."""
 
 import json
 import re
@@ -22,7 +21,7 @@ from bnn_symm.studies.results.summary import write_summary
 from bnn_symm.studies.study import load_study
 
 FACTORY = "planted_network:build"
-# Both the import and the call leave a mark.
+# Both the import and the call create a file.
 CODE = """
 import pathlib
 import torch
@@ -32,12 +31,13 @@ MARK.touch()
 
 def build(input_shape, num_outputs):
     MARK.touch()
-    return torch.nn.Sequential(torch.nn.Linear(*input_shape, 2), torch.nn.Tanh(), torch.nn.Linear(2, num_outputs))
+    layers = torch.nn.Linear(*input_shape, 2), torch.nn.Tanh(), torch.nn.Linear(2, num_outputs)
+    return torch.nn.Sequential(*layers)
 """
 
 
 class Planted:
-    """A folder with a module, a run of its network and a study of it."""
+    """Create a folder with a module, and a run and a study of its network."""
 
     def __init__(self, folder):
         self.folder, self.mark = folder, folder / "mark"
@@ -86,7 +86,7 @@ def planted(tmp_path_factory):
 
 @pytest.fixture
 def unmarked(planted, monkeypatch):
-    """Where the module can be imported, and is not."""
+    """Make the module importable; it must not be imported."""
     monkeypatch.chdir(planted.folder)
     planted.forget()
     return planted
@@ -145,7 +145,7 @@ def cli(capsys):
         *("fit {cell}/config.yaml --out x", "evaluate {cell}", "report {cell}"),
     ],
 )
-def test_no_command_runs_what_a_directory_names(unmarked, cli, command):
+def test_no_command_runs_code_that_a_directory_names(unmarked, cli, command):
     cell = next((unmarked.study / "cells").iterdir())
     names = {
         "run": unmarked.run,
@@ -156,19 +156,19 @@ def test_no_command_runs_what_a_directory_names(unmarked, cli, command):
     assert_refused(unmarked, cli, *(word.format(**names) for word in command.split()))
 
 
-def test_a_factory_that_is_repeated_runs(unmarked, cli):
+def test_a_repeated_factory_runs(unmarked, cli):
     status, _, err = cli("evaluate", unmarked.run, "--module", FACTORY)
     assert status == 0, err
     assert unmarked.mark.exists()
 
 
 @pytest.mark.parametrize("repeated", ["os:system", "planted_network:other"])
-def test_repeating_another_factory_is_no_permission(unmarked, cli, repeated):
+def test_repeating_another_factory_does_not_permit_it(unmarked, cli, repeated):
     assert_refused(unmarked, cli, "compare", "--resume", unmarked.study, "--module", repeated)
 
 
 @pytest.mark.parametrize("what", ["cells", "pairs"])
-def test_no_task_runs_what_a_plan_names(unmarked, capsys, what):
+def test_no_task_runs_code_that_a_plan_names(unmarked, capsys, what):
     plan = json.loads((unmarked.study / "plan.json").read_text())
     left = [key for key in plan[what] if not (unmarked.study / "cells" / key).exists()]
     for key in left:
@@ -200,7 +200,7 @@ def test_neither_a_changed_plan_nor_a_changed_run_brings_in_code(unmarked, cli, 
     assert "planted_network" not in sys.modules
 
 
-def test_the_page_of_a_finished_study_needs_no_code_and_names_none_to_type(unmarked, cli, tmp_path):
+def test_the_page_of_a_finished_study_needs_no_code(unmarked, cli, tmp_path):
     page = tmp_path / "page.html"
     status, _, err = cli("report", unmarked.done, "-o", page)
     assert status == 0, err

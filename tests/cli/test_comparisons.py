@@ -1,4 +1,4 @@
-"""align, barrier and merge, as a person types them."""
+"""Test `bnn-symm align`, `barrier` and `merge`."""
 
 import json
 
@@ -16,7 +16,7 @@ TINY = [
 
 @pytest.fixture
 def fitted(cli):
-    """Fits a tiny run: fitted(name, *keys)."""
+    """Fit a tiny run with `fitted(name, *keys)`."""
 
     def fit(name: str, *keys: str) -> str:
         status, _, err = cli("fit", "--quiet", "--set", *TINY, *keys, "--out", name)
@@ -110,7 +110,7 @@ def test_the_line_from_the_initial_value_of_one_run(cli, fitted, tmp_path):
     assert (tmp_path / "line" / "figures" / "lines.png").exists()
 
 
-def test_paths_that_do_not_fit_are_refused(pair, refused):
+def test_unsuitable_paths_are_refused(pair, refused):
     assert "use --path line for one" in refused("barrier", "a")
     assert "--path bezier connects two runs, got 3" in refused(
         "barrier", *pair, "a", "--path", "bezier"
@@ -133,7 +133,7 @@ def test_barrier_of_three(cli, pair, fitted, tmp_path):
         assert (tmp_path / "abc" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_an_aligned_run_predicts_as_before_and_is_a_run(cli, pair, tmp_path):
+def test_an_aligned_run_has_unchanged_predictions(cli, pair, tmp_path):
     status, out, err = cli("align", *pair, "-o", "aligned")
     assert (status, err) == (0, "")
     assert "units moved" in out
@@ -221,7 +221,7 @@ def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(fitted, refused, keys, message):
+def test_incompatible_runs_are_refused(fitted, refused, keys, message):
     fitted("a")
     fitted("b", *keys)
     for command in (

@@ -21,7 +21,7 @@ def test_unknown_names(refused):
     assert "'digits', which cannot be downloaded" in refused("data", "fetch", "digits")
 
 
-def test_a_set_that_is_not_here_names_the_command(refused, cli, monkeypatch, tmp_path):
+def test_a_missing_data_set_is_reported_with_the_command(refused, cli, monkeypatch, tmp_path):
     from bnn_symm.data.loaders import data_folders as store
 
     monkeypatch.delenv("BNN_SYMM_DATA", raising=False)

@@ -1,4 +1,4 @@
-"""diagnose, as a person types it."""
+"""Test `bnn-symm diagnose`."""
 
 import json
 
@@ -13,14 +13,14 @@ from tests.runs.fits import METHODS
 def test_a_variational_run(cli, fitted, tmp_path):
     status, out, err = cli("diagnose", fitted("vi", *METHODS["local"]), "-o", "d")
     assert (status, err) == (0, "")
-    for said in (
+    for message in (
         "convergence",
         "a closed form has no chains",
         "elbo: The ELBO is",
         "calibration:",
         "PSIS-LOO",
     ):
-        assert said in out
+        assert message in out
     content = json.loads((tmp_path / "d" / "diagnosis.json").read_text())
     assert {"mixing", "convergence", "elbo", "calibration", "runs"} <= set(content)
     assert {"raw", "aligned", "chainwise", "function"} <= set(content["mixing"])
@@ -70,7 +70,7 @@ def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
     )
 
 
-def test_runs_of_other_networks_are_diagnosed_apart(cli, fitted, tmp_path):
+def test_runs_of_different_networks_are_diagnosed_separately(cli, fitted, tmp_path):
     runs = [fitted("a", *METHODS["map"]), fitted("b", *METHODS["map"], "architecture.widths=[3]")]
     status, out, _ = cli("diagnose", *runs, "-o", "d")
     assert status == 0
@@ -100,7 +100,7 @@ def test_draws_of_another_tool(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "name run directories, or draws of another tool"),
         (["nowhere"], "nowhere"),
@@ -109,8 +109,8 @@ def test_draws_of_another_tool(cli, tmp_path):
         (["--draws", "missing.nc", "--set", "data.name=iris"], "missing.nc"),
     ],
 )
-def test_refused(refused, words, said):
-    assert said in refused("diagnose", *words)
+def test_refused(refused, words, message):
+    assert message in refused("diagnose", *words)
 
 
 def test_a_target_that_cannot_be_read_and_a_directory_that_exists(refused, fitted, tmp_path):

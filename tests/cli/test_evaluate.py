@@ -39,7 +39,7 @@ def mine(cli, table):
     return load_run("run")
 
 
-def test_own_test_part_is_that_of_the_metrics(cli, mine):
+def test_scores_of_the_test_part_equal_the_metrics(cli, mine):
     status, out, err = cli("evaluate", "run", "--json")
     assert (status, err) == (0, "")
     content = json.loads(out)
@@ -75,7 +75,7 @@ def test_files_with_the_name_of_another(cli, mine, table, tmp_path):
 
 
 def refused_usage(cli, *arguments):
-    """What argparse says of flags that do not go together."""
+    """Return the error of argparse for conflicting options."""
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
     return err
@@ -183,7 +183,7 @@ def test_every_shift_that_the_data_can_undergo(cli, mine, tmp_path):
     assert (tmp_path / "run/figures/test-shifts-gaussian_noise.png").exists()
 
 
-def test_points_from_elsewhere(cli, mine, table, tmp_path):
+def test_out_of_distribution_points(cli, mine, table, tmp_path):
     table.assign(size=1000.0).drop(columns="kind").to_csv(tmp_path / "odd.csv", index=False)
     status, out, err = cli("evaluate", "run", "--ood", "odd.csv")
     assert (status, err) == (0, "")
@@ -199,7 +199,7 @@ def test_points_from_elsewhere(cli, mine, table, tmp_path):
     assert content["by"]["entropy"]["auroc"]["value"] < 0.5
 
 
-def test_the_run_s_own_points_are_not_told_apart(cli, mine, tmp_path):
+def test_the_points_of_the_run_are_not_separated(cli, mine, tmp_path):
     content = json.loads(
         cli("evaluate", "run", "--data", "mine.csv", "--ood", "mine.csv", "--json")[1]
     )

@@ -1,4 +1,4 @@
-"""Commands that help texts and errors give as examples need no file, and mean what they print."""
+"""Test the commands that help texts and errors give as examples."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ def test_the_example_is_a_configuration_without_a_file(command, capsys):
     assert not any(word.endswith(".yaml") for word in words)
 
 
-def test_comparing_nothing_gives_a_command_that_compares_something(capsys):
+def test_compare_without_a_study_suggests_a_command(capsys):
     assert main(["compare"]) == 2
     err = capsys.readouterr().err
     assert shlex.split(err[err.index("bnn-symm compare") + len("bnn-symm ") :]) == example_of(

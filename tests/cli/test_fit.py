@@ -28,31 +28,31 @@ def test_json_is_metrics(cli):
         assert json.loads(out) == {"run": "run", **json.load(file)}
 
 
-def test_quiet_says_nothing(cli):
+def test_quiet_prints_nothing(cli):
     assert cli("fit", *IRIS, "--out", "run", "--quiet") == (0, "", "")
 
 
-def test_a_rate_of_dropout_that_nothing_reads_is_said_and_makes_no_difference(cli, tmp_path):
+def test_an_unused_dropout_rate_is_noted_and_has_no_effect(cli, tmp_path):
     keys = ["data.name=iris", "architecture.widths=[4]", "inference.num_steps=2"]
-    said = {}
+    errors = {}
     for name, method, rate in (
         ("map", "map", 0.2),
         ("a", "mc_dropout", 0.1),
         ("b", "mc_dropout", 0.3),
     ):
         own = [f"inference.name={method}", f"architecture.dropout={rate}"]
-        status, _, said[name] = cli("fit", "--quiet", "--set", *keys, *own, "--out", name)
+        status, _, errors[name] = cli("fit", "--quiet", "--set", *keys, *own, "--out", name)
         assert status == 0
     reason = "map does not drop units; use inference.name=mc_dropout"
-    assert said == {
+    assert errors == {
         "map": f"bnn-symm: note: architecture.dropout=0.2 has no effect: {reason}\n",
         "a": "",
         "b": "",
     }
-    records = {name: json.loads((tmp_path / name / "run.json").read_text()) for name in said}
+    records = {name: json.loads((tmp_path / name / "run.json").read_text()) for name in errors}
     assert records["map"]["unused"] == {"architecture.dropout": 0.2}
     assert "unused" not in records["a"]
-    runs = {name: load_run(name) for name in said}
+    runs = {name: load_run(name) for name in errors}
     assert check_comparable([runs["map"], runs["a"]]) == []
     assert check_comparable([runs["a"], runs["b"]]) == ["b has dropout rate 0.3, a has 0.1"]
 
@@ -122,7 +122,7 @@ def test_existing_and_unwritable_places(refused, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_an_existing_run_can_be_gone_on_with(refused, cli):
+def test_an_existing_run_can_be_resumed(refused, cli):
     cli("fit", *IRIS, "--out", "run")
     assert "or resume it: bnn-symm fit --resume run" in refused("fit", *IRIS, "--out", "run")
 
@@ -134,7 +134,7 @@ def test_traceback_only_with_debug(cli):
         cli("fit", "absent.yaml", "--debug")
 
 
-def test_module_of_the_users_own(cli, refused, tmp_path):
+def test_a_custom_module(cli, refused, tmp_path):
     (tmp_path / "my_nets_a.py").write_text(
         "import torch\n"
         "class Net(torch.nn.Module):\n"
@@ -194,7 +194,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     "words", [[], ["absent"], ["fit", "--absent"], ["predict", "a", "b"], ["data", "list", "x"]]
 )
-def test_unknown_words_end_with_status_2(cli, words):
+def test_unknown_commands_exit_with_status_2(cli, words):
     status, out, err = cli(*words)
     assert (status, out) == (2, "")
     assert "error: " in err
@@ -204,13 +204,14 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, bnn_symm.cli as c\ntry: c.main(['fit', '--help'])\nexcept SystemExit: pass\n"
     )
-    code += "print(sorted({'torch', 'pandas', 'pydantic', 'numpy', 'pyro', 'matplotlib'} & set(sys.modules)))"
+    heavy = {"torch", "pandas", "pydantic", "numpy", "pyro", "matplotlib"}
+    code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_output_that_cannot_be_written():
-    """A full disk behind stdout, and a reader that went away."""
+    """Test a full disk behind stdout, and a closed pipe."""
     command = f"{sys.executable} -m bnn_symm.cli data list --quiet --json"
     full = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True)
     assert (full.returncode, full.stderr) == (

@@ -1,4 +1,4 @@
-"""import, as a person types it, and the commands that follow it."""
+"""Test `bnn-symm import`, and other commands on imported runs."""
 
 import json
 
@@ -17,7 +17,7 @@ NETWORK = ["architecture.widths=[5,5]", "architecture.activation=tanh"]
 
 @pytest.fixture
 def numpyro(tmp_path):
-    """The data that NumPyro saw, and the map that its noise needs."""
+    """Write the data of the NumPyro fit, and the name map of its noise."""
     with h5netcdf.File(NUMPYRO) as file:
         x, y = file["constant_data"]["x"][...], file["observed_data"]["y"][...]
     pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(
@@ -52,7 +52,7 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
 
 
 def first_draws(path, chains: int, draws: int) -> None:
-    """A file of the first chains and draws only, which take less time to align."""
+    """Write a file with the first chains and draws only, which are fast to align."""
     with h5netcdf.File(NUMPYRO) as file, h5netcdf.File(path, "w") as short:
         theirs, group = file["posterior"], short.create_group("posterior")
         for name, axis in theirs.dimensions.items():
@@ -84,7 +84,7 @@ def test_two_imported_runs_are_aligned_and_compared(cli, numpyro, tmp_path) -> N
     assert json.loads(printed)["height"] == pytest.approx(0, abs=1e-6), err
 
 
-def test_json_and_config_in_any_place(cli, numpyro, tmp_path) -> None:
+def test_json_and_config_in_any_order(cli, numpyro, tmp_path) -> None:
     (tmp_path / "config.yaml").write_text(
         "data: {name: theirs.csv, target: y, standardize: false}\n"
     )
@@ -104,7 +104,7 @@ def test_json_and_config_in_any_place(cli, numpyro, tmp_path) -> None:
         assert content["matched"][0]["changes"] == ["transposed"]
 
 
-def test_checkpoints_and_a_network_of_ones_own(cli, tmp_path) -> None:
+def test_checkpoints_and_a_custom_network(cli, tmp_path) -> None:
     (tmp_path / "import_networks.py").write_text(
         "from torch import nn\n\n"
         "def build(input_shape, num_outputs):\n"
@@ -170,7 +170,7 @@ def test_wrong_input(refused, numpyro, tmp_path, words, message) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_help_has_an_example_and_says_what_is_standardized(cli) -> None:
+def test_help_has_an_example_and_mentions_standardization(cli) -> None:
     status, out, _ = cli("import", "--help")
     assert status == 0
     assert "example: bnn-symm import" in out

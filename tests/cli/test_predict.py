@@ -47,7 +47,7 @@ def run(cli, data):
     return load_run("run")
 
 
-def test_numbers_in_their_own_units(cli, run, data, tmp_path):
+def test_numbers_in_units_of_the_target(cli, run, data, tmp_path):
     inputs = data[["color", "b", "a"]].iloc[::-1].assign(note="ignored")
     inputs.to_csv(tmp_path / "in.csv", index=False)
     status, out, err = cli("predict", "run", "in.csv", "-o", "out.csv")

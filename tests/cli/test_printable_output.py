@@ -1,5 +1,4 @@
-r"""What a terminal would obey is printed as escapes, and no name ends a line or is read as
-markup."""
+"""Test that control characters are printed as escapes, and names are not parsed as markup."""
 
 import io
 import json
@@ -58,7 +57,7 @@ def test_texts_are_printable_and_names_stay_in_their_line(name):
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_name_that_is_not_there_is_quoted_in_one_printable_line(name, capsys):
+def test_a_missing_name_is_quoted_in_one_printable_line(name, capsys):
     for arguments in (
         *(
             ["evaluate", name],
@@ -90,7 +89,7 @@ def test_a_name_that_is_not_there_is_quoted_in_one_printable_line(name, capsys):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A run whose directory, data set, columns and labels have hostile names."""
+    """Create a run whose directory, data set, columns and labels have hostile names."""
     folder = tmp_path_factory.mktemp("hostile")
     rows = np.random.default_rng(0).normal(size=(40, 2))
     labels = [f"l{HOSTILE}", f"=m{HOSTILE}"]
@@ -181,7 +180,7 @@ def test_progress_is_a_text_and_not_markup(capsys, monkeypatch):
         ["report", "a\nb"],
     ],
 )
-def test_commands_to_type_are_read_back_by_a_shell_as_they_were_meant(words):
+def test_suggested_commands_survive_shell_parsing(words):
     assert shlex.split(shell_words(*words)) == words
 
 

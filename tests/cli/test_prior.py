@@ -1,4 +1,4 @@
-"""`bnn-symm prior`: table, JSON, picture, and advice that holds."""
+"""Test the table, the JSON, the figure and the advice of `bnn-symm prior`."""
 
 import json
 
@@ -14,7 +14,7 @@ def run(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_a_wild_prior_is_told_and_the_advice_brings_functions_nearer_to_the_data(tmp_path, capsys):
+def test_advice_for_a_too_wide_prior_brings_functions_closer_to_the_data(tmp_path, capsys):
     arguments = [*GAP, "prior.scale=10"]
     text = run(capsys, *arguments, "--draws", "50", "-o", str(tmp_path / "a"))
     assert "functions vary more than the data" in text
@@ -49,7 +49,7 @@ def test_classes(tmp_path, capsys):
     assert "next:" not in narrow
 
 
-def test_several_inputs_and_the_same_numbers_again(tmp_path, capsys):
+def test_several_inputs_and_reproducible_numbers(tmp_path, capsys):
     arguments = [
         "--set",
         "data.name=diabetes",

@@ -1,4 +1,4 @@
-"""report, as a person types it."""
+"""Test `bnn-symm report`."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp
     assert (tmp_path / "vi" / "report.html").read_text() == before
 
 
-def test_chains_are_told_in_their_views(cli, fitted, tmp_path):
+def test_chains_are_reported_in_all_views(cli, fitted, tmp_path):
     run = fitted("nuts", *METHODS["nuts"], "inference.chain_method=sequential")
     assert cli("report", run, "-o", "page.html") == (0, "written: page.html\n", "")
     text = (tmp_path / "page.html").read_text()
@@ -41,7 +41,7 @@ def test_chains_are_told_in_their_views(cli, fitted, tmp_path):
         assert f">{view}</th>" in text
 
 
-def test_a_run_that_lost_its_results_has_no_page(refused, fitted, tmp_path):
+def test_a_run_without_results_has_no_page(refused, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     for name in ("metrics.json", "posterior.nc"):
         (tmp_path / run / name).unlink()
@@ -58,7 +58,7 @@ def test_a_study_has_a_page(cli, tmp_path):
     assert "Inconclusive: " in (tmp_path / "new" / "report.html").read_text()
 
 
-def test_what_cannot_be_reported_is_refused_in_one_line(refused, fitted, tmp_path):
+def test_invalid_directories_are_refused_in_one_line(refused, fitted, tmp_path):
     assert "neither a study nor a run" in refused("report", tmp_path)
     assert "there is no directory" in refused("report", "nowhere")
     run = fitted("vi", *METHODS["local"])

@@ -1,4 +1,4 @@
-"""`bnn-symm sbc`, as a person types it."""
+"""Test `bnn-symm sbc`."""
 
 import json
 
@@ -16,7 +16,7 @@ def read(path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_a_check_writes_its_ranks_its_picture_and_its_verdict(cli, tmp_path):
+def test_a_check_writes_its_ranks_its_figure_and_its_verdict(cli, tmp_path):
     status, out, err = cli(*TINY_SBC, "--simulations", 8, "-o", "check")
     assert (status, err) == (0, "")
     assert "p uniform" in out
@@ -39,7 +39,7 @@ def test_a_check_writes_its_ranks_its_picture_and_its_verdict(cli, tmp_path):
     assert "num_steps: 20" in (folder / "config.yaml").read_text()
 
 
-def test_a_check_that_was_cut_off_goes_on_and_can_be_added_to(cli, tmp_path):
+def test_an_interrupted_check_can_be_resumed_and_extended(cli, tmp_path):
     assert cli(*TINY_SBC, "--simulations", 6, "-o", "whole", "--quiet") == (0, "", "")
     assert cli(*TINY_SBC, "--simulations", 4, "-o", "cut", "--quiet")[0] == 0
     log = tmp_path / "cut" / "simulations.jsonl"
@@ -51,7 +51,7 @@ def test_a_check_that_was_cut_off_goes_on_and_can_be_added_to(cli, tmp_path):
     assert log.read_text() == (tmp_path / "whole" / "simulations.jsonl").read_text()
 
 
-def test_an_interrupted_check_says_how_to_go_on(cli, tmp_path, monkeypatch):
+def test_an_interrupted_check_prints_the_command_to_resume(cli, tmp_path, monkeypatch):
     from bnn_symm.diagnostics.simulation.sbc_simulation import FitSimulation
 
     once = FitSimulation.__call__
@@ -72,7 +72,7 @@ def test_an_interrupted_check_says_how_to_go_on(cli, tmp_path, monkeypatch):
     assert read(tmp_path / "check" / "sbc.json")["simulations"] == [0, 1, 2, 3]
 
 
-def test_what_a_person_should_know_is_said_before_it_starts(cli):
+def test_notes_are_printed_before_the_start(cli):
     keys = [*TINY, "inference.temperature=0.5", "architecture.widths=[80]"]
     status, _, err = cli("sbc", "--set", *keys, "--simulations", 2, "--jobs", 1)
     assert status == 0
@@ -80,7 +80,7 @@ def test_what_a_person_should_know_is_said_before_it_starts(cli):
     assert "the model has 242 parameters, and every simulation fits it" in err
 
 
-def test_the_default_is_nuts_on_a_line_and_gives_way_to_what_the_user_names(cli):
+def test_the_default_is_nuts_on_a_linear_model_and_can_be_overridden(cli):
     assert [key.partition("=")[0] for key in default_overrides([])] == [
         "data",
         "architecture",
@@ -101,7 +101,7 @@ def test_the_default_is_nuts_on_a_line_and_gives_way_to_what_the_user_names(cli)
     )
 
 
-def test_a_config_file_takes_the_place_of_the_default(cli, tmp_path):
+def test_a_config_file_replaces_the_default(cli, tmp_path):
     (tmp_path / "c.yaml").write_text("data: {name: iris, limit: 20}\narchitecture: {widths: [2]}\n")
     keys = ["inference.num_steps=5"]
     status, printed, _ = cli(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-# Small ones; the four features of iris can tell six units of a first layer apart.
+# Small networks; the four features of iris distinguish six units of a first layer.
 IRIS = ["--set", "data={name: iris, limit: 40}", "architecture.widths=[6, 5]"]
 ASYMMETRIC = [*IRIS, "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2, 2]}"]
 KEYS = {"log10_order", "certificate", "fingerprint", "free_parameters", "groups"}
@@ -20,7 +20,7 @@ def log10_factorials(*sizes: int) -> float:
 
 @pytest.fixture
 def content(cli):
-    """The --json of a command, parsed."""
+    """Return the parsed --json output of a command."""
 
     def run(*arguments: object) -> dict[str, Any]:
         status, out, err = cli("symmetry", *arguments, "--json")
@@ -32,7 +32,7 @@ def content(cli):
     return run
 
 
-# -- what it says
+# -- output
 
 
 def test_of_a_standard_network(cli, content):
@@ -98,7 +98,7 @@ def test_of_an_asymmetric_network(cli, content):
         assert words in out
 
 
-def test_zeros_are_certified_and_yet_change_little(content):
+def test_zeros_are_certified_although_their_effect_is_small(content):
     zero, one = (content(*ASYMMETRIC, f"architecture.symmetry.kappa={kappa}") for kappa in (0, 1))
     assert zero["certificate"].startswith("trivial: proved")
     assert zero["log10_order"] == one["log10_order"] == 0
@@ -140,7 +140,7 @@ def test_gates_have_a_fingerprint_and_no_fixed_weights(cli, content):
     assert "activations.0.matrix: a fixed matrix" in cli("symmetry", *keys)[1]
 
 
-def test_units_that_may_flip(cli, content):
+def test_units_with_sign_flips(cli, content):
     keys = [*IRIS, "architecture.activation=tanh"]
     found = content(*keys)
     assert found["log10_order"] == pytest.approx(log10_factorials(6, 5) + 11 * math.log10(2))
@@ -160,13 +160,13 @@ def test_of_a_linear_model(cli, content):
 
 
 def test_of_a_regression(content):
-    """The noise is no parameter of the network, and there is no softmax to shift."""
+    """Test that the noise is not a parameter of the network, and no softmax shift is reported."""
     found = content("--set", "data={name: diabetes, limit: 40}", "architecture.widths=[5]")
     assert found["free_parameters"] == 10 * 5 + 5 + 5 + 1
     assert {entry["kind"] for entry in found["continuous"]} == {"positive scaling"}
 
 
-def test_quiet_says_nothing(cli):
+def test_quiet_prints_nothing(cli):
     assert cli("symmetry", *IRIS, "--quiet") == (0, "", "")
 
 
@@ -260,7 +260,7 @@ def test_a_planted_duplicate_is_named(cli, content, tmp_path):
     assert "equal mask rows of 0.weight: units 1, 4\n" in out
 
 
-def test_a_users_module_gets_masks_too(content, tmp_path):
+def test_a_custom_module_gets_masks_too(content, tmp_path):
     (tmp_path / "my_nets_plain.py").write_text(PLANTED)
     words = ["--module", "my_nets_plain:plain", "--set", "data={name: iris, limit: 40}"]
     words += ["architecture.keywords={features: 4, outputs: 3}"]
@@ -361,11 +361,11 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
         (["architecture.symmetry.kind=asymmetric"], "architecture.symmetry.kind: got 'asymmetric'"),
     ],
 )
-def test_settings_that_cannot_be(refused, words, message):
+def test_invalid_settings(refused, words, message):
     assert message in refused("symmetry", *IRIS, *words)
 
 
-def test_what_the_error_says_to_type_works(cli, refused):
+def test_the_command_in_the_error_works(cli, refused):
     words = [*IRIS, "architecture.symmetry.kind=weight_asymmetric", "architecture.widths=[64]"]
     error = refused("symmetry", *words)
     typed = error.strip().rpartition("type ")[2]
@@ -375,7 +375,7 @@ def test_what_the_error_says_to_type_works(cli, refused):
     assert json.loads(out)["fixed_parameters"] == 32 * 3
 
 
-def test_a_run_is_as_it_was_fitted(cli, refused):
+def test_the_configuration_of_a_run_is_fixed(cli, refused):
     assert cli("fit", *IRIS, "inference.num_steps=2", "--out", "run", "--quiet")[0] == 0
     assert "--set changes a configuration; run is a run, whose configuration is fixed" in refused(
         "symmetry", "run", "--set", "architecture.symmetry.kind=weight_asymmetric"
@@ -385,7 +385,7 @@ def test_a_run_is_as_it_was_fitted(cli, refused):
     )
 
 
-def test_a_run_of_a_users_module_asks_for_it(cli, content, refused, tmp_path):
+def test_a_run_of_a_custom_module_requires_it(cli, content, refused, tmp_path):
     (tmp_path / "my_nets_run.py").write_text(PLANTED)
     words = [
         "--module",

@@ -1,4 +1,4 @@
-"""Tables of the user's through the commands: what is noted, kept and written."""
+"""Test notes, stored values and outputs of commands on user tables."""
 
 import json
 
@@ -25,14 +25,14 @@ def fit(cli, name, *keys):
 
 @pytest.fixture
 def labels(tmp_path):
-    """A table whose labels a spreadsheet would run."""
+    """Write a table whose labels a spreadsheet would evaluate as formulas."""
     texts = ["=1+1", "+x", "-5 a", "@a", "plain"]
     frame = pandas.DataFrame({"a": np.arange(60) / 7, "y": [texts[row % 5] for row in range(60)]})
     frame.to_csv(tmp_path / "x.csv", index=False)
     return sorted(texts)
 
 
-def test_formulas_are_made_inert_on_request(cli, refused, labels):
+def test_formulas_are_escaped_on_request(cli, refused, labels):
     assert fit(cli, "x.csv")[0] == 0
     assert cli("predict", "--quiet", "run", "x.csv", "-o", "raw.csv")[0] == 0
     assert cli("predict", "--quiet", "run", "x.csv", "-o", "safe.csv", "--excel-safe")[0] == 0
@@ -47,7 +47,7 @@ def test_formulas_are_made_inert_on_request(cli, refused, labels):
     assert "apostrophe" in cli("predict", "--help")[1]
 
 
-def test_what_was_read_is_kept_and_what_may_surprise_is_noted(cli, tmp_path):
+def test_read_values_are_kept_and_surprises_are_noted(cli, tmp_path):
     frame = pandas.DataFrame(
         {"a": np.arange(60) / 7, "town": ["Ulm", "NA"] * 30, "y": [0.0, 1.0] * 30}
     )
@@ -62,7 +62,7 @@ def test_what_was_read_is_kept_and_what_may_surprise_is_noted(cli, tmp_path):
     assert "town (2: NA, Ulm)" in record["data_summary"]
 
 
-def test_one_line_states_what_was_read(cli, labels):
+def test_one_line_summarizes_the_data(cli, labels):
     keys = ["data.name=x.csv", "data.target=y", *TINY]
     out = cli("fit", "--set", *keys, "--out", "run")[1]
     (line,) = [line for line in out.splitlines() if line.startswith("data: ")]

@@ -1,4 +1,4 @@
-"""A study on disk whose numbers are made up, in the form in which a real one leaves them."""
+"""Write a synthetic study to disk in the format of a real one."""
 
 import itertools
 import math
@@ -36,7 +36,7 @@ def write_study(
     label: str = "",
     kinds: int = len(KINDS),
 ) -> Path:
-    """Writes a study.
+    """Write a study.
 
     Args:
         path: of its directory, which is made.
@@ -351,5 +351,5 @@ def _counts(cells, pairs):
 
 
 def hash_of(text):
-    """The same in every process."""
+    """Return a hash that is the same in every process."""
     return int.from_bytes(text.encode(), "big")

@@ -1,5 +1,4 @@
-"""Names in figures are drawn as they are written, and numbers at ticks as matplotlib writes
-them."""
+"""Test that figures draw names literally and tick labels as matplotlib formats them."""
 
 import pytest
 from matplotlib.cm import ScalarMappable
@@ -34,7 +33,7 @@ def test_any_name_can_be_drawn(tmp_path, name):
     assert svg_text(_figure(name)).endswith("</svg>\n")
 
 
-def test_powers_of_ten_stay_formulas():
+def test_powers_of_ten_remain_formulas():
     figure = Figure()
     axes = figure.add_subplot()
     axes.loglog([1, 1e6], [1, 1e6])

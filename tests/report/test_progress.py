@@ -1,4 +1,4 @@
-"""Bars on a terminal, and nothing in a pipe."""
+"""Test progress bars, which are shown on a terminal and hidden in a pipe."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Wide enough for a line to be one."""
+    """Return a terminal that is wide enough for one line per bar."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "xterm")
     return Terminal()
@@ -34,7 +34,7 @@ def row(chain: int, step: int, phase: str = "warmup", **more):
 
 
 def shown(terminal: Terminal, method, rows, **options) -> list[str]:
-    """The bars as they were left, without colors and the bars themselves."""
+    """Return the final text of the bars without colors."""
     # Here and not in the fixture, after which pytest puts its own stderr in place.
     with contextlib.redirect_stderr(terminal), ProgressBars(method, **options) as bars:
         for one in rows:
@@ -51,13 +51,12 @@ def test_chains_of_one_batch_have_one_bar(terminal):
     rows = [row(0, 20), row(2, 20), row(1, 20), row(1, 40, "sampling")]
     (line,) = shown(terminal, method, rows)
     assert line.startswith("3 chains 80/300 ")
-    # Chain 0 is told to be in warm-up still; acceptance rates 0.6, 0.8 and 1.0; divergences 0 + 1 +
-    # 2.
+    # Chain 0 is still in warmup; acceptance rates 0.6, 0.8 and 1.0; divergences 0 + 1 + 2.
     assert line.endswith("warmup accepted 0.80 step 0.1 diverged 3")
     assert "chain 0" not in terminal.getvalue()
 
 
-def test_once_all_chains_draw_the_bar_says_so(terminal):
+def test_the_bar_shows_sampling_once_all_chains_sample(terminal):
     method = ChEESHMC(num_chains=4, num_warmup=20, num_draws=80)
     rows = [
         row(chain, step, phase)
@@ -74,7 +73,7 @@ def test_a_chain_alone_is_one_chain(terminal):
     assert line.startswith("1 chain 20/100 ")
 
 
-def test_chains_in_processes_of_their_own_have_a_bar_each(terminal):
+def test_chains_in_separate_processes_have_separate_bars(terminal):
     method = NUTS(engine="pyro", num_chains=2, num_warmup=20, num_draws=80)
     first, second = shown(terminal, method, [row(0, 20), row(1, 40, "sampling")])
     assert first.startswith("chain 0 20/100 ")
@@ -82,7 +81,7 @@ def test_chains_in_processes_of_their_own_have_a_bar_each(terminal):
     assert second.endswith("sampling accepted 0.80 step 0.1 diverged 1")
 
 
-def test_bars_of_a_warm_start_are_told_apart_by_their_method(terminal):
+def test_bars_of_a_warm_start_are_labeled_by_method(terminal):
     method = NUTS(num_chains=2, num_warmup=20, num_draws=80)
     rows = [{"chain": 0, "stage": 1, "step": 50, "objective": 3.0}, row(0, 20), row(1, 20)]
     first, second = shown(terminal, method, rows, warm_start=[MAP(num_steps=50)])

@@ -36,7 +36,7 @@ CHROMIUM = next(
 
 
 class Page(HTMLParser):
-    """What a test asks of a page."""
+    """Parser of the elements of a page that tests check."""
 
     def __init__(self, text):
         super().__init__()
@@ -64,14 +64,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """One context, five seeds: directory and text of the page."""
+    """Return the directory and the page of a study with one context and five seeds."""
     path = write_study(tmp_path_factory.mktemp("study") / "digits")
     return path, write_study_report(path).read_text()
 
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
-    """Two contexts, three seeds, failures, chains, and a hostile name."""
+    """Return the same with two contexts, three seeds, failures, chains and a hostile name."""
     path = tmp_path_factory.mktemp("contexts") / "grid"
     write_study(path, contexts=WIDTHS, seeds=3, failures=True, sampler=True, label=LABEL, kinds=3)
     return path, write_report(path).read_text()
@@ -79,7 +79,7 @@ def contexts(tmp_path_factory):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """For tests of everything but pictures, which take most of the time."""
+    """Skip drawing, which takes most of the time."""
     monkeypatch.setattr("bnn_symm.report.html.page.svg_text", lambda figure: "<svg/>")
 
 
@@ -118,7 +118,7 @@ def test_every_context_has_a_section_with_its_parts_behind_an_overview(contexts)
 
 
 @pytest.mark.parametrize("name", ["study", "contexts"])
-def test_page_loads_nothing_and_runs_nothing(name, request):
+def test_page_has_no_resources_and_no_scripts(name, request):
     _, text = request.getfixturevalue(name)
     page = Page(text)
     assert not page.all("script")
@@ -138,7 +138,7 @@ def test_page_loads_nothing_and_runs_nothing(name, request):
 
 
 @pytest.mark.parametrize("name", ["study", "contexts"])
-def test_page_is_accessible_to_those_who_hear_it(name, request):
+def test_page_is_accessible_to_screen_readers(name, request):
     page = Page(request.getfixturevalue(name)[1])
     assert page.all("html")[0]["lang"] == "en"
     levels = [level for level, _ in page.headings]
@@ -154,7 +154,7 @@ def test_page_is_accessible_to_those_who_hear_it(name, request):
     assert all(len(own["alt"]) > 80 and re.search(r"\d", own["alt"]) for own in images)
 
 
-def test_every_figure_is_a_picture_without_a_date(contexts):
+def test_every_figure_is_an_image_without_a_date(contexts):
     for own in Page(contexts[1]).all("img"):
         kind, _, content = own["src"].partition(",")
         assert kind == "data:image/svg+xml;base64"
@@ -168,7 +168,7 @@ def test_names_of_users_are_escaped(contexts):
     assert html.escape(LABEL, quote=False).split(" $")[0] in contexts[1]
 
 
-def test_equal_data_make_equal_bytes(study, tmp_path):
+def test_equal_data_give_equal_bytes(study, tmp_path):
     copy = write_study(tmp_path / "digits")
     again = write_report(copy, tmp_path / "page.html").read_text()
     # Commands name the directory at hand, not the one that the summary was written in.
@@ -201,7 +201,7 @@ def test_alternative_texts_have_the_main_numbers(study):
     assert f"standard, naive: height {interval_text(standard['naive'])}" in alts[2]
 
 
-def test_failures_are_listed_and_warned_of(contexts):
+def test_failures_are_listed_with_a_warning(contexts):
     path, text = contexts
     failures = summary_of(path)["failures"]
     assert len(failures) == 6  # a fit of three, and its two pairs, in both contexts
@@ -219,7 +219,7 @@ def test_regression_has_its_own_scores(tmp_path, undrawn):
     assert "test accuracy" not in text
 
 
-def test_one_seed_has_means_and_says_why_there_are_no_intervals(tmp_path, undrawn):
+def test_one_seed_has_means_and_a_reason_for_missing_intervals(tmp_path, undrawn):
     path = write_study(tmp_path / "single", seeds=1)
     text = write_report(path).read_text()
     reason = summary_of(path)["settings"][0]["measures"]["test_nll"]["reason"]
@@ -227,14 +227,14 @@ def test_one_seed_has_means_and_says_why_there_are_no_intervals(tmp_path, undraw
     assert "Barriers" not in [title for _, title in Page(text).headings]
 
 
-def test_a_study_of_which_nothing_is_known_yet_has_a_page(tmp_path):
+def test_a_study_without_results_has_a_page(tmp_path):
     text = write_report(write_study(tmp_path / "new", bare=True)).read_text()
     assert "No curves: no fit exists" in text
     assert "0 of 30 fits" in text
     assert not Page(text).all("img")
 
 
-def test_tables_without_pairs_and_files_without_curves_are_no_obstacle(study, tmp_path, undrawn):
+def test_missing_tables_of_pairs_and_missing_curves_are_accepted(study, tmp_path, undrawn):
     path = shutil.copytree(study[0], tmp_path / "copy")
     shutil.rmtree(path / "pairs")
     page = Page(write_report(path).read_text())
@@ -257,7 +257,7 @@ def test_curve_is_the_mean_over_pairs_above_the_chord(study):
     assert data.curve_of(setting, "aligned")["mean"][middle] < 0.3 * curve["mean"][middle]
 
 
-def test_rows_of_tables_are_plain_with_none_for_nothing(study):
+def test_rows_of_tables_are_plain_with_none_for_missing_values(study):
     data = read_study(study[0])
     assert data.fits[0]["test_rmse"] is None
     assert {type(value) for row in data.fits for value in row.values()} <= {
@@ -287,7 +287,7 @@ def test_a_setting_has_one_style_in_all_contexts_and_no_two_share_one(study, con
     assert all(len(set(part)) == len(looks) for part in zip(*looks, strict=True))
 
 
-def test_neighboring_styles_differ_in_grey():
+def test_neighboring_styles_differ_in_grayscale():
     styles = styles_of([("standard", ""), *((str(number), "") for number in range(9))])
     gray = [
         np.dot([int(s.color[i : i + 2], 16) for i in (1, 3, 5)], [0.299, 0.587, 0.114])
@@ -308,7 +308,7 @@ def test_text_and_grounds_have_the_contrast_of_level_aa(study):
 
 
 def contrast(first, second):
-    """Ratio of relative luminances, as WCAG 2 defines it."""
+    """Return the ratio of relative luminances as defined by WCAG 2."""
 
     def luminance(color):
         parts = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
@@ -352,8 +352,8 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
     assert nll in line
 
 
-def test_settings_with_nothing_to_compare_within_stand_side_by_side(tmp_path, undrawn):
-    """As methods on one kind of network do: one table of all, on the terminal and on the page."""
+def test_settings_without_comparisons_are_shown_side_by_side(tmp_path, undrawn):
+    """Test one joint table, on the terminal and on the page."""
     methods = ("map", "nuts", "laplace, structure=diagonal")
     path = write_study(tmp_path / "methods", contexts=methods, seeds=3, regression=True, kinds=1)
     summary = json.loads((path / "summary.json").read_text())
@@ -396,7 +396,7 @@ def test_what_is_neither_a_study_nor_a_run_is_refused(tmp_path):
         ),
     ],
 )
-def test_damaged_summaries_are_refused_in_words(tmp_path, content, message):
+def test_damaged_summaries_are_refused_with_a_reason(tmp_path, content, message):
     (tmp_path / "summary.json").write_text(content)
     with pytest.raises(InvalidRun, match=message):
         write_report(tmp_path)
@@ -423,7 +423,7 @@ addEventListener("load", () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("width", [1200, 500])
 @pytest.mark.parametrize("name", ["study", "contexts"])
-def test_a_browser_shows_every_image_and_has_nothing_to_complain_of(name, width, request, tmp_path):
+def test_a_browser_shows_every_image_without_errors(name, width, request, tmp_path):
     _, text = request.getfixturevalue(name)
     page = tmp_path / "page.html"
     page.write_text(text.replace("</body>", f"{HARNESS}</body>"))
@@ -438,9 +438,12 @@ def test_a_browser_shows_every_image_and_has_nothing_to_complain_of(name, width,
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_the_browser_harness_notices_what_is_broken(tmp_path):
+def test_the_browser_harness_detects_errors(tmp_path):
     page = tmp_path / "page.html"
-    broken = '<img src="data:image/svg+xml;base64,PHN2Zw=="><img src="missing.png"><script>console.error("lost")</script>'
+    broken = (
+        '<img src="data:image/svg+xml;base64,PHN2Zw=="><img src="missing.png">'
+        '<script>console.error("lost")</script>'
+    )
     page.write_text(f"<!DOCTYPE html><body>{broken}{HARNESS}</body>")
     shown = browse(page, 1200)
     found = json.loads(html.unescape(re.search(r'data-found="(.*?)"', shown.stdout)[1]))
@@ -449,7 +452,7 @@ def test_the_browser_harness_notices_what_is_broken(tmp_path):
 
 
 def browse(page: Path, width: int):
-    """Opens a page without a network; its document once it is loaded, and what it had to say."""
+    """Open a page without a network; return its document and its console messages."""
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={page.parent / 'profile'}"]
     flags += [f"--window-size={width},2000", "--virtual-time-budget=5000", "--dump-dom"]

@@ -1,5 +1,4 @@
-"""What a study consists of: its settings, their roles, and keys that stand for everything a result
-depends on."""
+"""Test the settings of a study, their roles, and the keys of its tasks."""
 
 import dataclasses
 
@@ -33,15 +32,15 @@ def study(tmp_path):
     return make
 
 
-def keys(made):
-    return [fit.key for fit in plan_study(made).fits]
+def keys(configured):
+    return [fit.key for fit in plan_study(configured).fits]
 
 
-def test_controls_stand_beside_the_kinds_at_every_place_of_the_grid(study):
-    made = study(
+def test_controls_are_added_at_every_point_of_the_grid(study):
+    configured = study(
         'study.vary={"architecture.symmetry.kind":[standard,weight_asymmetric],"architecture.activation":[relu,tanh]}'
     )
-    settings = made.settings()
+    settings = configured.settings()
     assert len(settings) == 2 * 4
     assert [setting.role for setting in settings[:4]] == [
         "baseline",
@@ -56,46 +55,47 @@ def test_controls_stand_beside_the_kinds_at_every_place_of_the_grid(study):
     assert {config.seed for setting in settings for config in setting.configs} == {0, 1}
 
 
-def test_fits_of_a_seed_differ_in_nothing_but_the_symmetry(study):
+def test_fits_of_a_seed_differ_only_in_the_symmetry(study):
     first, second = (setting.configs[0] for setting in study().settings()[:2])
     same = dataclasses.replace(second.architecture, symmetry=first.architecture.symmetry)
     assert dataclasses.replace(second, architecture=same) == first
 
 
-def test_a_control_without_symmetry_is_told_from_one_with_it(study):
-    made = study(
+def test_controls_with_and_without_symmetry_have_different_roles(study):
+    configured = study(
         "study.controls=[{kind: weight_asymmetric, kappa: 0}, {kind: block_fixed, block: 1}, "
         "parameter_matched]"
     )
-    roles = {setting.label: setting.role for setting in made.settings()}
+    roles = {setting.label: setting.role for setting in configured.settings()}
     assert roles["weight_asymmetric, kappa=0"] == "breaks_symmetry"
     assert roles["parameter_matched"] == "keeps_symmetry"
     assert roles["block_fixed"] == "breaks_symmetry"
 
 
-def test_keys_that_a_kind_does_not_read_make_no_setting_of_their_own(study):
-    vary = '{"architecture.symmetry.kind": [standard, weight_asymmetric], "architecture.symmetry.kappa": [0, 0.5, 1]}'
-    made = study(f"study.vary={vary}", "study.controls=[]")
-    assert [setting.kind for setting in made.settings()].count("standard") == 1
-    assert len(made.settings()) == 4
+def test_unused_keys_of_a_kind_create_no_setting(study):
+    kinds = '"architecture.symmetry.kind": [standard, weight_asymmetric]'
+    vary = f'{{{kinds}, "architecture.symmetry.kappa": [0, 0.5, 1]}}'
+    configured = study(f"study.vary={vary}", "study.controls=[]")
+    assert [setting.kind for setting in configured.settings()].count("standard") == 1
+    assert len(configured.settings()) == 4
 
 
-def test_whole_sections_vary(study):
-    made = study(
+def test_whole_sections_can_vary(study):
+    configured = study(
         'study.vary={"inference": [{name: map, num_steps: 5}, {name: mean_field_vi, num_steps: '
         "7}]}",
         "study.controls=[]",
     )
-    assert [setting.configs[0].inference.num_steps for setting in made.settings()] == [5, 7]
+    assert [setting.configs[0].inference.num_steps for setting in configured.settings()] == [5, 7]
 
 
-def test_methods_are_called_by_name_and_by_what_differs_among_those_of_one_name(study):
+def test_labels_of_methods_contain_their_differing_settings(study):
     laplace = "{name: laplace, structure: diagonal}, {name: laplace, structure: last_layer}"
-    made = study(
+    configured = study(
         f'study.vary={{"inference": [{{name: map}}, {laplace}, {{name: sgld}}]}}',
         "study.controls=[]",
     )
-    assert [setting.context for setting in made.settings()] == [
+    assert [setting.context for setting in configured.settings()] == [
         "map",
         "laplace, structure=diagonal",
         "laplace, structure=last_layer",
@@ -120,7 +120,7 @@ def test_methods_are_called_by_name_and_by_what_differs_among_those_of_one_name(
         ('study.vary={"architecture.symmetry.kind": [asymmetric]}', "unknown kind"),
     ],
 )
-def test_wrong_studies_are_refused_with_what_is_meant(study, override, words):
+def test_invalid_studies_are_refused_with_a_suggestion(study, override, words):
     with pytest.raises(ConfigError, match=words):
         study(override)
 
@@ -136,7 +136,7 @@ def test_a_study_is_not_a_fit_and_a_fit_is_not_a_study(tmp_path, study):
         load_study(tmp_path / "fit.yaml")
 
 
-def test_keys_stay_where_nothing_changed_and_change_with_all_that_matters(study):
+def test_keys_depend_on_all_relevant_settings_only(study):
     before = keys(study())
     assert len(set(before)) == 8
     assert keys(study()) == before
@@ -163,7 +163,7 @@ def test_keys_stay_where_nothing_changed_and_change_with_all_that_matters(study)
     ] * 6  # a standard network has none
 
 
-def test_keys_follow_the_data_not_their_name(study, tmp_path):
+def test_keys_depend_on_the_data_not_on_their_name(study, tmp_path):
     rows = "a,b,y\n" + "".join(f"{i},{i * i},{i % 7}.5\n" for i in range(60))
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text(rows)
@@ -191,7 +191,7 @@ def test_pairs_across_and_within_seeds(study):
     assert len(plan.pairs) == 2
 
 
-def test_asymmetric_settings_have_no_symmetry_and_controls_do(study):
+def test_asymmetric_settings_have_no_symmetry_and_controls_have_one(study):
     from bnn_symm.architectures import build_network
 
     for setting in study(

@@ -1,4 +1,4 @@
-"""Conclusions of synthetic studies whose truth the tests choose."""
+"""Test the conclusions of synthetic studies with known effects."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ def noise(*key, size):
 
 
 class Synthetic:
-    """A study: kinds of one or several contexts, with values that the test chooses."""
+    """A study with kinds in one or several contexts, and values that the test sets."""
 
     def __init__(self, kinds, *, num_seeds=5, contexts=("all runs",)):
         self.num_seeds = num_seeds
@@ -154,7 +154,7 @@ def with_controls(*more):
 # -- effects and their causes
 
 
-def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry():
+def test_an_effect_of_a_symmetric_control_is_not_explained_by_the_symmetry():
     study = with_controls().set_nested(
         "test_nll",
         {
@@ -188,7 +188,7 @@ def test_an_effect_that_a_symmetric_control_has_is_not_because_of_the_symmetry()
     )
 
 
-def test_an_effect_that_no_symmetric_control_has_is_because_of_the_symmetry():
+def test_an_effect_of_no_symmetric_control_is_explained_by_the_symmetry():
     values = {
         "standard": 0.5,
         "weight_asymmetric": 0.3,
@@ -207,7 +207,7 @@ def test_an_effect_that_no_symmetric_control_has_is_because_of_the_symmetry():
     )
 
 
-def test_a_part_of_an_effect():
+def test_a_partly_explained_effect():
     values = {
         "standard": 0.5,
         "weight_asymmetric": 0.3,
@@ -222,7 +222,7 @@ def test_a_part_of_an_effect():
     )
 
 
-def test_what_a_control_has_not_is_said_beside_what_it_has():
+def test_the_remainder_of_an_explained_effect_is_mentioned():
     values = {
         "standard": 0.5,
         "weight_asymmetric": 0.3,
@@ -234,7 +234,7 @@ def test_what_a_control_has_not_is_said_beside_what_it_has():
     assert "; the remainder has another cause" in found["sentence"]
 
 
-def test_the_reverse_of_an_effect():
+def test_an_opposite_effect():
     values = {
         "standard": 0.9,
         "weight_asymmetric": 0.8,
@@ -247,8 +247,8 @@ def test_the_reverse_of_an_effect():
 
 
 def planted_p(study, p):
-    """Differences to standard whose paired t-test has this p-value; of the controls they are
-    none."""
+    """Set differences from standard whose paired t-test has this p-value, without an effect of
+    controls."""
     spread = noise("planted", size=5)
     spread = (spread - spread.mean()) / spread.std(ddof=1)
     effect = stats.t.isf(p / 2, 4) / np.sqrt(5)
@@ -266,7 +266,7 @@ def planted_p(study, p):
     ("p", "strength"),
     [(0.009, "strong"), (0.011, "moderate"), (0.049, "moderate"), (0.051, "weak"), (0.11, "none")],
 )
-def test_how_strong_the_evidence_is(p, strength):
+def test_strength_of_the_evidence(p, strength):
     found = planted_p(Synthetic(("standard", "weight_asymmetric")), p).answer("nll")
     assert found["strength"] == strength
     assert found["answer"] == ("yes" if strength != "none" else "no")
@@ -282,7 +282,7 @@ def test_evidence_is_weaker_among_many_comparisons(p, strength):
     assert own["p_adjusted"] == pytest.approx(7 * p)
 
 
-def test_no_effect_within_what_matters_is_a_no():
+def test_an_effect_within_the_margin_is_absent():
     found = (
         with_controls()
         .set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.5}, sd=0.002)
@@ -296,7 +296,7 @@ def test_no_effect_within_what_matters_is_a_no():
     assert "a gain of 10 % or more is excluded" in found["sentence"]
 
 
-def test_an_effect_that_may_be_there_cannot_be_told():
+def test_an_uncertain_effect_is_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric")).set_nested(
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.48}, sd=0.2
     )
@@ -319,7 +319,7 @@ def test_equal_values_in_every_seed_are_no_gain():
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
-def test_too_few_seeds_tell_nothing_and_say_so(num_seeds):
+def test_too_few_seeds_are_inconclusive(num_seeds):
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"), num_seeds=num_seeds)
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.3})
     study.set_nested("naive", {"standard": 0.9, "weight_asymmetric": 0.1, "init_matched": 0.9})
@@ -335,7 +335,7 @@ def test_too_few_seeds_tell_nothing_and_say_so(num_seeds):
     )
 
 
-def test_controls_that_seeds_do_not_tell_apart_leave_the_cause_open():
+def test_insignificant_controls_leave_the_cause_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
     study.set_nested("test_nll", {"init_matched": 0.42}, sd=0.5)
@@ -345,7 +345,7 @@ def test_controls_that_seeds_do_not_tell_apart_leave_the_cause_open():
     assert "parameter_matched and block_fixed were not run" in found["sentence"]
 
 
-def test_without_controls_nothing_is_said_of_the_cause():
+def test_without_controls_the_cause_is_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric")).set_nested(
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
     )
@@ -354,7 +354,7 @@ def test_without_controls_nothing_is_said_of_the_cause():
     assert "(init_matched, parameter_matched and block_fixed were not run)" in found["sentence"]
 
 
-def test_a_control_that_was_not_run_leaves_the_cause_open():
+def test_a_control_that_was_not_run_leaves_the_cause_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
@@ -362,7 +362,7 @@ def test_a_control_that_was_not_run_leaves_the_cause_open():
     assert "parameter_matched and block_fixed were not run" in found["sentence"]
 
 
-def test_a_control_whose_fits_failed_is_no_evidence():
+def test_a_control_with_failed_fits_is_no_evidence():
     study = with_controls().set_nested(
         "test_nll",
         {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5, "parameter_matched": 0.5},
@@ -375,7 +375,7 @@ def test_a_control_whose_fits_failed_is_no_evidence():
     assert "block_fixed has no result" in found["sentence"]
 
 
-def test_breaking_the_symmetry_alone_may_not_be_enough():
+def test_breaking_the_symmetry_alone_may_not_suffice():
     values = {"standard": 0.5, "weight_asymmetric": 0.3, **dict.fromkeys(ALL_CONTROLS, 0.5)}
     study = with_controls("weight_asymmetric, kappa=0")
     found = study.set_nested("test_nll", {**values, "weight_asymmetric, kappa=0": 0.5}).answer(
@@ -413,7 +413,7 @@ def barriers(block_naive, block_aligned):
     return study.set_nested("aligned", {**naive, "standard": 0.1, "block_fixed": block_aligned})
 
 
-def test_a_barrier_that_the_symmetry_makes():
+def test_a_barrier_explained_by_the_symmetry():
     found = barriers(0.9, 0.1).answer("connected")
     assert (found["answer"], found["strength"], found["because_of_symmetry"]) == (
         "yes",
@@ -425,7 +425,7 @@ def test_a_barrier_that_the_symmetry_makes():
     assert "all pairs of 5 seeds" in found["sentence"]
 
 
-def test_what_alignment_inside_blocks_leaves_is_not_because_of_the_symmetry():
+def test_the_barrier_after_alignment_within_blocks_is_not_explained_by_the_symmetry():
     assert barriers(0.9, 0.7).answer("connected")["because_of_symmetry"] == "partly"
     found = barriers(0.9, 0.9).answer("connected")
     assert found["because_of_symmetry"] == INCONCLUSIVE
@@ -459,7 +459,7 @@ def test_alignment_of_standard_networks():
     assert "the study has no asymmetric network" in study.concluded()[3]
 
 
-def test_where_there_is_no_barrier_that_is_said():
+def test_a_barrier_of_zero_is_mentioned():
     study = Synthetic(("standard", "weight_asymmetric"))
     study.set_nested("naive", {"standard": 0.0, "weight_asymmetric": 0.0}, sd=0.02)
     found = study.answer("connected")
@@ -478,7 +478,7 @@ def test_the_interval_of_a_barrier_is_over_seeds_not_pairs():
 # -- speed
 
 
-def test_speed_is_what_the_convergence_comparisons_say():
+def test_speed_agrees_with_the_convergence_comparisons():
     base = np.linspace(90, 110, 10)
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"), num_seeds=10)
     study.times(
@@ -509,7 +509,7 @@ def test_speed_is_what_the_convergence_comparisons_say():
     assert "init_matched, which keeps it, shows 9" in found["sentence"]
 
 
-def test_runs_that_never_get_there_count_for_what_is_known_of_them():
+def test_censored_times_are_compared():
     base = np.linspace(90, 110, 10).tolist()
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"), num_seeds=10)
     study.times(
@@ -528,7 +528,7 @@ def test_runs_that_never_get_there_count_for_what_is_known_of_them():
     assert (found["answer"], found["because_of_symmetry"]) == ("yes", "no")
 
 
-def test_five_seeds_tell_a_speed_where_all_got_there():
+def test_five_uncensored_seeds_suffice_for_a_speed():
     base = np.linspace(90, 110, 5)
     study = Synthetic(("standard", "weight_asymmetric"))
     study.times(
@@ -539,7 +539,7 @@ def test_five_seeds_tell_a_speed_where_all_got_there():
     assert "so few" not in found["sentence"]
 
 
-def test_five_seeds_cannot_tell_a_speed_where_some_never_got_there_and_say_how_many_could():
+def test_five_partly_censored_seeds_are_inconclusive_and_the_needed_number_is_given():
     base = np.linspace(90, 110, 5)
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     late = [*(4 * base[:4]).tolist(), None]
@@ -551,7 +551,7 @@ def test_five_seeds_cannot_tell_a_speed_where_some_never_got_there_and_say_how_m
     assert "so few differing seeds, p is at least 0.19: fit at least 7 seeds" in found["sentence"]
 
 
-def test_without_convergence_the_reason_is_said():
+def test_without_convergence_the_reason_is_given():
     study = Synthetic(("standard", "weight_asymmetric")).set_nested(
         "test_nll", {"standard": 0.5, "weight_asymmetric": 0.3}
     )
@@ -573,7 +573,7 @@ def test_neither_ever_reaches_the_target():
 # -- what may be missing
 
 
-def test_without_a_standard_network_it_says_what_to_add():
+def test_a_missing_standard_network_is_reported_with_the_key_to_add():
     study = Synthetic(("weight_asymmetric", "init_matched"))
     for measure in ("test_nll", "naive"):
         study.set_nested(measure, {"weight_asymmetric": 0.3, "init_matched": 0.5})
@@ -583,7 +583,7 @@ def test_without_a_standard_network_it_says_what_to_add():
     assert study.concluded()[3] == "No comparison: the study has no standard network."
 
 
-def test_without_a_complete_fit_nothing_can_be_told():
+def test_without_a_complete_fit_the_study_is_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric"))
     for row in (*study.cells, *study.pairs):
         row["status"] = "failed"
@@ -592,7 +592,7 @@ def test_without_a_complete_fit_nothing_can_be_told():
     assert headline == "Inconclusive: no fit is complete."
 
 
-def test_a_measure_of_one_side_only():
+def test_a_measure_of_one_setting_only():
     study = Synthetic(("standard", "weight_asymmetric")).set_nested("test_nll", {"standard": 0.5})
     found = study.answer("nll")
     assert (found["answer"], found["sentence"]) == (
@@ -601,7 +601,7 @@ def test_a_measure_of_one_side_only():
     )
 
 
-def test_seeds_that_failed_are_left_out_of_both():
+def test_failed_seeds_are_excluded_from_both_settings():
     study = Synthetic(("standard", "weight_asymmetric"), num_seeds=6)
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
     study.cells[0] |= {"status": "failed", "test_nll": float("nan")}
@@ -623,7 +623,7 @@ def test_infinite_scores_have_no_mean():
     assert "infinite in 1 of 5" in found["sentence"]
 
 
-def test_regression_and_samplers_are_asked_what_they_have():
+def test_questions_depend_on_the_available_measures():
     study = with_controls()
     values = {"standard": 3.0, "weight_asymmetric": 2.0, **dict.fromkeys(ALL_CONTROLS, 3.0)}
     study.set_nested("test_rmse", values).set_nested("rhat_function_max", values).set_nested(
@@ -639,7 +639,7 @@ def test_regression_and_samplers_are_asked_what_they_have():
 # -- several comparisons
 
 
-def test_what_is_compared_and_adjusted():
+def test_compared_pairs_and_adjusted_p_values():
     study = with_controls("weight_asymmetric, kappa=0")
     study.set_nested("test_nll", {setting["label"]: 0.5 for setting in study.settings})
     _, comparisons, _, _ = study.concluded()
@@ -651,7 +651,7 @@ def test_what_is_compared_and_adjusted():
     assert ordered[-1]["p_adjusted"] >= ordered[-1]["p_value"]
 
 
-def test_false_alarms_of_a_whole_study():
+def test_false_positive_rate_of_a_whole_study():
     alarms, many = 0, 150
     for number in range(many):
         study = Synthetic(("standard", "weight_asymmetric", *ALL_CONTROLS))
@@ -663,7 +663,7 @@ def test_false_alarms_of_a_whole_study():
     assert alarms / many < 0.05 + 3 * 0.018
 
 
-def test_contexts_are_concluded_apart_and_counted_together():
+def test_contexts_have_separate_conclusions_and_a_joint_headline():
     contexts = ("widths=[16]", "widths=[64]", "widths=[256]")
     study = Synthetic(("standard", "weight_asymmetric", *ALL_CONTROLS), contexts=contexts)
     base = {"standard": 0.5, "weight_asymmetric": 0.3, **dict.fromkeys(ALL_CONTROLS, 0.5)}
@@ -701,7 +701,7 @@ def everything():
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_order_of_rows_makes_no_difference(number):
+def test_conclusions_do_not_depend_on_the_order_of_rows(number):
     study, shuffled = everything(), everything()
     generator = numpy_generator(number, "shuffle")
     shuffled.cells = [shuffled.cells[i] for i in generator.permutation(len(shuffled.cells))]
@@ -710,7 +710,7 @@ def test_the_order_of_rows_makes_no_difference(number):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_numbers_of_seeds_make_no_difference(number):
+def test_conclusions_do_not_depend_on_seed_numbers(number):
     study, renumbered = everything(), everything()
     seeds = [int(seed) for seed in 10 + numpy_generator(number, "seeds").permutation(5)]
     for row in (*renumbered.cells, *renumbered.pairs):
@@ -724,7 +724,7 @@ def test_the_numbers_of_seeds_make_no_difference(number):
     assert study.concluded()[2:] == renumbered.concluded()[2:]
 
 
-def test_rows_of_a_table_read_back_say_the_same():
+def test_rows_read_from_a_table_give_the_same_conclusions():
     pandas = pytest.importorskip("pandas")
     study, read = everything(), everything()
     read.cells = pandas.DataFrame(read.cells).to_dict("records")

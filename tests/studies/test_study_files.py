@@ -1,5 +1,4 @@
-"""Files of a study that were damaged, exchanged, or no longer fit: one line, exit status 2, and
-nothing is done."""
+"""Test that damaged, exchanged and outdated files of a study are refused in one line."""
 
 import json
 import shutil
@@ -23,8 +22,8 @@ def write_data(path, seed=0):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A study in which one fit of three is missing, and a pair of two fits that are there."""
+def planned(tmp_path_factory):
+    """Create a study with two of three fits, and the pair of these."""
     folder = tmp_path_factory.mktemp("study")
     write_data(folder / "t.csv")
     (folder / "study.yaml").write_text(
@@ -39,17 +38,17 @@ def made(tmp_path_factory):
     )
     study = load_study(folder / "study.yaml")
     plan = plan_study(study)
-    place = StudyDirectory.create(folder / "out", "study")
-    place.write_plan(study, plan)
+    study_directory = StudyDirectory.create(folder / "out", "study")
+    study_directory.write_plan(study, plan)
     for task in (*plan.fits[:2], plan.pairs[0]):
-        assert study_task.run_task(place, task.key) == 0
-    write_summary(place, study, plan)
-    return place, study, plan
+        assert study_task.run_task(study_directory, task.key) == 0
+    write_summary(study_directory, study, plan)
+    return study_directory, study, plan
 
 
 @pytest.fixture
-def place(made, tmp_path):
-    return StudyDirectory(shutil.copytree(made[0].path, tmp_path / "out"))
+def study_directory(planned, tmp_path):
+    return StudyDirectory(shutil.copytree(planned[0].path, tmp_path / "out"))
 
 
 @pytest.fixture
@@ -82,9 +81,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
-def test_a_damaged_plan_is_refused_by_tasks(made, place, refused, text):
-    place.plan.write_text(text)
-    refused(study_task.main, place.path, made[2].fits[2].key)
+def test_a_damaged_plan_is_refused_by_tasks(planned, study_directory, refused, text):
+    study_directory.plan.write_text(text)
+    refused(study_task.main, study_directory.path, planned[2].fits[2].key)
 
 
 @pytest.mark.parametrize(
@@ -109,53 +108,61 @@ def test_a_damaged_plan_is_refused_by_tasks(made, place, refused, text):
     ],
     ids=lambda change: json.dumps(change)[:40],
 )
-def test_a_plan_of_wrong_types_is_refused_with_what_writes_it_again(made, place, refused, change):
-    content = json.loads(place.plan.read_text())
-    place.plan.write_text(json.dumps({**content, **change}))
-    assert "compare --resume" in refused(study_task.main, place.path, made[2].fits[2].key)
+def test_a_plan_of_wrong_types_is_refused_with_the_command_that_rewrites_it(
+    planned, study_directory, refused, change
+):
+    content = json.loads(study_directory.plan.read_text())
+    study_directory.plan.write_text(json.dumps({**content, **change}))
+    assert "compare --resume" in refused(
+        study_task.main, study_directory.path, planned[2].fits[2].key
+    )
 
 
-def test_a_pair_of_fits_that_the_plan_lacks_is_refused(made, place, refused):
-    content = json.loads(place.plan.read_text())
-    content["pairs"]["1" * 16] = {"first": "0" * 16, "second": made[2].fits[0].key}
-    place.plan.write_text(json.dumps(content))
-    refused(study_task.main, place.path, "1" * 16)
-    refused(study_task.main, place.path, "2" * 16)
-    refused(study_task.main, place.path, "../" * 2000)
+def test_a_pair_of_unplanned_fits_is_refused(planned, study_directory, refused):
+    content = json.loads(study_directory.plan.read_text())
+    content["pairs"]["1" * 16] = {"first": "0" * 16, "second": planned[2].fits[0].key}
+    study_directory.plan.write_text(json.dumps(content))
+    refused(study_task.main, study_directory.path, "1" * 16)
+    refused(study_task.main, study_directory.path, "2" * 16)
+    refused(study_task.main, study_directory.path, "../" * 2000)
 
 
 @pytest.mark.parametrize(
     "change", [{"seed": 9}, {"inference": {"name": "map", "num_steps": 4}}, {"seed": "x"}]
 )
-def test_a_plan_whose_fit_is_not_that_of_its_key_is_refused(made, place, refused, change):
-    key = made[2].fits[2].key
-    content = json.loads(place.plan.read_text())
+def test_a_planned_fit_that_does_not_match_its_key_is_refused(
+    planned, study_directory, refused, change
+):
+    key = planned[2].fits[2].key
+    content = json.loads(study_directory.plan.read_text())
     content["cells"][key].update(change)
-    place.plan.write_text(json.dumps(content))
-    refused(study_task.main, place.path, key)
-    assert not place.is_done(key)
+    study_directory.plan.write_text(json.dumps(content))
+    refused(study_task.main, study_directory.path, key)
+    assert not study_directory.is_done(key)
 
 
-def test_a_task_refuses_data_that_changed_after_the_study_began(made, place, refused, tmp_path):
-    content = yaml.safe_load(place.study.read_text())
+def test_a_task_refuses_data_that_changed_after_the_study_began(
+    planned, study_directory, refused, tmp_path
+):
+    content = yaml.safe_load(study_directory.study.read_text())
     data = tmp_path / "t.csv"
     shutil.copy(content["data"]["name"], data)
     content["data"]["name"] = str(data)
-    place.study.write_text(yaml.safe_dump(content))
-    study = place.read_study()
+    study_directory.study.write_text(yaml.safe_dump(content))
+    study = study_directory.read_study()
     plan = plan_study(study)
     assert [fit.key for fit in plan.fits] == [
-        fit.key for fit in made[2].fits
+        fit.key for fit in planned[2].fits
     ]  # of values, not of names
-    place.write_plan(study, plan)
+    study_directory.write_plan(study, plan)
     for change in (
         lambda: write_data(data, seed=1),
         lambda: data.write_text("a,b,y\n1,2,3\n"),
         data.unlink,
     ):
         change()
-        refused(study_task.main, place.path, plan.fits[2].key)
-        assert not place.is_done(plan.fits[2].key)
+        refused(study_task.main, study_directory.path, plan.fits[2].key)
+        assert not study_directory.is_done(plan.fits[2].key)
 
 
 STUDIES = {
@@ -176,72 +183,72 @@ STUDIES = {
 
 
 @pytest.mark.parametrize("text", STUDIES.values(), ids=STUDIES)
-def test_a_damaged_configuration_is_refused(place, refused, text):
-    place.study.write_text(text)
-    refused(main, "compare", "--resume", place.path, "--jobs", 1)
+def test_a_damaged_configuration_is_refused(study_directory, refused, text):
+    study_directory.study.write_text(text)
+    refused(main, "compare", "--resume", study_directory.path, "--jobs", 1)
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
-def test_a_damaged_summary_is_refused_by_the_report(place, refused, text):
-    place.summary.write_text(text)
-    refused(main, "report", place.path)
+def test_a_damaged_summary_is_refused_by_the_report(study_directory, refused, text):
+    study_directory.summary.write_text(text)
+    refused(main, "report", study_directory.path)
 
 
 @pytest.mark.parametrize(
     "key", ["contexts", "settings", "comparisons", "conclusions", "counts", "headline"]
 )
 @pytest.mark.parametrize("value", [None, 3, "x"])
-def test_a_summary_of_wrong_types_is_refused_by_the_report(place, refused, key, value):
+def test_a_summary_of_wrong_types_is_refused_by_the_report(study_directory, refused, key, value):
     if (key, value) == ("headline", "x"):
         return
-    content = json.loads(place.summary.read_text())
-    place.summary.write_text(json.dumps({**content, key: value}))
-    refused(main, "report", place.path)
+    content = json.loads(study_directory.summary.read_text())
+    study_directory.summary.write_text(json.dumps({**content, key: value}))
+    refused(main, "report", study_directory.path)
 
 
 @pytest.mark.parametrize("name", ["measures.json", "run.json", "config.yaml"])
-def test_a_fit_of_the_study_that_was_damaged_or_exchanged_is_in_no_pair(made, place, refused, name):
-    first, second = (fit.key for fit in made[2].fits[:2])
-    place.pair_path(made[2].pairs[0].key).unlink()
-    whole = (place.fit_path(first) / name).read_bytes()
+def test_a_damaged_or_exchanged_fit_is_not_used_in_a_pair(planned, study_directory, refused, name):
+    first, second = (fit.key for fit in planned[2].fits[:2])
+    study_directory.pair_path(planned[2].pairs[0].key).unlink()
+    whole = (study_directory.fit_path(first) / name).read_bytes()
     for content in (
-        (place.fit_path(second) / name).read_bytes(),
+        (study_directory.fit_path(second) / name).read_bytes(),
         b"{",
         b"",
         whole[: len(whole) // 2],
     ):
         if content == whole:  # two fits may have the same measures
             continue
-        (place.fit_path(first) / name).write_bytes(content)
+        (study_directory.fit_path(first) / name).write_bytes(content)
         if name == "measures.json":
             with pytest.raises(InvalidRun):
-                write_summary(place, made[1], made[2])
+                write_summary(study_directory, planned[1], planned[2])
         else:
-            refused(study_task.main, place.path, made[2].pairs[0].key)
-    assert not place.is_done(made[2].pairs[0].key)
+            refused(study_task.main, study_directory.path, planned[2].pairs[0].key)
+    assert not study_directory.is_done(planned[2].pairs[0].key)
 
 
-def test_a_fit_under_the_key_of_another_is_refused(made, place, refused):
-    first, second = (fit.key for fit in made[2].fits[:2])
-    place.pair_path(made[2].pairs[0].key).unlink()
-    shutil.rmtree(place.fit_path(first))
-    shutil.copytree(place.fit_path(second), place.fit_path(first))
-    assert "another task" in refused(study_task.main, place.path, made[2].pairs[0].key)
+def test_a_fit_under_another_key_is_refused(planned, study_directory, refused):
+    first, second = (fit.key for fit in planned[2].fits[:2])
+    study_directory.pair_path(planned[2].pairs[0].key).unlink()
+    shutil.rmtree(study_directory.fit_path(first))
+    shutil.copytree(study_directory.fit_path(second), study_directory.fit_path(first))
+    assert "another task" in refused(study_task.main, study_directory.path, planned[2].pairs[0].key)
 
 
 @pytest.mark.parametrize(
     "text", [*WRONG.values(), '{"task": "0000000000000000"}'], ids=[*WRONG, "another pair"]
 )
-def test_a_pair_that_was_damaged_or_exchanged_is_not_used(made, place, refused, text):
-    place.pair_path(made[2].pairs[0].key).write_text(text)
+def test_a_damaged_or_exchanged_pair_is_not_used(planned, study_directory, refused, text):
+    study_directory.pair_path(planned[2].pairs[0].key).write_text(text)
     with pytest.raises(InvalidRun):
-        write_summary(place, made[1], made[2])
+        write_summary(study_directory, planned[1], planned[2])
 
 
 @pytest.mark.parametrize("text", [*WRONG.values(), '{"error": 3}', '{"error": "a\\u001b[31m\\nb"}'])
-def test_the_reason_of_a_failure_is_one_printable_line_or_none(made, place, text):
-    key = made[2].fits[2].key
-    place.failures.mkdir(exist_ok=True)
-    (place.failures / f"{key}.json").write_text(text)
-    reason = place.failure(key)
+def test_the_reason_of_a_failure_is_one_printable_line_or_none(planned, study_directory, text):
+    key = planned[2].fits[2].key
+    study_directory.failures.mkdir(exist_ok=True)
+    (study_directory.failures / f"{key}.json").write_text(text)
+    reason = study_directory.failure(key)
     assert reason is None or (reason.isprintable() and len(reason) <= 300)

@@ -1,4 +1,4 @@
-"""Keys of fits: everything that a result depends on changes them, and nothing else does."""
+"""Test that the key of a fit depends on everything that changes its result, and nothing else."""
 
 import dataclasses
 import shutil
@@ -69,19 +69,19 @@ def key(*overrides):
         *("inference.early_stopping={}", "inference.early_stopping={patience: 2}"),
     ],
 )
-def test_what_changes_a_result_changes_the_key(change):
+def test_settings_that_change_a_result_change_the_key(change):
     assert key(change) != key()
 
 
 @pytest.mark.parametrize(
     "change", ["checkpoint.every=1", "save.max_megabytes=1", "data.name=copy.csv"]
 )
-def test_what_changes_no_result_does_not(change):
+def test_settings_that_change_no_result_keep_the_key(change):
     shutil.copy("table.csv", "copy.csv")
     assert key(change) == key()
 
 
-def test_the_keys_of_all_of_these_differ():
+def test_keys_of_different_fits_differ():
     changes = [
         "",
         "data.gap_feature=a",
@@ -100,7 +100,7 @@ def test_the_keys_of_all_of_these_differ():
 
 
 def other_value(annotation, value):
-    """Another value of a type than the one given; None where only a person can name one."""
+    """Return another value of the same type; None if none can be generated."""
     kinds = (
         get_args(annotation)
         if get_origin(annotation) in (Union, type(int | str))
@@ -148,7 +148,7 @@ def _leaves(cls, prefix=""):
 
 @pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: f"{leaf[0]}-{leaf[1]}-{leaf[2]}")
 def test_every_setting_is_in_the_key(leaf):
-    """Of the configuration alone: that a value fits the data is not asked."""
+    """Test the key of the configuration alone, without checking that values fit the data."""
     section, variant, name, value = leaf
     prepared = prepare(load_config(None, TINY))
     plain = {"name": variant} if variant else {}
@@ -186,7 +186,7 @@ def test_a_file_that_changed_has_another_key(changed):
     assert key() != before
 
 
-def test_fixed_splits_of_one_file_have_keys_of_their_own(monkeypatch, tmp_path):
+def test_fixed_splits_of_one_file_have_different_keys(monkeypatch, tmp_path):
     folder = tmp_path / "uci" / "toy"
     folder.mkdir(parents=True)
     np.savetxt(folder / "data.txt", np.random.default_rng(0).normal(size=(40, 3)))

@@ -1,5 +1,4 @@
-"""Studies as they run: real processes, some of them killed; afterwards all is as after an
-undisturbed one."""
+"""Test running studies in processes; killed ones must give the same results after a resume."""
 
 import json
 import os
@@ -38,7 +37,7 @@ def write(path, **changes):
 
 
 def tables(directory):
-    """Rows of both tables without timings, and without what follows from them."""
+    """Return the rows of both tables without timings."""
     found = {}
     for name in ("cells", "pairs"):
         frame = pandas.read_parquet(directory / f"{name}.parquet")
@@ -59,7 +58,7 @@ def finished(tmp_path_factory):
     return folder / "out", config, content
 
 
-def test_a_study_leaves_tables_a_summary_and_runs(finished):
+def test_a_study_writes_tables_a_summary_and_runs(finished):
     out, _, content = finished
     found = tables(out)
     assert list(found["cells"].status) == ["complete"] * 4
@@ -74,7 +73,7 @@ def test_a_study_leaves_tables_a_summary_and_runs(finished):
     assert csv.naive.to_list() == pytest.approx(found["pairs"].naive.to_list())
 
 
-def test_nothing_is_done_twice(finished):
+def test_finished_tasks_are_not_repeated(finished):
     out, config, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/measures.json")}
     updates = []
@@ -86,7 +85,7 @@ def test_nothing_is_done_twice(finished):
 
 
 @pytest.mark.thorough
-def test_a_study_grows_by_what_is_new(finished, tmp_path):
+def test_an_extended_study_runs_new_tasks_only(finished, tmp_path):
     import shutil
 
     out, config, _ = finished
@@ -102,7 +101,7 @@ def test_a_study_grows_by_what_is_new(finished, tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_fit_that_fails_is_told_and_the_rest_goes_on(tmp_path):
+def test_a_failed_fit_is_reported_and_the_others_continue(tmp_path):
     # No rate of learning that large leaves finite numbers.
     vary = {"inference.learning_rate": [0.02, 1e30]}
     content = run_study(
@@ -117,7 +116,7 @@ def test_a_fit_that_fails_is_told_and_the_rest_goes_on(tmp_path):
     assert content["status"] == "incomplete"
 
 
-def test_what_is_no_study_or_not_free_is_refused(tmp_path, finished):
+def test_invalid_and_existing_directories_are_refused(tmp_path, finished):
     out, config, _ = finished
     with pytest.raises(InvalidRun, match="never overwritten"):
         run_study(config, out)
@@ -127,7 +126,7 @@ def test_what_is_no_study_or_not_free_is_refused(tmp_path, finished):
         run_study(config, tmp_path / "none", jobs=0)
 
 
-def test_data_that_changed_are_not_resumed(tmp_path):
+def test_a_study_with_changed_data_is_not_resumed(tmp_path):
     rows = "a,y\n" + "".join(f"{i},{i % 5}.5\n" for i in range(60))
     (tmp_path / "data.csv").write_text(rows)
     config = write(
@@ -157,7 +156,7 @@ def start(*arguments, cwd):
 
 
 def resume_until_done(out, kills, *, seed, cwd, most):
-    """Kills the study with signal 9 so many times at random moments, and lets it end after that."""
+    """Kill the study at random moments, then let it finish."""
     moments = random.Random(seed)
     for _ in range(kills):
         process = start("--resume", out, cwd=cwd)
@@ -180,7 +179,7 @@ def begin(config, out, cwd):
 
 
 @pytest.mark.thorough
-def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
+def test_a_study_killed_twice_has_the_same_tables(finished, tmp_path):
     done, config, _ = finished
     out = tmp_path / "killed"
     begin(config, out, tmp_path)
@@ -188,9 +187,7 @@ def test_a_study_that_was_killed_twice_has_the_same_tables(finished, tmp_path):
     assert_equal(tables(done), tables(out))
 
 
-def test_a_study_that_was_killed_before_its_plan_was_written_goes_on(
-    finished, tmp_path, monkeypatch
-):
+def test_a_study_killed_before_its_plan_was_written_is_resumed(finished, tmp_path, monkeypatch):
     _, config, _ = finished
 
     def killed(*_):
@@ -224,25 +221,25 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     assert list((out / "attempts").iterdir()) == []
 
 
-def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone(tmp_path):
-    place = StudyDirectory(tmp_path)
-    place.attempts.mkdir()
-    mine = place.begin("k")
+def test_attempts_of_dead_processes_are_resumed_and_of_living_ones_kept(tmp_path):
+    study_directory = StudyDirectory(tmp_path)
+    study_directory.attempts.mkdir()
+    mine = study_directory.begin("k")
     (mine.folder / "work").touch()
-    assert place.begin("k").folder != mine.folder  # this process lives
-    assert place.begin("l").folder != mine.folder
+    assert study_directory.begin("k").folder != mine.folder  # this process lives
+    assert study_directory.begin("l").folder != mine.folder
     mine.release()
-    adopted = place.begin("k")
+    adopted = study_directory.begin("k")
     assert adopted.folder == mine.folder
     assert (adopted.folder / "work").exists()
     # As a former version left it, and a folder that is none of ours.
     for name in ("m-my_host-1-2.00-0123abcd", "notes", "m-notes"):
-        (place.attempts / name).mkdir()
-    assert place.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
-    (place.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
-    place.remove_leftovers(Plan(settings=(), fits=(), pairs=(), options=PairsConfig()))
+        (study_directory.attempts / name).mkdir()
+    assert study_directory.begin("m").folder.name == "m-my_host-1-2.00-0123abcd"
+    (study_directory.attempts / f"x-{'0' * 32}").symlink_to(tmp_path)
+    study_directory.remove_leftovers(Plan(settings=(), fits=(), pairs=(), options=PairsConfig()))
     assert {"notes", "m-notes", f"x-{'0' * 32}", mine.folder.name} <= set(
-        os.listdir(place.attempts)
+        os.listdir(study_directory.attempts)
     )
 
 
@@ -250,7 +247,7 @@ def test_the_attempt_of_a_dead_process_goes_on_and_of_a_living_one_is_left_alone
 
 
 class Cluster:
-    """A scheduler and workers, each a process of its own, on the loopback interface."""
+    """A scheduler and workers in separate processes on the loopback interface."""
 
     def __init__(self, folder):
         self.folder, self.scheduler_file, self.workers = folder, folder / "scheduler.json", []
@@ -305,9 +302,7 @@ def cluster(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(
-    cluster, finished, tmp_path
-):
+def test_a_killed_dask_worker_changes_no_result(cluster, finished, tmp_path):
     done, config, _ = finished
     for _ in range(2):
         cluster.add_worker()
@@ -328,7 +323,7 @@ def test_a_dask_worker_that_is_killed_loses_nothing_and_doubles_nothing(
     assert_equal(tables(done), tables(tmp_path / "out"))
 
 
-def test_without_workers_or_a_scheduler_it_says_what_to_start(cluster, finished, tmp_path):
+def test_missing_workers_or_scheduler_are_reported_with_the_command(cluster, finished, tmp_path):
     config = finished[1]
     with pytest.raises(ConfigError, match="no workers"):
         run_study(config, tmp_path / "out", dask=cluster.address())
@@ -336,7 +331,7 @@ def test_without_workers_or_a_scheduler_it_says_what_to_start(cluster, finished,
         run_study(config, tmp_path / "out2", dask="tcp://127.0.0.1:9")
 
 
-def test_workers_that_do_not_see_the_directory_are_named(monkeypatch, tmp_path):
+def test_workers_without_the_directory_are_named(monkeypatch, tmp_path):
     from bnn_symm.studies import executors
 
     class Client:

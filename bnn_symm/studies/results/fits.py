@@ -13,11 +13,11 @@ from bnn_symm.studies.directory import StudyDirectory, check_task
 from bnn_symm.studies.results.measures import MEASURES
 
 
-def open_fit(place: StudyDirectory, key: str, config: Config) -> Run:
+def open_fit(study_directory: StudyDirectory, key: str, config: Config) -> Run:
     """Open the run of a fit.
 
     Args:
-        place: the study.
+        study_directory: the study.
         key: of the fit.
         config: the planned configuration of the fit; the user has named its custom code again.
 
@@ -27,7 +27,7 @@ def open_fit(place: StudyDirectory, key: str, config: Config) -> Run:
     Raises:
         InvalidRun: if the directory contains another fit, or is damaged.
     """
-    path = place.fit_path(key)
+    path = study_directory.fit_path(key)
     module = module_of(config)
     check_same(module, module_of(stored_config(RunDirectory(path))), path)
     run = load_run(path, module=module)
@@ -51,11 +51,11 @@ def read_measures(run: Run) -> dict[str, Any]:
     return RunDirectory.read_json(run.path / MEASURES)
 
 
-def read_pair(place: StudyDirectory, key: str) -> dict[str, Any] | None:
+def read_pair(study_directory: StudyDirectory, key: str) -> dict[str, Any] | None:
     """Return the measurements of a pair.
 
     Args:
-        place: the study.
+        study_directory: the study.
         key: of the pair.
 
     Returns:
@@ -64,7 +64,7 @@ def read_pair(place: StudyDirectory, key: str) -> dict[str, Any] | None:
     Raises:
         InvalidRun: if the file is damaged, or belongs to another pair.
     """
-    path = place.pair_path(key)
+    path = study_directory.pair_path(key)
     if not path.exists():
         return None
     content = RunDirectory.read_json(path)

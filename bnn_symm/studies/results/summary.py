@@ -23,20 +23,20 @@ from bnn_symm.studies.study import Study
 STUDY_SCHEMA = 1
 
 
-def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, Any]:
+def write_summary(study_directory: StudyDirectory, study: Study, plan: Plan) -> dict[str, Any]:
     """Write the tables and `summary.json`.
 
     Args:
-        place: the directory of the study.
+        study_directory: the directory of the study.
         study: its configuration.
         plan: its tasks.
 
     Returns:
         The content of `summary.json`.
     """
-    runs = load_fits(place, plan)
+    runs = load_fits(study_directory, plan)
     contexts = describe_contexts(plan, runs)
-    fits, pairs = fit_rows(place, plan, runs, contexts), pair_rows(place, plan)
+    fits, pairs = fit_rows(study_directory, plan, runs, contexts), pair_rows(study_directory, plan)
     settings = _settings(plan, fits, [context["label"] for context in contexts])
     settings = summarize_settings(settings, fits, pairs)
     comparisons = compare_settings(settings, fits, pairs, contexts=contexts)
@@ -46,18 +46,18 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
             del context["convergence"]["times"]  # in the table of fits
     counts = _counts("cells", fits) | _counts("pairs", pairs)
     done = counts["cells_complete"] + counts["cells_failed"] == counts["cells"]
-    write_table(place, "cells", fits)
-    write_table(place, "pairs", pairs)
+    write_table(study_directory, "cells", fits)
+    write_table(study_directory, "pairs", pairs)
     modules = factories_of(fit.config for fit in plan.fits)
     content = {
         "study_schema": STUDY_SCHEMA,
-        "name": place.path.name,
-        "directory": str(place.path),
+        "name": study_directory.path.name,
+        "directory": str(study_directory.path),
         "status": "complete"
         if done and not counts["cells_failed"] + counts["pairs_failed"]
         else "incomplete",
         "headline": headline,
-        "commands": study_commands(place.path, modules),
+        "commands": study_commands(study_directory.path, modules),
         "modules": list(modules),
         "counts": counts,
         "failures": _failures(fits, pairs),
@@ -68,7 +68,7 @@ def write_summary(place: StudyDirectory, study: Study, plan: Plan) -> dict[str, 
         "provenance": _provenance(list(runs.values())),
         "config": study.to_yaml(),
     }
-    write_json(place.summary, content)
+    write_json(study_directory.summary, content)
     return content
 
 

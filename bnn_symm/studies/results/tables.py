@@ -21,20 +21,20 @@ TIMINGS = ("seconds",)
 """Columns in which repeated runs of equal settings differ."""
 
 
-def load_fits(place: StudyDirectory, plan: Plan) -> dict[str, Run]:
+def load_fits(study_directory: StudyDirectory, plan: Plan) -> dict[str, Run]:
     """Load the runs that exist, including those that diverged.
 
     Args:
-        place: the directory of the study.
+        study_directory: the directory of the study.
         plan: its tasks.
 
     Returns:
         The runs, by key.
     """
     return {
-        fit.key: open_fit(place, fit.key, fit.config)
+        fit.key: open_fit(study_directory, fit.key, fit.config)
         for fit in plan.fits
-        if place.fit_path(fit.key).exists()
+        if study_directory.fit_path(fit.key).exists()
     }
 
 
@@ -99,7 +99,7 @@ def _time(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fit_rows(
-    place: StudyDirectory,
+    study_directory: StudyDirectory,
     plan: Plan,
     runs: Mapping[str, Run],
     contexts: Sequence[Mapping[str, Any]],
@@ -107,7 +107,7 @@ def fit_rows(
     """Return one row per fit, with None for undefined and missing values.
 
     Args:
-        place: the directory of the study.
+        study_directory: the directory of the study.
         plan: its tasks.
         runs: the runs that exist, by key.
         contexts: of `describe_contexts`.
@@ -119,12 +119,17 @@ def fit_rows(
     for context in contexts:
         times |= (context["convergence"] or {}).get("times", {})
     return [
-        _fit_row(place, plan, fit, runs.get(fit.key), times.get(fit.key, {})) for fit in plan.fits
+        _fit_row(study_directory, plan, fit, runs.get(fit.key), times.get(fit.key, {}))
+        for fit in plan.fits
     ]
 
 
 def _fit_row(
-    place: StudyDirectory, plan: Plan, fit: StudyFit, run: Run | None, times: Mapping[str, Any]
+    study_directory: StudyDirectory,
+    plan: Plan,
+    fit: StudyFit,
+    run: Run | None,
+    times: Mapping[str, Any],
 ) -> dict[str, Any]:
     setting = plan.settings[fit.setting]
     row: dict[str, Any] = {
@@ -135,7 +140,7 @@ def _fit_row(
         "role": setting.role,
         "seed": fit.seed,
         "status": "missing",
-        "error": place.failure(fit.key),
+        "error": study_directory.failure(fit.key),
         **_columns(plan, setting.differences),
         **{f"test_{name}": None for name in _SCORES},
         **dict.fromkeys(("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood")),
@@ -171,11 +176,11 @@ def _fit_row(
     }
 
 
-def pair_rows(place: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
+def pair_rows(study_directory: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
     """Return one row per pair, with None for missing values.
 
     Args:
-        place: the directory of the study.
+        study_directory: the directory of the study.
         plan: its tasks.
 
     Returns:
@@ -183,17 +188,18 @@ def pair_rows(place: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
     """
     fits = {fit.key: fit for fit in plan.fits}
     return [
-        _pair_row(place, plan, fits[pair.first], fits[pair.second], pair) for pair in plan.pairs
+        _pair_row(study_directory, plan, fits[pair.first], fits[pair.second], pair)
+        for pair in plan.pairs
     ]
 
 
 def _pair_row(
-    place: StudyDirectory, plan: Plan, first: StudyFit, second: StudyFit, pair: Pair
+    study_directory: StudyDirectory, plan: Plan, first: StudyFit, second: StudyFit, pair: Pair
 ) -> dict[str, Any]:
     setting, other = plan.settings[first.setting], plan.settings[second.setting]
-    path = place.pair_path(pair.key)
-    content = read_pair(place, pair.key)
-    error = None if content is not None else place.failure(pair.key)
+    path = study_directory.pair_path(pair.key)
+    content = read_pair(study_directory, pair.key)
+    error = None if content is not None else study_directory.failure(pair.key)
     row: dict[str, Any] = {
         "key": pair.key,
         "relation": pair.relation,
@@ -235,11 +241,13 @@ def _columns(plan: Plan, differences: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if value is None else str(value) for name, value in values.items()}
 
 
-def write_table(place: StudyDirectory, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(
+    study_directory: StudyDirectory, name: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Write `<name>.parquet` and `<name>.csv`.
 
     Args:
-        place: the directory of the study.
+        study_directory: the directory of the study.
         name: of the table.
         rows: of the table.
     """
@@ -255,10 +263,11 @@ def write_table(place: StudyDirectory, name: str, rows: Sequence[Mapping[str, An
         }
     )
     write_atomically(
-        place.path / f"{name}.parquet", lambda temporary: frame.to_parquet(temporary, index=False)
+        study_directory.path / f"{name}.parquet",
+        lambda temporary: frame.to_parquet(temporary, index=False),
     )
     write_atomically(
-        place.path / f"{name}.csv", lambda temporary: frame.to_csv(temporary, index=False)
+        study_directory.path / f"{name}.csv", lambda temporary: frame.to_csv(temporary, index=False)
     )
 
 
