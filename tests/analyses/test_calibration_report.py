@@ -55,7 +55,7 @@ def test_without_test_points_the_part_is_named(tmp_path, monkeypatch):
     run = fitted(tmp_path, monkeypatch, name="iris", test_fraction=0.0, validation_fraction=0.0)
     content = describe_calibration(run, num_resamples=20)
     assert content["part"] == "train"
-    assert "which it was fitted to" in content["notes"][0]
+    assert "to which it was fitted" in content["notes"][0]
     assert "note: there are no test points" in calibration_text(content)
 
 

@@ -375,7 +375,7 @@ def test_a_quantity_that_goes_nowhere_has_no_way(planted, tmp_path):
 
 def test_a_quantity_that_no_history_has_is_refused(planted):
     with pytest.raises(
-        ConfigError, match=r"no history has validation_nll, only objective, nll; raise data"
+        ConfigError, match=r"no history has validation_nll; logged: objective, nll; raise data"
     ):
         describe_convergence([planted("a")], target="validation_nll=0.3")
 
