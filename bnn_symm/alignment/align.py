@@ -10,7 +10,7 @@ elements, the best objective wins, and the permuted network is checked to comput
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -25,6 +25,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetry_group
 from bnn_symm.symmetry.derive import input_points, relative_difference
 
@@ -42,8 +43,8 @@ _RESTARTS, _RESTARTS_LARGE = 6, 2
 _SAME_FUNCTION = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alignment:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Alignment(Summarized):
     """The result of aligning one posterior to another.
 
     Attributes:
@@ -75,6 +76,17 @@ class Alignment:
     num_movable: int
     function_difference: float
     group: SymmetryGroup
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "matching": self.matching,
+            "solver": self.solver,
+            "num_moved": self.num_moved,
+            "num_movable": self.num_movable,
+            "distance_before": self.distance_before,
+            "distance_after": self.distance_after,
+        }
 
     def apply(self, other: Posterior) -> Posterior:
         """The other posterior, permuted."""

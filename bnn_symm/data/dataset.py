@@ -12,12 +12,13 @@ from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
+from bnn_symm.summaries import Summarized
 
 __all__ = ["Dataset", "Preprocessing", "Provenance", "Scaling", "Split", "Task"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Split:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Split(Summarized):
     """Points of one split: train, validation or test.
 
     Args:
@@ -28,6 +29,10 @@ class Split:
 
     x: Float[Tensor, "point *feature"]
     y: Shaped[Tensor, "point"]
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"x": tuple(self.x.shape), "y": tuple(self.y.shape)}
 
     def __len__(self) -> int:
         return len(self.x)
@@ -81,8 +86,8 @@ class Provenance:
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Dataset(Summarized):
     """Training, validation and test splits of one task.
 
     Args:
@@ -109,6 +114,18 @@ class Dataset:
     provenance: Provenance
     summary: str = ""
     notes: tuple[str, ...] = ()
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+            "input_shape": self.input_shape,
+            "num_outputs": self.num_outputs,
+        }
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -37,13 +37,14 @@ from bnn_symm.errors import ConfigError, NotRepresentable
 from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli, Categorical, check_likelihood
 from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
 
 Tempering = Literal["likelihood", "posterior"]
 _LATENT = "likelihood."
 
 
-class BayesianModel:
+class BayesianModel(Summarized):
     """Combine a network, a prior over its parameters and a likelihood of its outputs.
 
     An instance is callable and is then a Pyro model that any Pyro algorithm accepts. Its methods
@@ -109,6 +110,15 @@ class BayesianModel:
             self.shapes[_LATENT + name] = torch.Size([])
         self._sizes = [shape.numel() for shape in self.shapes.values()]
         self.num_parameters = sum(self._sizes)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "net": type(self.net).__name__,
+            "num_parameters": self.num_parameters,
+            "prior": self.prior,
+            "likelihood": self.likelihood,
+        }
 
     @property
     def dtype(self) -> torch.dtype:

@@ -22,6 +22,7 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.predictive import Predictive
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation
 
 # Largest number of values of one chunk of `iter_draws` (64 MB in float32).
@@ -35,7 +36,7 @@ _POINTS_PER_FORWARD = 1280
 _NUMBERS_PER_FORWARD = 2**20
 
 
-class Posterior(ABC):
+class Posterior(Summarized, ABC):
     """Represent a distribution over the flat vector of a model.
 
     Attributes:
@@ -75,6 +76,12 @@ class Posterior(ABC):
         self.scaling = scaling
         self.info = dict(info or {})
         self.history = list(history)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        chains, draws, parameters = self.shape
+        known = {key: self.info[key] for key in ("method", "status") if key in self.info}
+        return known | {"chains": chains, "draws": draws, "parameters": parameters}
 
     @property
     @abstractmethod

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
 from bnn_symm.randomness import global_seed
+from bnn_symm.summaries import Summarized
 
 # Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to
 # below 1e-9 of one.
@@ -30,8 +31,8 @@ _NUMBERS_PER_BATCH = 2**15
 _SAFE = 1e30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Predictive:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Predictive(Summarized):
     """Hold the outputs of a network for every draw, and the likelihood that interprets them.
 
     Attributes:
@@ -47,6 +48,17 @@ class Predictive:
     likelihood: AnyLikelihood
     location: float = 0.0
     scale: float = 1.0
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        chains, draws, points, outputs = self.outputs.shape
+        return {
+            "likelihood": self.likelihood.name,
+            "chains": chains,
+            "draws": draws,
+            "points": points,
+            "outputs": outputs,
+        }
 
     @property
     def is_classification(self) -> bool:

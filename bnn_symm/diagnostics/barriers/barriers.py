@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from bnn_symm.diagnostics.barriers.interpolation import (
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
+from bnn_symm.summaries import Summarized
 
 Path = Literal["geodesic", "line", "bezier"]
 
@@ -87,8 +88,8 @@ class BarrierCurve:
     mixture_height: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Barrier:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Barrier(Summarized):
     """The loss barrier between two posteriors.
 
     Attributes:
@@ -106,6 +107,15 @@ class Barrier:
     test: BarrierCurve
     train: BarrierCurve
     end_nll: float
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "height": self.height,
+            "standard_error": self.standard_error,
+            "path": self.path,
+            "num_draws": self.num_draws,
+        }
 
     @property
     def height(self) -> float:

@@ -12,6 +12,7 @@ References:
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics.barriers.interpolation import Coupling, couple, losses
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
+from bnn_symm.summaries import Summarized
 
 _POINTS = 2000
 # Steps per side for three posteriors: 66 positions. For more posteriors, random positions are added
@@ -28,8 +30,8 @@ _STEPS = 10
 _RANDOM_PLACES = 40
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimplexBarrier:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SimplexBarrier(Summarized):
     """Marginal test NLL over the simplex.
 
     Attributes:
@@ -47,6 +49,10 @@ class SimplexBarrier:
     height: float
     centroid: float
     path: str
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"height": self.height, "centroid": self.centroid, "path": self.path}
 
 
 @checked

@@ -16,6 +16,7 @@ References:
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.randomness import torch_generator
+from bnn_symm.summaries import Summarized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,8 @@ class Segment:
 Axis = tuple[Segment, ...]
 
 
-@dataclass(frozen=True)
-class PermutationSpec:
+@dataclass(frozen=True, repr=False)
+class PermutationSpec(Summarized):
     """The signed permutations of hidden units that preserve a function if nothing is fixed.
 
     Attributes:
@@ -136,6 +138,13 @@ class PermutationSpec:
     frozen_at: str | None = None
     num_unsearched_flips: int = 0
     flips_before_norms: tuple[str, ...] = ()
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "groups": {name: group.size for name, group in self.groups.items()},
+            "log10_order": self.log10_order,
+        }
 
     @property
     def log10_order(self) -> float:
@@ -240,8 +249,8 @@ class PermutationSpec:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Permutation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Permutation(Summarized):
     """An element of the group of a spec: `(P x)[i] = signs[i] * x[indices[i]]` for each group.
 
     Attributes:
@@ -260,6 +269,10 @@ class Permutation:
     spec: PermutationSpec
     indices: Mapping[str, Int[Tensor, " _"]]
     signs: Mapping[str, Int[Tensor, " _"]] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"num_moved": self.num_moved, "fixed_points": self.fixed_points()}
 
     def check(self) -> None:
         """Check that this is an element of the spec's group.

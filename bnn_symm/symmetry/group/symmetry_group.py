@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import nn
 from bnn_symm.arguments import checked
 from bnn_symm.errors import NotRepresentable
 from bnn_symm.randomness import numpy_generator
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry.derive import permutation_spec
 from bnn_symm.symmetry.group.automorphisms import automorphisms
 from bnn_symm.symmetry.group.fixed_values import FixedTensor, fixed_entries, moved_tensors
@@ -62,8 +63,8 @@ class Component:
         return orientation * orientation[order]
 
 
-@dataclass(frozen=True)
-class SymmetryGroup:
+@dataclass(frozen=True, repr=False)
+class SymmetryGroup(Summarized):
     """The representable permutations of a network.
 
     Attributes:
@@ -84,6 +85,10 @@ class SymmetryGroup:
     components: tuple[Component, ...]
     rounds: int
     num_searched: int = 0
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"log10_order": self.log10_order, "components": len(self.components)}
 
     @cached_property
     def order(self) -> int:
