@@ -5,10 +5,14 @@ Each section of a configuration file is one such class, defined in the layer tha
 
 import dataclasses
 import functools
-from typing import Annotated, Any, dataclass_transform
+import inspect
+import re
+from abc import ABCMeta
+from typing import Annotated, Any, dataclass_transform, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from bnn_symm.errors import ConfigError, nearest, one_line
@@ -65,7 +69,60 @@ def settings(cls: type[Any]) -> Any:
             raise ConfigError(f"{name}: {describe_errors(error, known)}") from None
 
     validated.__init__ = __init__
+    _describe(validated)
     return validated
+
+
+class SettingsType(ABCMeta):
+    """Leave the internals of pydantic out of `dir` and `help` of settings classes."""
+
+    def __dir__(cls) -> list[str]:
+        hidden = ("__pydantic", "__dataclass", "__is_pydantic", "__match_args", "__abstract")
+        return [name for name in super().__dir__() if not name.startswith(hidden)]
+
+
+def _describe(cls: type[Any]) -> None:
+    """Give a settings class its signature with plain types, and the descriptions it inherits."""
+    hints = get_type_hints(cls)  # without bounds, which make signatures unreadable
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(field),
+            annotation=hints[field.name],
+        )
+        for field in fields
+    ]
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    cls.__signature__ = inspect.Signature(parameters)
+    init: Any = cls.__init__
+    init.__signature__ = inspect.Signature([own, *parameters])
+    inherited: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        inherited |= _attributes(base.__dict__.get("__doc__") or "")
+    names = [field.name for field in fields if field.name in inherited]
+    if names:
+        head, _, rest = inspect.cleandoc(cls.__doc__ or "").partition("\n\nAttributes:\n")
+        tail = rest.partition("\n\n")[2]
+        entries = "\n".join(f"    {name}: {inherited[name]}" for name in names)
+        parts = [head, f"Attributes:\n{entries}", *([tail] if tail else [])]
+        cls.__doc__ = "\n\n".join(parts)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if isinstance(field.default, FieldInfo):  # of a field with a factory, as pydantic writes it
+        return field.default.get_default(call_default_factory=True)
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """Return name -> description, of the section `Attributes:` of a docstring."""
+    section = inspect.cleandoc(docstring).partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return dict(entries)
 
 
 def describe_errors(error: ValidationError, known: list[str]) -> str:

@@ -12,21 +12,18 @@ without a server.
 
 import argparse
 import importlib
-import inspect
 import pkgutil
 import re
 import shutil
 import types
 import warnings
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import jinja2
 import pdoc
 import pdoc.doc
 import pdoc.render
 import pdoc.render_helpers
-from pydantic.dataclasses import is_pydantic_dataclass
 
 import bnn_symm
 
@@ -56,9 +53,9 @@ def build(folder: Path) -> list[str]:
         )
     _resolve_public_names()
     names = public_modules()
-    # Before warnings are errors: what libraries warn of when imported is not about our pages.
-    for module in [importlib.import_module(name) for name in names]:
-        _show_fields(module)
+    for name in names:
+        # Before warnings are errors: what libraries warn of when imported is not about our pages.
+        importlib.import_module(name)
     guides = _guides()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -97,28 +94,6 @@ def _resolve_public_names() -> None:
     """
     for name in bnn_symm.__all__:
         setattr(bnn_symm, name, getattr(bnn_symm, name))
-
-
-def _show_fields(module: types.ModuleType) -> None:
-    """Gives the constructors of settings their keywords, types and defaults: pydantic's is `(*args,
-    **kwargs)`.
-    """
-    for cls in vars(module).values():
-        if (
-            isinstance(cls, type)
-            and cls.__module__ == module.__name__
-            and is_pydantic_dataclass(cls)
-        ):
-            plain = get_type_hints(cls)  # without the bounds, which make lines of 200 characters
-            fields = inspect.signature(cls).parameters.values()
-            parameters = [
-                field.replace(annotation=plain.get(field.name, field.annotation))
-                for field in fields
-            ]
-            own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-            init: Any = inspect.unwrap(cls.__init__)  # pdoc unwraps it as well
-            init.__signature__ = inspect.Signature([own, *parameters])
-            cls.__annotations__ = {name: plain[name] for name in cls.__annotations__}
 
 
 @jinja2.pass_context

@@ -1,6 +1,8 @@
 """Invalid settings raise one sentence that names the setting, in every settings class."""
 
 import dataclasses
+import inspect
+import pydoc
 
 import pytest
 
@@ -59,3 +61,12 @@ def test_a_long_value_is_cut() -> None:
     with pytest.raises(ConfigError) as caught:
         MLPConfig(activation="relu" * 10_000)  # pyright: ignore[reportArgumentType]
     assert len(str(caught.value)) <= 300
+
+
+def test_help_shows_all_settings_with_their_defaults_and_nothing_of_pydantic():
+    text = pydoc.plain(pydoc.render_doc(MeanFieldVI))
+    assert "num_steps: int = 4000" in text
+    assert "pydantic" not in text
+    described = inspect.getdoc(MeanFieldVI)
+    for field in dataclasses.fields(MeanFieldVI):
+        assert field.name == "name" or f"    {field.name}: " in described

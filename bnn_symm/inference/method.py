@@ -10,7 +10,7 @@ with a settings class, and one line in `AnyMethod`.
 import platform
 import time
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
-from bnn_symm.settings import Positive, settings
+from bnn_symm.settings import Positive, SettingsType, settings
 
 # The smallest number of warm-up steps that is suggested.
 _LEAST_TIME = 100
@@ -65,7 +65,7 @@ class FitContext:
 
 
 @settings
-class Method(ABC):
+class Method(metaclass=SettingsType):
     """Settings of every inference method.
 
     Attributes:
@@ -236,7 +236,7 @@ class Method(ABC):
                 "engine batched"
             )
 
-    def check(self, dataset: Dataset) -> None:  # noqa: B027 - most methods accept any data
+    def check(self, dataset: Dataset) -> None:
         """Check that the settings are valid for these data.
 
         Args:
