@@ -81,7 +81,7 @@ class SettingsType(ABCMeta):
         return [name for name in super().__dir__() if not name.startswith(hidden)]
 
 
-def _describe(cls: type[Any]) -> None:
+def _describe(cls: Any) -> None:
     """Give a settings class its signature with plain types, and the descriptions it inherits."""
     hints = get_type_hints(cls)  # without bounds, which make signatures unreadable
     fields = [field for field in dataclasses.fields(cls) if field.init]
@@ -96,8 +96,8 @@ def _describe(cls: type[Any]) -> None:
     ]
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     cls.__signature__ = inspect.Signature(parameters)
-    init: Any = cls.__init__
-    init.__signature__ = inspect.Signature([own, *parameters])
+    for init in (cls.__init__, inspect.unwrap(cls.__init__)):
+        init.__signature__ = inspect.Signature([own, *parameters])
     inherited: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         inherited |= _attributes(base.__dict__.get("__doc__") or "")
