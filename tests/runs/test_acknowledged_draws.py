@@ -100,7 +100,10 @@ def _kill_again_and_again(folder, name, kills, alarm_seconds):
             done += killed
             if killed and path.exists():
                 run = load_run(path)
-                if run.status == "complete" or run.directory.is_finished():
+                if run.status == "complete":
+                    killed = False  # after its last word: there is nothing left to resume
+                    break
+                if run.directory.is_finished():
                     continue
                 chains = run.directory.fit_state().draws
                 for chain, wanted in promised.items():
