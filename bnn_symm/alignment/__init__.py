@@ -1,6 +1,4 @@
-"""Aligning posteriors over permutations of hidden units: pairs, samples, many; and merging what is
-aligned.
-"""
+"""Align posteriors over permutations of hidden units and merge aligned posteriors."""
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
 from bnn_symm.alignment.canonicalize import canonical_samples, canonicalize

@@ -1,6 +1,6 @@
-"""Matching hidden units by what they do: the correlation of their activations on given inputs.
+"""Match hidden units by the correlation of their activations on given inputs.
 
-Activations of a group are what the first layer that reads its units is given. Each is averaged over
+Activations of a group are the inputs of the first layer that reads its units. Each is averaged over
 draws of its posterior, centered and scaled over inputs (and positions of maps); each group is one
 assignment, independent of all others.
 
@@ -27,15 +27,18 @@ _READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def activation_alignment(
     reference: Posterior, other: Posterior, x: Float[Tensor, "point *feature"], group: SymmetryGroup
 ) -> Permutation:
-    """The element of the group that matches units by the correlation of their activations.
+    """Return the element of the group that matches units by correlated activations.
 
-    Groups that no linear layer or convolution reads (within attention) stay as they are.
+    Groups that no linear layer or convolution reads (within attention) are unchanged.
 
     Args:
-        reference: stays as it is.
-        other: is to be permuted.
+        reference: the posterior that is not changed.
+        other: the posterior to be permuted.
         x: inputs; at most 1,000 are used.
         group: of their network.
+
+    Returns:
+        The permutation of the other posterior.
     """
     first, second = (
         mean_activations(posterior, x[:_POINTS], group.spec) for posterior in (reference, other)
@@ -56,8 +59,15 @@ def activation_alignment(
 def mean_activations(
     posterior: Posterior, x: Float[Tensor, "point *feature"], spec: PermutationSpec
 ) -> dict[str, Float[Tensor, "unit entry"]]:
-    """Group -> activations of its units, one entry for each input and position, averaged over
-    draws.
+    """Return the activations of units, averaged over draws.
+
+    Args:
+        posterior: the posterior.
+        x: inputs.
+        spec: of its network.
+
+    Returns:
+        Group -> activations of its units, one entry per input and position.
     """
     model = posterior.model
     readers: dict[str, tuple[str, Segment]] = {}
@@ -73,27 +83,27 @@ def mean_activations(
                 readers[segment.group] = (path, segment)
     total: dict[str, Tensor] = {}
 
-    def keep(group: str, segment: Segment):
+    def accumulate(group: str, segment: Segment):
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             value = inputs[0]
             channel = (
                 1 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else value.dim() - 1
             )
             units = value.movedim(channel, 0).reshape(segment.outer, segment.size, -1)
-            own = units.movedim(1, 0).flatten(1).double()
-            total[group] = total[group] + own if group in total else own
+            rows = units.movedim(1, 0).flatten(1).double()
+            total[group] = total[group] + rows if group in total else rows
 
         return hook
 
     hooks = [
-        model.net.get_submodule(path).register_forward_pre_hook(keep(group, segment))
+        model.net.get_submodule(path).register_forward_pre_hook(accumulate(group, segment))
         for group, (path, segment) in readers.items()
     ]
     try:
         x = x.to(model.device, model.dtype)
-        held = posterior.shape[0] * posterior.shape[1]
+        num_draws = posterior.shape[0] * posterior.shape[1]
         with torch.no_grad():
-            for flat in posterior.draws(min(_DRAWS, held)):
+            for flat in posterior.draws(min(_DRAWS, num_draws)):
                 functional_call(model.net, model.net_values(model.unflatten(flat)), (x,))
     finally:
         for handle in hooks:
@@ -102,7 +112,7 @@ def mean_activations(
 
 
 def _standardized(activations: Tensor) -> Tensor:
-    """Rows of mean 0 and norm 1; a unit that never changes correlates with none."""
+    """Return rows with mean 0 and norm 1; a unit with constant activations becomes zero."""
     centered = activations - activations.mean(1, keepdim=True)
     norm = centered.norm(dim=1, keepdim=True)
     return torch.where(

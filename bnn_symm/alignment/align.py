@@ -1,11 +1,11 @@
-"""Aligning two posteriors: the element of the symmetry group that brings one nearest to another.
+"""Align two posteriors: find the element of the symmetry group that minimizes their distance.
 
     align(reference, other) -> Alignment
 
-The search stays inside the group that what is fixed leaves (`symmetry_group`): an asymmetric
-    network has nothing to
-align, and the result says so. The problem is NP-hard: solvers run from the identity and from random
-elements, the best objective wins, and the permuted network is checked to compute the same function.
+The search stays inside the group that fixed entries leave (`symmetry_group`): in an asymmetric
+network the group is trivial, and the result records that. The problem is NP-hard: solvers run from
+the identity and from random elements, the best objective wins, and the permuted network is checked
+to compute the same function.
 """
 
 import copy
@@ -35,9 +35,9 @@ SolverName = Literal[
     "coordinate", "frank_wolfe", "sinkhorn", "straight_through", "activations", "none"
 ]
 
-# Of the objective alone.
+# Solvers that need the objective only.
 _SOLVERS = {"coordinate": coordinate, "frank_wolfe": frank_wolfe, "sinkhorn": sinkhorn}
-# Units in a group above which a start costs seconds, so that fewer are made.
+# Number of units in a group above which a start takes seconds, so that there are fewer starts.
 _LARGE = 300
 _RESTARTS, _RESTARTS_LARGE = 6, 2
 _SAME_FUNCTION = 1e-6
@@ -45,23 +45,23 @@ _SAME_FUNCTION = 1e-6
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Alignment(Summarized):
-    """The result of aligning one posterior to another.
+    """Hold the result of aligning one posterior to another.
 
     Attributes:
-        permutation: to be applied to the other one.
-        matching: what was compared.
-        solver: whose result won; `none` where there is nothing to align.
-        starts: the identity, and random ones.
-        distance_before: squared distance of the cost before, at the identity.
-        distance_after: with the permutation.
-        distance_random: at a random element of the group, the baseline beside the identity.
-        coordinate_from_identity: what coordinate matching from the identity alone reaches,
-            whichever solver was asked.
-        num_moved: units that change place or sign.
-        num_movable: units that could.
+        permutation: to be applied to the other posterior.
+        matching: the moments or activations that were compared.
+        solver: the solver with the best result; `none` where the group is trivial.
+        starts: number of starts: the identity and random ones.
+        distance_before: squared distance of the cost at the identity.
+        distance_after: the same with the permutation.
+        distance_random: the same at a random element of the group, a baseline beside the identity.
+        coordinate_from_identity: the same after coordinate matching from the identity alone,
+            whichever solver was used.
+        num_moved: units that change position or sign.
+        num_movable: units that the group can move.
         function_difference: largest relative change of the outputs at the posterior mean, in
             float64; checked to be below 1e-6.
-        group: that was searched.
+        group: the group that was searched.
     """
 
     permutation: Permutation
@@ -89,7 +89,11 @@ class Alignment(Summarized):
         }
 
     def apply(self, other: Posterior) -> Posterior:
-        """The other posterior, permuted."""
+        """Return the other posterior, permuted.
+
+        Args:
+            other: the posterior that was aligned, or one of the same network.
+        """
         return other.permute(self.permutation)
 
 
@@ -105,30 +109,43 @@ def align(
     restarts: int | None = None,
     seed: int = 0,
 ) -> Alignment:
-    """Finds the permutation that brings a posterior nearest to a reference.
+    """Find the permutation that brings a posterior nearest to a reference.
 
     Args:
-        reference: stays as it is.
-        other: of the same network.
+        reference: the posterior that is not changed.
+        other: a posterior of the same network.
         matching: `w2`: means and standard deviations; `means`; `precision`: means, weighted by the
             reference's precision; `activations`: correlation of hidden activations on the points of
             `part`.
         solver: `coordinate`: one group of units at a time, the fastest; `frank_wolfe` and
-            `sinkhorn`: all groups relaxed, by linear steps or by cooling; `auto`: the best of these
-            three; `straight_through`: the lowest loss at the midpoint, of means and standard
+            `sinkhorn`: all groups relaxed, by linear steps or by annealing; `auto`: the best of
+            these three; `straight_through`: the lowest loss at the midpoint, of means and standard
             deviations for `w2`, of means for `means`.
         part: points for `activations` and `straight_through`.
-        group: of the network, if it is known already.
+        group: of the network, if it is already known.
         restarts: random starts beside the identity; default 6, or 2 above 300 units a layer. With
-            `auto`, Sinkhorn matching begins at the identity only, and Frank-Wolfe is left out above
-            300 units. Activations and `straight_through` have none.
-        seed: of these, and of the order of data and the noise of `straight_through`.
+            `auto`, Sinkhorn matching starts at the identity only, and Frank-Wolfe is left out above
+            300 units. Activations and `straight_through` use none.
+        seed: of the starts, and of the order of data and the noise of `straight_through`.
+
+    Returns:
+        The permutation, with distances before and after.
 
     Raises:
-        IncompatiblePosteriors: if the two have other parameters.
-        ConfigError: if points are wanted and not given, or matching and solver do not go together.
-        SymmetryError: if the network's symmetries cannot be derived, or the permuted network is
-            another function.
+        IncompatiblePosteriors: if the two have different parameters.
+        ConfigError: if points are needed and not given, or matching and solver are not compatible.
+        SymmetryError: if the network's symmetries cannot be derived, or the permuted network
+            computes another function.
+
+    Example:
+        >>> import torch, bnn_symm
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> likelihood = bnn_symm.likelihoods.Gaussian(noise=0.1)
+        >>> model = bnn_symm.BayesianModel(net, bnn_symm.Prior(), likelihood)
+        >>> first = bnn_symm.SamplePosterior.from_draws(model, model.initial(seed=0)[None, None])
+        >>> other = first.permute(bnn_symm.symmetry_group(net).random(1))
+        >>> round(bnn_symm.align(first, other).distance_after, 4)
+        0.0
     """
     check_same_parameters([reference, other])
     _check_choices(matching, solver, part)
@@ -151,7 +168,7 @@ def align(
             reference, other, part, group, noisy=matching == "w2", seed=seed
         )
         return _result(other, objective, group, found, matching, "straight_through", 1, baseline)
-    large = max(one.size for one in group.spec.groups.values()) > _LARGE
+    large = max(units.size for units in group.spec.groups.values()) > _LARGE
     restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
     candidates: list[tuple[float, SolverName, Permutation]] = []
     for number in range(restarts + 1):
@@ -167,38 +184,36 @@ def align(
 
 
 def _check_choices(matching: Matching, solver: Solver, part: Split | None) -> None:
-    """Raises ConfigError unless matching and solver are known, go together, and have the points
-    that they want.
-    """
+    """Refuse an unknown or incompatible matching or solver, or one that lacks its points."""
     for what, got, known in (
         ("matching", matching, get_args(Matching)),
         ("solver", solver, get_args(Solver)),
     ):
         if got not in known:
-            raise ConfigError(f"got {what} {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
+            raise ConfigError(f"{what}: got {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
     if matching == "activations" and solver != "auto":
         raise ConfigError(
-            f"got solver {solver} for activations, which are matched by one assignment; leave it "
-            "auto"
+            f"got solver {solver} for activations, which one assignment matches; use auto"
         )
     if solver == "straight_through" and matching == "precision":
         raise ConfigError(
-            "straight_through looks at the loss at the midpoint, not at precisions; match w2 or "
+            "straight_through minimizes the loss at the midpoint, without precisions; match w2 or "
             "means"
         )
     if part is None and matching == "activations":
         raise ConfigError(
-            "activations are matched on points; give some, such as part=dataset.train"
+            "activations are matched on points; pass some, such as part=dataset.train"
         )
     if part is None and solver == "straight_through":
         raise ConfigError(
-            "straight_through learns from points; give some, such as part=dataset.train"
+            "straight_through learns from points; pass some, such as part=dataset.train"
         )
 
 
 def _solvers(solver: Solver, number: int, large: bool) -> list[SolverName]:
-    """Those that begin at a start; of all, Sinkhorn hardly depends on it, and Frank-Wolfe takes
-    seconds a start.
+    """Return the solvers that run from a start.
+
+    Sinkhorn hardly depends on the start, and Frank-Wolfe takes seconds per start.
     """
     if solver == "straight_through":
         return []
@@ -241,8 +256,16 @@ def _result(
 
 
 def check_same_function(posterior: Posterior, permutation: Permutation) -> float:
-    """Largest relative change of the outputs when the posterior mean is permuted, in float64, on
-    random inputs.
+    """Return the largest relative change of the outputs when the posterior mean is permuted.
+
+    Outputs are computed in float64 on random inputs.
+
+    Args:
+        posterior: the posterior.
+        permutation: of its network's spec.
+
+    Returns:
+        The relative change.
 
     Raises:
         SymmetryError: if it is not below 1e-6.
@@ -251,23 +274,28 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     net = copy.deepcopy(model.net).double().cpu()
     flat = posterior.mean().detach().double().cpu()
     values, permuted = (
-        model.net_values(model.unflatten(at)) for at in (flat, model.permute(flat, permutation))
+        model.net_values(model.unflatten(vector))
+        for vector in (flat, model.permute(flat, permutation))
     )
     difference = relative_difference(
         net, values, permuted, input_points(net, permutation.spec.input_shape)
     )
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(
-            f"the permuted network computes another function: outputs differ by {difference:.1e} "
-            "of their size; please "
-            f"report it with the network"
+            f"the permuted network computes another function: outputs differ by a relative "
+            f"{difference:.1e}; please report this with the network"
         )
     return difference
 
 
 def check_same_parameters(posteriors: list[Posterior]) -> None:
-    """Raises IncompatiblePosteriors, naming what differs, unless all live in one parameter
-    space.
+    """Refuse posteriors that do not share one parameter space.
+
+    Args:
+        posteriors: the posteriors.
+
+    Raises:
+        IncompatiblePosteriors: if one differs from the first; the message names the difference.
     """
     first = posteriors[0].model
     for number, posterior in enumerate(posteriors[1:], start=2):
@@ -279,35 +307,41 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
                 if model.shapes.get(n) != first.shapes.get(n)
             }
             raise IncompatiblePosteriors(
-                f"posterior {number} has other parameters than the first "
+                f"posterior {number} has different parameters from the first "
                 f"({', '.join(sorted(differs)[:5])}); align posteriors of one architecture"
             )
         if repr(model.net) != repr(first.net):
             pairs = zip(repr(first.net).splitlines(), repr(model.net).splitlines(), strict=False)
             mine, theirs = next((a.strip(), b.strip()) for a, b in pairs if a != b)
             raise IncompatiblePosteriors(
-                f"posterior {number} has another network than the first: {theirs} in place of "
+                f"posterior {number} has a different network from the first: {theirs} in place of "
                 f"{mine}; align posteriors of one architecture"
             )
         check_same_fixed(first.net, model.net, f"posterior {number}")
 
 
 def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
-    """Raises IncompatiblePosteriors, naming both fingerprints, unless two networks have the same
-    fixed entries.
+    """Refuse two networks with different fixed entries.
+
+    Args:
+        first: the first network.
+        other: the other network.
+        who: name of the other network's posterior in the message.
+
+    Raises:
+        IncompatiblePosteriors: if they differ; the message has both fingerprints.
     """
-    own, others = fixed_entries(first), fixed_entries(other)
-    for name in dict.fromkeys([*own, *others]):
-        both = name in own and name in others
+    entries, others = fixed_entries(first), fixed_entries(other)
+    for name in dict.fromkeys([*entries, *others]):
+        both = name in entries and name in others
         if both and all(
-            torch.equal(getattr(own[name], part), getattr(others[name], part))
+            torch.equal(getattr(entries[name], part), getattr(others[name], part))
             for part in ("free", "values")
         ):
             continue
         mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
         raise IncompatiblePosteriors(
-            f"{who} has other fixed values in {name} (mask fingerprint {theirs}, the first has "
-            f"{mine}): coordinates of networks with other masks or fixed values mean other things; "
-            "compare runs of one architecture.symmetry, "
-            f"its seed included"
+            f"{who} has different fixed values in {name} (mask fingerprint {theirs}, the first has "
+            f"{mine}), so that coordinates are not comparable; compare runs of one "
+            "architecture.symmetry, its seed included"
         )

@@ -1,20 +1,19 @@
-"""One point for all that differ by the scale of relu units: every unit balanced.
+"""Balance relu units: map all points that differ by scales of relu units to one point.
 
-A relu unit made c times as large and read 1/c times is the same function. Of all these points this
-takes the one where for every unit the norm of what makes it is the norm of what reads it,
+A relu unit whose incoming weights are multiplied by c and outgoing weights by 1/c computes the same
+function. Of all these points this returns the one where for every unit the norms of incoming and
+outgoing weights are equal,
 
-    |w_in(u)| = |w_out(u)|        found unit by unit, c = sqrt(|w_out| / |w_in|), round after round
+    |w_in(u)| = |w_out(u)|        unit by unit, c = sqrt(|w_out| / |w_in|), round after round
 
-which is where the sum of squared weights is smallest over all scales: it is convex in log c, and
-    each step is its exact
-minimum in one group's scales, so the rounds end at the same point wherever in the orbit they begin.
-The function stays the same, the prior density does not.
+It has the smallest sum of squared weights over all scales. That sum is convex in log c, and each
+step is its exact minimum over one group's scales, so the rounds converge to the same point from
+anywhere in the orbit. The function is unchanged, the prior density is not.
 
-Units with a fixed entry other than zero among what makes or reads them stay: alone they have no
-    scale, and the scale
-that units tied by such an entry keep in common is left as it is. So do units of grouped
-convolutions' blocks, and units with nothing going in, or nothing coming out, whose smallest sum is
-not attained.
+Units with a nonzero fixed entry among their incoming or outgoing weights are unchanged: alone they
+have no scale, and the scale that units tied by such an entry share is kept. The same holds for
+units of grouped convolutions' blocks, and for units without incoming or outgoing weights, whose
+smallest sum is not attained.
 
 References:
     Neyshabur, Salakhutdinov and Srebro (2015), Path-SGD, arXiv:1506.02617 (balance); Du, Hu and Lee
@@ -41,8 +40,7 @@ from bnn_symm.symmetry import (
 )
 
 _MAX_ROUNDS = 1000
-# Largest |log c| of a round that ends: float64, so that the result is the same to rounding in
-# float32.
+# Largest |log c| of the last round, in float64, so that results agree to rounding in float32.
 _TOLERANCE = 1e-12
 
 
@@ -52,40 +50,52 @@ def canonicalize(
     flat: Float[Tensor, "*draw parameter"],
     spec: PermutationSpec | None = None,
 ) -> Float[Tensor, "*draw parameter"]:
-    """The flat vector (or a batch of them) with every relu unit balanced: the same function.
+    """Return the flat vector (or a batch of them) with every relu unit balanced.
+
+    The function is unchanged.
 
     Args:
-        model: whose flat vector it is. A network without relu units, or with norms, has no scales:
-            nothing changes.
-        flat: free coordinates, and latent variables of the likelihood, which stay as they are.
-        spec: of the network, if it is known already.
+        model: the model. A network without relu units, or with norms, has no scales: the vector is
+            returned unchanged.
+        flat: free coordinates and latent variables of the likelihood; the latter are unchanged.
+        spec: of the network, if it is already known.
+
+    Returns:
+        The balanced flat vector, or a batch of them.
 
     Raises:
         SymmetryError: if the network's symmetries cannot be derived.
     """
     spec = spec or permutation_spec(model.net)
-    held = _frozen_units(spec, fixed_entries(model.net))
-    if not held:
+    frozen = _frozen_units(spec, fixed_entries(model.net))
+    if not frozen:
         return flat
     values = model.unflatten(flat.reshape(-1, flat.shape[-1]))
     whole = model.layer_values(values)
     batch = {name: whole[name].detach().double() for name in whole if name in spec.axes}
-    factors = _balancing(spec, batch, held)
+    factors = _balancing(spec, batch, frozen)
     balanced = []
     for i in range(len(next(iter(batch.values())))):
-        own = {name: value[i] for name, value in batch.items()}
-        balanced.append(rescale(spec, own, {name: factor[i] for name, factor in factors.items()}))
+        draw = {name: value[i] for name, value in batch.items()}
+        balanced.append(rescale(spec, draw, {name: factor[i] for name, factor in factors.items()}))
     stacked = {
-        name: torch.stack([own[name] for own in balanced]).to(whole[name].dtype) for name in batch
+        name: torch.stack([draw[name] for draw in balanced]).to(whole[name].dtype) for name in batch
     }
-    made = model.flatten({**values, **free_parameters(model.net, {**whole, **stacked})})
-    return made.reshape(flat.shape)
+    result = model.flatten({**values, **free_parameters(model.net, {**whole, **stacked})})
+    return result.reshape(flat.shape)
 
 
 def canonical_samples(
     posterior: SamplePosterior, spec: PermutationSpec | None = None
 ) -> SamplePosterior:
-    """A posterior whose draws are all balanced; they are held in memory.
+    """Return a posterior with all draws balanced, held in memory.
+
+    Args:
+        posterior: the posterior.
+        spec: of its network, if it is already known.
+
+    Returns:
+        The balanced posterior.
 
     Raises:
         SymmetryError: if the network's symmetries cannot be derived.
@@ -104,71 +114,74 @@ def canonical_samples(
     )
 
 
-def _places(spec: PermutationSpec, group: str) -> Iterator[tuple[str, int, int, Segment]]:
-    """Where a group's units have a scale: tensor, dimension, where in it, segment."""
+def _scaled_occurrences(
+    spec: PermutationSpec, group: str
+) -> Iterator[tuple[str, int, int, Segment]]:
+    """Yield (tensor, dimension, start, segment) where a group's units have a scale."""
     for tensor, dim, segment, start in spec.occurrences(group):
         if segment.scale:
             yield tensor, dim, start, segment
 
 
 def _frozen_units(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
-    """Group with scales -> (unit,), whether a fixed entry other than zero is on what makes or reads
-    the unit.
-    """
-    found = {}
+    """Return group with scales -> (unit,), whether a nonzero fixed entry touches the unit."""
+    frozen = {}
     for name, group in spec.groups.items():
-        places = list(_places(spec, name))
-        if not places or any(segment.within for _, _, _, segment in places):
+        occurrences = list(_scaled_occurrences(spec, name))
+        if not occurrences or any(segment.within for _, _, _, segment in occurrences):
             continue
-        held = torch.zeros(group.size, dtype=torch.bool)
-        for tensor, dim, start, segment in places:
+        units = torch.zeros(group.size, dtype=torch.bool)
+        for tensor, dim, start, segment in occurrences:
             if tensor in fixed:
-                held |= (
-                    _by_unit((fixed[tensor].values != 0).double()[None], dim, start, segment)[0] > 0
-                )
-        found[name] = held
-    return found
+                nonzero = (fixed[tensor].values != 0).double()[None]
+                units |= _by_unit(nonzero, dim, start, segment)[0] > 0
+        frozen[name] = units
+    return frozen
 
 
 def _balancing(
-    spec: PermutationSpec, tensors: Mapping[str, Tensor], held: Mapping[str, Tensor]
+    spec: PermutationSpec, tensors: Mapping[str, Tensor], frozen: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, "draw _"]]:
-    """The factors of all units, (draw, unit): round after round over groups until none changes."""
+    """Return the factors of all units, (draw, unit), by rounds over groups until none changes."""
     mass = {name: value.square() for name, value in tensors.items()}
     draws = len(next(iter(mass.values())))
-    logs = {name: torch.zeros(draws, len(own), dtype=torch.float64) for name, own in held.items()}
-    places = {name: [place for place in _places(spec, name) if place[0] in mass] for name in held}
+    logs = {
+        name: torch.zeros(draws, len(units), dtype=torch.float64) for name, units in frozen.items()
+    }
+    occurrences = {
+        name: [found for found in _scaled_occurrences(spec, name) if found[0] in mass]
+        for name in frozen
+    }
     for _ in range(_MAX_ROUNDS):
         largest = 0.0
-        for name, own in held.items():
-            made, read = torch.zeros_like(logs[name]), torch.zeros_like(logs[name])
-            for tensor, dim, start, segment in places[name]:
-                (made if segment.scale > 0 else read).add_(
+        for name, units in frozen.items():
+            incoming, outgoing = torch.zeros_like(logs[name]), torch.zeros_like(logs[name])
+            for tensor, dim, start, segment in occurrences[name]:
+                (incoming if segment.scale > 0 else outgoing).add_(
                     _by_unit(mass[tensor], dim, start, segment)
                 )
-            possible = (made > 0) & (read > 0) & ~own
-            step = torch.where(possible, 0.25 * (read / made).log(), torch.zeros_like(made))
-            for tensor, dim, start, segment in places[name]:
+            is_free = (incoming > 0) & (outgoing > 0) & ~units
+            log_factor = 0.25 * (outgoing / incoming).log()
+            step = torch.where(is_free, log_factor, torch.zeros_like(incoming))
+            for tensor, dim, start, segment in occurrences[name]:
                 _multiply(mass[tensor], dim, start, segment, (2 * segment.scale * step).exp())
             logs[name] += step
             largest = max(largest, float(step.abs().max()))
         if largest < _TOLERANCE:
             break
-    return {name: own.exp() for name, own in logs.items()}
+    return {name: log_factors.exp() for name, log_factors in logs.items()}
 
 
 def _by_unit(value: Tensor, dim: int, start: int, segment: Segment) -> Float[Tensor, "draw unit"]:
-    """The sum of a tensor (draw, *shape) over everything that a stretch of an axis gives to each
-    unit.
-    """
-    own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
-    return own.reshape(len(value), segment.outer, segment.size, -1).sum((1, 3))
+    """Return the sum over all entries of each unit along a segment of an axis of (draw, *shape)."""
+    along = value.movedim(dim + 1, 1)[:, start : start + segment.length]
+    return along.reshape(len(value), segment.outer, segment.size, -1).sum((1, 3))
 
 
 def _multiply(
     value: Tensor, dim: int, start: int, segment: Segment, factor: Float[Tensor, "draw unit"]
 ) -> None:
-    """Multiplies a stretch of an axis, in place."""
-    own = value.movedim(dim + 1, 1)[:, start : start + segment.length]
-    along = factor[:, None, :, None].expand(-1, segment.outer, -1, segment.inner).flatten(1)
-    own *= along.reshape(*along.shape, *[1] * (own.dim() - 2))
+    """Multiply a segment of an axis by a factor per unit, in place."""
+    along = value.movedim(dim + 1, 1)[:, start : start + segment.length]
+    factors = factor[:, None, :, None].expand(-1, segment.outer, -1, segment.inner).flatten(1)
+    along *= factors.reshape(*factors.shape, *[1] * (along.dim() - 2))

@@ -1,14 +1,13 @@
-"""Linear connectivity modulo permutation: what pairs, paths of pairs, cycles and sequences of
-checkpoints say.
+"""Test linear connectivity modulo permutation for pairs, composed paths, cycles and sequences.
 
 - Weak: for every pair some permutation, which may depend on the pair: `align_pairs`.
 - Simultaneous: one permutation for a whole sequence of checkpoints: `align_sequences`.
-- Strong: one permutation a posterior that serves all pairs: `universe.synchronize`. Where it holds,
-  permutations of pairs compose: B brought to A over X is as near as B brought to A directly
-  (`composed_paths`), and going round a cycle is nearly the identity (`cycles`).
+- Strong: one permutation per posterior that serves all pairs: `synchronize`. Where it holds,
+  permutations of pairs compose: B brought to A through X is as near as B brought to A directly
+  (`composed_paths`), and the composition around a cycle is nearly the identity (`cycles`).
 
 Distances are those of the cost. The barriers of the same pairs, paths and cycles come from
-`diagnostics.barrier`, given the posterior that a permutation was applied to.
+`diagnostics.barrier`, given the permuted posterior.
 
 References:
     Sharma, Kwok, Denton, Roy, Rolnick and Dziugaite (2024), arXiv:2404.06498.
@@ -32,8 +31,14 @@ _RESTARTS = 4
 
 
 def agreement(first: Permutation, second: Permutation) -> dict[str, float]:
-    """Group -> share of its units that two permutations put in the same place, with the same
-    sign.
+    """Return the fraction of units that two permutations map to the same position and sign.
+
+    Args:
+        first: a permutation.
+        second: another permutation of the same spec.
+
+    Returns:
+        Group -> fraction of its units.
     """
     same = first.inverse().compose(second).fixed_points()
     return {name: same[name] / group.size for name, group in first.spec.groups.items()}
@@ -41,14 +46,13 @@ def agreement(first: Permutation, second: Permutation) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseAlignments:
-    """Every pair of posteriors, aligned by itself.
+    """Hold the alignments of every pair of posteriors.
 
     Attributes:
-        permutations: (reference, other), by number, both ways -> what brings the other to the
-            reference.
-        distances: (reference, other), both ways -> squared distance then.
-        cost: what was compared.
-        group: that was searched.
+        permutations: (reference, other), by index, both ways -> permutation of the other.
+        distances: (reference, other), both ways -> squared distance after alignment.
+        cost: the moments that were compared.
+        group: the group that was searched.
     """
 
     permutations: Mapping[tuple[int, int], Permutation]
@@ -59,15 +63,15 @@ class PairwiseAlignments:
 
 @dataclass(frozen=True, kw_only=True)
 class ComposedPath:
-    """One posterior brought to another over a third, against directly.
+    """Compare two ways to bring one posterior to another: through a third one, and directly.
 
     Attributes:
-        reference: number of the posterior that stays.
-        via: number of the one between.
-        other: number of the one that is brought.
+        reference: index of the posterior that is not changed.
+        via: index of the one between.
+        other: index of the one that is permuted.
         composed: `P_{reference <- via} P_{via <- other}`.
         direct: `P_{reference <- other}`.
-        agreement: group -> share of units on which both agree.
+        agreement: group -> fraction of units on which both agree.
         distance_composed: squared distance to the reference with the composed permutation.
         distance_direct: with the direct one.
         distance_before: with none.
@@ -86,14 +90,14 @@ class ComposedPath:
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """Permutations of pairs composed until they are back where they began.
+    """Describe the composition of pairwise permutations around a cycle.
 
     Attributes:
-        members: numbers of the posteriors, each brought to the one before it, the first one to the
+        members: indices of the posteriors, each brought to the one before it, the first one to the
             last.
         permutation: of the first one to itself; the identity if pairs were aligned consistently.
-        fixed_points: group -> units that come back to their place, with their sign.
-        share: group -> these over the units of the group.
+        fixed_points: group -> units that return to their position, with their sign.
+        share: group -> these as a fraction of the units of the group.
         distance: squared distance of the first one from itself, permuted.
     """
 
@@ -112,22 +116,28 @@ def align_pairs(
     restarts: int | None = None,
     seed: int = 0,
 ) -> PairwiseAlignments:
-    """Aligns every pair by itself (see `align`); of each, the one with the smaller hash is the
-    reference.
+    """Align every pair independently (see `align`).
+
+    Of each pair, the posterior with the smaller hash is the reference.
 
     Args:
         posteriors: two or more, of one network.
         cost: `w2`: means and standard deviations; `means`.
-        group: of the network, if it is known already.
+        group: of the network, if it is already known.
         restarts: of `align`.
-        seed: of these.
+        seed: of the restarts.
+
+    Returns:
+        The permutations and distances of all pairs.
 
     Raises:
         ConfigError: if there are fewer than two.
-        IncompatiblePosteriors: if they have other parameters.
+        IncompatiblePosteriors: if they have different parameters.
     """
     if len(posteriors) < 2:
-        raise ConfigError(f"got {len(posteriors)} posteriors to align in pairs, wanted two or more")
+        raise ConfigError(
+            f"got {len(posteriors)} posteriors to align in pairs, expected two or more"
+        )
     check_same_parameters(list(posteriors))
     group = group or symmetry_group(posteriors[0].model.net)
     digests = [digest(posterior) for posterior in posteriors]
@@ -135,7 +145,7 @@ def align_pairs(
     distances: dict[tuple[int, int], float] = {}
     for pair in combinations(range(len(posteriors)), 2):
         reference, other = sorted(pair, key=lambda number: digests[number])
-        own = align(
+        result = align(
             posteriors[reference],
             posteriors[other],
             matching=cost,
@@ -143,29 +153,30 @@ def align_pairs(
             restarts=restarts,
             seed=seed,
         )
-        found[reference, other], found[other, reference] = (
-            own.permutation,
-            own.permutation.inverse(),
-        )
-        distances[reference, other] = distances[other, reference] = own.distance_after
+        found[reference, other] = result.permutation
+        found[other, reference] = result.permutation.inverse()
+        distances[reference, other] = distances[other, reference] = result.distance_after
     return PairwiseAlignments(permutations=found, distances=distances, cost=cost, group=group)
 
 
 def composed_paths(
     posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None
 ) -> list[ComposedPath]:
-    """Every posterior brought to every other one over every third.
+    """Compare composed and direct alignments for every ordered triple of posteriors.
 
     Args:
         posteriors: three or more, of one network.
-        pairs: the result of `align_pairs` for them, if it is there already.
+        pairs: the result of `align_pairs` for them, if it is already known.
+
+    Returns:
+        One path per ordered triple.
 
     Raises:
         ConfigError: if there are fewer than three.
     """
     if len(posteriors) < 3:
         raise ConfigError(
-            f"a path over another posterior needs three, got {len(posteriors)}; give more"
+            f"got {len(posteriors)} posteriors, expected three or more for composed paths"
         )
     pairs = pairs or align_pairs(posteriors)
     paths = []
@@ -194,21 +205,25 @@ def composed_paths(
 def cycles(
     posteriors: Sequence[Posterior], pairs: PairwiseAlignments | None = None, *, length: int = 3
 ) -> list[Cycle]:
-    """Every cycle through `length` posteriors, once: its direction and where it begins change no
-    fixed point's number.
+    """Compose pairwise permutations around every cycle of `length` posteriors.
+
+    Each cycle occurs once: its direction and first member do not change the number of fixed points.
 
     Args:
         posteriors: at least `length`, of one network.
-        pairs: the result of `align_pairs` for them, if it is there already.
+        pairs: the result of `align_pairs` for them, if it is already known.
         length: 3 or more; with 2 the way back is the inverse.
+
+    Returns:
+        One result per cycle.
 
     Raises:
         ConfigError: if `length` is below 3 or there are too few posteriors.
     """
     if not 3 <= length <= len(posteriors):
         raise ConfigError(
-            f"got cycles of length {length} and {len(posteriors)} posteriors, wanted a length from "
-            "3 to that"
+            f"got cycles of length {length} and {len(posteriors)} posteriors, expected a length "
+            "from 3 to the number of posteriors"
         )
     pairs = pairs or align_pairs(posteriors)
     found = []
@@ -229,7 +244,9 @@ def cycles(
                     members=members,
                     permutation=total,
                     fixed_points=fixed,
-                    share={name: fixed[name] / own.size for name, own in total.spec.groups.items()},
+                    share={
+                        name: fixed[name] / units.size for name, units in total.spec.groups.items()
+                    },
                     distance=alignment_objective(
                         first, first, pairs.group.spec, pairs.cost
                     ).distance(total),
@@ -240,19 +257,19 @@ def cycles(
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceAlignment:
-    """One permutation for a whole sequence of checkpoints.
+    """Hold one permutation for a whole sequence of checkpoints.
 
     Attributes:
         permutation: to be applied to every posterior of the other sequence.
-        cost: what was compared.
-        solver: whose result won.
+        cost: the moments that were compared.
+        solver: the solver with the best result.
         starts: of each solver.
-        distances_before: squared distance at each place of the sequence, at the identity.
+        distances_before: squared distance at each position of the sequence, at the identity.
         distances_after: with the permutation.
-        num_moved: units that change place or sign.
+        num_moved: units that change position or sign.
         function_difference: largest relative change of the outputs at the means, over the sequence,
             in float64; checked to be below 1e-6.
-        group: that was searched.
+        group: the group that was searched.
     """
 
     permutation: Permutation
@@ -276,39 +293,42 @@ def align_sequences(
     restarts: int = _RESTARTS,
     seed: int = 0,
 ) -> SequenceAlignment:
-    """Finds the one permutation that brings a sequence nearest to another, summed over its places.
+    """Find the one permutation that minimizes the summed distance of two sequences.
 
     ``max_P  sum_t <m_t, P m'_t> + <s_t, |P| s'_t>``
 
     Args:
-        reference: checkpoints of one fit, in order; they stay as they are.
-        other: those of another, at the same times.
+        reference: checkpoints of one fit, in order; they are not changed.
+        other: those of another fit, at the same times.
         cost: `w2`: means and standard deviations; `means`.
-        group: of the network, if it is known already.
+        group: of the network, if it is already known.
         restarts: random starts of each solver beside the identity.
-        seed: of these.
+        seed: of the starts.
+
+    Returns:
+        The permutation, with distances before and after.
 
     Raises:
         ConfigError: if the sequences are empty or differ in length.
-        IncompatiblePosteriors: if they have other parameters.
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+        IncompatiblePosteriors: if they have different parameters.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
     """
     if not reference or len(reference) != len(other):
         raise ConfigError(
-            f"got sequences of {len(reference)} and {len(other)} posteriors, wanted equally many, "
-            "at the same times"
+            f"got sequences of {len(reference)} and {len(other)} posteriors, expected equal "
+            "lengths, at the same times"
         )
     check_same_parameters([*reference, *other])
     group = group or symmetry_group(reference[0].model.net)
-    places = [
+    parts = [
         alignment_objective(first, second, group.spec, cost)
         for first, second in zip(reference, other, strict=True)
     ]
     objective = Objective(
         group.spec,
-        tuple(term for own in places for term in own.terms),
-        sum(own.constant for own in places),
+        tuple(term for part in parts for term in part.terms),
+        sum(part.constant for part in parts),
     )
     identity = group.spec.identity()
     starts = (
@@ -330,9 +350,9 @@ def align_sequences(
         cost=cost,
         solver="none" if group.is_trivial else solver,
         starts=len(starts),
-        distances_before=tuple(own.distance(identity) for own in places),
-        distances_after=tuple(own.distance(best) for own in places),
+        distances_before=tuple(part.distance(identity) for part in parts),
+        distances_after=tuple(part.distance(best) for part in parts),
         num_moved=best.num_moved,
-        function_difference=max(check_same_function(own, best) for own in other),
+        function_difference=max(check_same_function(posterior, best) for posterior in other),
         group=group,
     )

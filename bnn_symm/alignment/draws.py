@@ -1,10 +1,10 @@
-"""Many draws matched to one reference at once: coordinate matching, batched over draws.
+"""Match many draws to one reference in a batch, by coordinate matching.
 
-Each draw has a permutation of its own, and its tensors are kept where that permutation puts them.
-One step takes one group of units: inner products with the reference for all draws in one matrix
-product, one assignment a draw, and one gather that moves all draws. A draw whose units each gain
-most where they are needs no assignment at all, so that draws that start near their optimum, such as
-those of a chain that has been aligned, cost a matrix product only.
+Each draw has a separate permutation, and its tensors are stored permuted. One step handles one
+group of units: inner products with the reference for all draws in one matrix product, one
+assignment per draw, and one gather that moves all draws. A draw whose units already have their best
+positions needs no assignment, so that draws near their optimum, such as those of an aligned chain,
+cost one matrix product.
 
 Where units only move together (heads, blocks of grouped convolutions), or a tensor has one group on
 two axes, draws are matched one by one by the solver of pairs.
@@ -24,32 +24,31 @@ from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup
 from bnn_symm.symmetry.group.permutation_spec import Axis
 
 _MAX_SWEEPS = 30
-# Gain, relative to the largest possible one, below which a move counts as none: products are in
+# Gain, relative to the largest possible one, below which a move is ignored: products are in
 # float32.
 _TOLERANCE = 1e-6
 
 
 class DrawBatch:
-    """Draws of whole weights, where their permutations put them.
+    """Hold draws of whole weights, permuted.
 
     Args:
-        tensors: name -> (draw, *shape), of the tensors that the spec has, as they were.
-        permutations: one a draw.
+        tensors: name -> (draw, *shape), of the tensors in the spec, before the permutation.
+        permutations: one per draw.
 
     Attributes:
         tensors: name -> (draw, *shape), permuted.
-        indices: group -> (draw, unit), the old unit that each new unit is.
-        signs: group -> (draw, unit), for groups whose units may flip.
+        indices: group -> (draw, unit), the old unit at each new position.
+        signs: group -> (draw, unit), for groups whose units can flip.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], permutations: Sequence[Permutation]):
         self._spec = permutations[0].spec
-        self.tensors = {
-            name: value.clone() for name, value in tensors.items()
-        }  # they are moved in place
-        self.indices = _stacked([own.indices for own in permutations])
-        self.signs = _stacked([own.signs for own in permutations])
-        if any(not own.is_identity for own in permutations):
+        # Cloned, because they are permuted in place.
+        self.tensors = {name: value.clone() for name, value in tensors.items()}
+        self.indices = _stacked([permutation.indices for permutation in permutations])
+        self.signs = _stacked([permutation.signs for permutation in permutations])
+        if any(not permutation.is_identity for permutation in permutations):
             if any(
                 segment.within
                 for axes in self._spec.axes.values()
@@ -57,10 +56,12 @@ class DrawBatch:
                 for segment in axis
             ):
                 moved = [
-                    own.apply({name: value[i] for name, value in tensors.items()})
-                    for i, own in enumerate(permutations)
+                    permutation.apply({name: value[i] for name, value in tensors.items()})
+                    for i, permutation in enumerate(permutations)
                 ]
-                self.tensors = {name: torch.stack([own[name] for own in moved]) for name in tensors}
+                self.tensors = {
+                    name: torch.stack([values[name] for values in moved]) for name in tensors
+                }
             else:
                 for name in self.indices:
                     self._gather(name, self.indices[name], self.signs.get(name))
@@ -69,7 +70,7 @@ class DrawBatch:
         return len(next(iter(self.tensors.values())))
 
     def permutations(self) -> list[Permutation]:
-        """One a draw."""
+        """Return one permutation per draw."""
         return [
             Permutation(
                 self._spec,
@@ -80,15 +81,16 @@ class DrawBatch:
         ]
 
     def match(self, reference: Mapping[str, Tensor], group: SymmetryGroup) -> int:
-        """Moves every draw to where its inner product with a reference is largest, from where it
-        is.
+        """Move every draw to where its inner product with a reference is largest.
+
+        The search starts at the draw's present permutation; no inner product decreases.
 
         Args:
             reference: name -> (*shape).
             group: to stay in.
 
         Returns:
-            How many draws moved. No draw's inner product falls.
+            The number of draws that moved.
         """
         if not _can_batch(group):
             return self._sequential(reference, group)
@@ -108,10 +110,8 @@ class DrawBatch:
                     continue
                 gain = _select_draws(gain, open_rows)
                 found = [assign(cells[name], _select_draws(gain, i)) for i in range(len(open_rows))]
-                index, sign = (
-                    torch.stack([own[0] for own in found]),
-                    torch.stack([own[1] for own in found]),
-                )
+                index = torch.stack([index for index, _ in found])
+                sign = torch.stack([sign for _, sign in found])
                 chosen = _gather_units(gain.unsigned, index)
                 if gain.signed is not None:
                     chosen = chosen + sign * _gather_units(gain.signed, index)
@@ -127,7 +127,14 @@ class DrawBatch:
         return int(changed.sum())
 
     def inner(self, reference: Mapping[str, Tensor]) -> Float[Tensor, " draw"]:
-        """The inner product of every draw with a reference, in float64."""
+        """Return the inner product of every draw with a reference, in float64.
+
+        Args:
+            reference: name -> (*shape).
+
+        Returns:
+            One value per draw.
+        """
         parts = [
             (value.flatten(1) @ reference[name].flatten().to(value.dtype)).double()
             for name, value in self.tensors.items()
@@ -135,7 +142,12 @@ class DrawBatch:
         return torch.stack(parts).sum(0)
 
     def take(self, other: "DrawBatch", which: Bool[Tensor, " draw"]) -> None:
-        """Puts some draws where they are in another batch of the same."""
+        """Copy some draws and their permutations from another batch of the same draws.
+
+        Args:
+            other: the other batch.
+            which: the draws to copy.
+        """
         for mine, theirs in (
             (self.tensors, other.tensors),
             (self.indices, other.indices),
@@ -145,26 +157,26 @@ class DrawBatch:
                 mine[name][which] = value[which]
 
     def _gain(self, objective: Objective, name: str, rows: Tensor) -> Gain:
-        """(draw, new unit, old unit), with all other groups where they are."""
+        """Return the gains (draw, new unit, old unit), with all other groups unchanged."""
         size = objective.spec.groups[name].size
-        places = list(objective.places(name))
+        occurrences = list(objective.occurrences(name))
         unsigned = torch.zeros(len(rows), size, size)
         signed = (
             torch.zeros_like(unsigned)
-            if any(segment.signed for _, _, segment, _ in places)
+            if any(segment.signed for _, _, segment, _ in occurrences)
             else None
         )
-        for tensor, dim, segment, start in places:
+        for tensor, dim, segment, start in occurrences:
             reference = segment.by_unit(
                 objective.terms[0].reference[tensor][None], dim, start, leading=1
             )
-            own = segment.by_unit(self.tensors[tensor][rows], dim, start, leading=1)
+            draws = segment.by_unit(self.tensors[tensor][rows], dim, start, leading=1)
             part = signed if signed is not None and segment.signed else unsigned
-            part += reference @ own.transpose(1, 2)
+            part += reference @ draws.transpose(1, 2)
         return Gain(unsigned, signed)
 
     def _move(self, name: str, rows: Tensor, index: Tensor, sign: Tensor) -> None:
-        """Permutes one group's units of some draws further."""
+        """Permute the units of one group of some draws further."""
         self._gather(name, index, sign, rows)
         self.indices[name][rows] = self.indices[name][rows].gather(1, index)
         if name in self.signs:
@@ -188,14 +200,14 @@ class DrawBatch:
         changed = 0
         identity = group.spec.identity()
         for i in range(len(self)):
-            own = {name: value[i] for name, value in self.tensors.items()}
-            objective = Objective(group.spec, (Term(reference, own, True),), 0.0)
+            draw = {name: value[i] for name, value in self.tensors.items()}
+            objective = Objective(group.spec, (Term(reference, draw, True),), 0.0)
             found, new_value = coordinate(objective, group, identity, "one draw")
             before = objective.value(identity)
             if new_value <= before + _TOLERANCE * abs(before):
                 continue
             changed += 1
-            for name, value in found.apply(own).items():
+            for name, value in found.apply(draw).items():
                 self.tensors[name][i] = value
             for name, index in found.indices.items():
                 self.indices[name][i] = self.indices[name][i][index]
@@ -205,7 +217,7 @@ class DrawBatch:
 
 
 def _stacked(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Int[Tensor, "draw _"]]:
-    return {name: torch.stack([own[name] for own in values]) for name in values[0]}
+    return {name: torch.stack([value[name] for value in values]) for name in values[0]}
 
 
 def _can_batch(group: SymmetryGroup) -> bool:
@@ -215,8 +227,9 @@ def _can_batch(group: SymmetryGroup) -> bool:
 
 
 def _is_quadratic(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
-    """Whether a tensor holds blocks of a group, or a group on two of its axes: then its gain is not
-    linear.
+    """Return whether the gain of a group of the tensor is not linear.
+
+    A tensor that holds blocks of a group, or has a group on two axes, is such a case.
     """
     if any(segment.within for axis in axes for segment in axis):
         return True
@@ -224,7 +237,7 @@ def _is_quadratic(spec: PermutationSpec, axes: tuple[Axis, ...]) -> bool:
 
 
 def _select_draws(gain: Gain, draws: Tensor | int) -> Gain:
-    """Of some draws among many."""
+    """Return the gains of some of the draws."""
     return Gain(gain.unsigned[draws], None if gain.signed is None else gain.signed[draws])
 
 
@@ -237,9 +250,7 @@ def _gather_units(
 def _gather_along(
     value: Tensor, dim: int, axis: Axis, name: str, index: Tensor, sign: Tensor | None
 ) -> Tensor:
-    """Permutes the units of one group along one axis of a tensor (draw, *shape), each draw in its
-    own way.
-    """
+    """Permute the units of one group along one axis of a tensor (draw, *shape), per draw."""
     if all(segment.group != name for segment in axis):
         return value
     along = value.movedim(dim + 1, 1)

@@ -1,16 +1,16 @@
-"""In turns, every draw moved to where it is nearest to the mean of all, and the mean taken anew.
+"""Align every draw to the mean of all draws and recompute the mean, until convergence.
 
     P_i = argmax <M, P x_i>        M = (1/N) sum_i P_i x_i
 
-Permuting leaves |x_i| as it is, so the dispersion is (1/N) sum_i |x_i|^2 - |M|^2, and |M| never falls:
-|M'| |M| >= <M', M> >= |M|^2, since each draw's part of the middle one is what was maximized. So it ends, but the
-assignments that find P_i end at local optima: when nothing moves any more, every draw is tried from
-    a random element
-too, and goes on from there if that is better. (Of 30 draws of a 5-4 tanh network, each planted in a
-random mode, all came back in 8 of 8 trials, in 5 without these.)
+Permuting leaves |x_i| unchanged, so the dispersion is (1/N) sum_i |x_i|^2 - |M|^2, and |M| never
+decreases: |M'| |M| >= <M', M> >= |M|^2, because each draw's term of the middle expression was
+maximized. So it converges, but the assignments that find P_i end at local optima. When nothing
+moves any more, every draw is also tried from a random element, and continues from there if that is
+better. (Of 30 draws of a 5-4 tanh network, each planted in a random mode, all were recovered in 8
+of 8 trials, and in 5 without this step.)
 
-Draws are read in stretches, so that memory stays bounded whatever their number; what is kept of
-each is its permutation.
+Draws are read in chunks, so that memory stays bounded whatever their number; only the permutation
+of each draw is stored.
 """
 
 from collections.abc import Mapping
@@ -26,22 +26,25 @@ from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_ROUNDS = 50
-# Rounds from each first mean, after which only the best goes on.
+# Rounds from each first mean, after which only the best one continues.
 _TRIAL_ROUNDS = 3
-# Relative fall of the dispersion below which a round counts as the last.
+# Relative decrease of the dispersion below which a round is the last.
 _TOLERANCE = 1e-4
-# Random elements that are tried for every draw, until so many in a row lower the dispersion by less
-# than this share.
+# Number of random elements that are tried for every draw; the search ends when `_FAILS` of them in
+# a row lower the dispersion by less than the fraction `_WORTH`.
 _KICKS, _FAILS, _WORTH = 20, 3, 1e-3
-# Numbers of draws held at once (32 MB in float32); with their products and moved copies some five
+# Values of one chunk of draws (32 MB in float32); products and permuted copies take about five
 # times as much.
 _NUMBERS_PER_CHUNK = 2**23
 
 
 @dataclass(frozen=True)
 class ChainMeans:
-    """Means of the chains of aligned draws, tensor by tensor (chain, *shape), and what follows from
-    them.
+    """Hold the means of the chains of aligned draws, tensor by tensor (chain, *shape).
+
+    Attributes:
+        means: name -> (chain, *shape).
+        second_moment: mean squared norm of the draws.
     """
 
     means: Mapping[str, Tensor]
@@ -49,17 +52,17 @@ class ChainMeans:
 
     @property
     def mean(self) -> dict[str, Tensor]:
-        """Of all draws: chains are equally long."""
+        """Return the mean of all draws; chains have equal length."""
         return {name: value.mean(0) for name, value in self.means.items()}
 
     @property
     def dispersion(self) -> float:
-        """E|x|^2 - |mean|^2; permuting leaves the first as it is."""
+        """Return E|x|^2 - |mean|^2; permuting leaves the first term unchanged."""
         return self.second_moment - sum(float(value.square().sum()) for value in self.mean.values())
 
     @property
     def between_chains(self) -> float:
-        """Mean squared distance of the means of chains to their mean."""
+        """Return the mean squared distance of the means of chains to their mean."""
         center = self.mean
         return sum(
             float((value - center[name]).square().sum()) / len(value)
@@ -68,9 +71,7 @@ class ChainMeans:
 
 
 def _chunks(posterior: SamplePosterior) -> list[tuple[int, int, int]]:
-    """(chain, start, stop) of stretches of draws that fit in memory together with what is made of
-    them.
-    """
+    """Return (chain, start, stop) of chunks of draws that fit in memory with their temporaries."""
     chains, draws, parameters = posterior.shape
     step = max(1, _NUMBERS_PER_CHUNK // parameters)
     return [
@@ -87,28 +88,31 @@ def chain_means(
     towards: Mapping[str, Tensor] | None = None,
     kick: tuple[int | str, ...] | None = None,
 ) -> ChainMeans:
-    """One walk over the draws: the means of the chains when every draw is where its permutation
-    puts it.
+    """Return the means of the chains of permuted draws, in one pass over the draws.
 
     Args:
-        posterior: whose draws they are.
-        permutations: of each chain, one, or one a draw.
+        posterior: the posterior with the draws.
+        permutations: of each chain, one, or one per draw.
         group: of the network.
-        towards: tensor name -> (*shape), a mean that each draw is first moved nearest to; its
-            permutation is changed in place. Then there is one a draw.
-        kick: key of random elements that each draw is tried from as well.
+        towards: tensor name -> (*shape), a mean to which each draw is first aligned; its
+            permutation is changed in place. This needs one permutation per draw.
+        kick: key of random elements from which each draw is tried as well.
+
+    Returns:
+        The means of the chains.
     """
     chains, draws, _ = posterior.shape
     sums: dict[str, Tensor] = {}
     second = 0.0
     for chain, start, stop in _chunks(posterior):
-        own = permutations[chain]
+        selected = permutations[chain]
         whole = whole_weights(posterior.model, posterior.read(chain, start, stop), group.spec)
         second += sum(float(value.double().square().sum()) for value in whole.values())
-        if len(own) == 1 and towards is None:  # a whole chain: its sum is permuted, not its draws
-            total = own[0].apply({name: value.double().sum(0) for name, value in whole.items()})
+        if len(selected) == 1 and towards is None:  # permute the sum of the chain, not its draws
+            sums_of_chunk = {name: value.double().sum(0) for name, value in whole.items()}
+            total = selected[0].apply(sums_of_chunk)
         else:
-            batch = DrawBatch(whole, own[start:stop])
+            batch = DrawBatch(whole, selected[start:stop])
             if towards is not None:
                 batch.match(towards, group)
                 if kick is not None:
@@ -118,7 +122,7 @@ def chain_means(
                     other.match(towards, group)
                     inner = batch.inner(towards)
                     batch.take(other, other.inner(towards) > inner + _TOLERANCE * inner.abs())
-                own[start:stop] = batch.permutations()
+                selected[start:stop] = batch.permutations()
             total = {name: value.double().sum(0) for name, value in batch.tensors.items()}
         for name, value in total.items():
             if name not in sums:
@@ -134,24 +138,24 @@ def align_to_mean(
     restarts: int,
     seed: int,
 ) -> tuple[list[list[Permutation]], int]:
-    """The permutations of the smallest dispersion that is found, from several first means.
+    """Return the permutations with the smallest dispersion found, from several first means.
 
     Args:
-        posterior: whose draws they are.
-        first: of each chain, one a draw: where each draw starts. The mean of all draws there is the
-            one first mean.
+        posterior: the posterior with the draws.
+        first: of each chain, one per draw: where each draw starts. The mean of all draws there is
+            the first of the first means.
         group: to stay in; not trivial.
-        restarts: random draws that serve as first means beside it.
+        restarts: number of random draws that serve as first means besides it.
         seed: of these.
 
     Returns:
-        Of each chain, one a draw; and how many rounds they took.
+        Of each chain, one permutation per draw; and the number of rounds.
     """
     chains, draws, _ = posterior.shape
     chosen = numpy_generator(seed, "first means").permutation(chains * draws)[:restarts].tolist()
     found: list[_MeanState] = []
     for number in [None, *chosen]:
-        permutations = [list(own) for own in first]
+        permutations = [list(part) for part in first]
         if number is None:
             start = _MeanState(permutations, chain_means(posterior, permutations, group), 0)
         else:
@@ -159,14 +163,16 @@ def align_to_mean(
             whole = whole_weights(
                 posterior.model, posterior.read(chain, draw, draw + 1), group.spec
             )
-            own = permutations[chain][draw].apply({name: value[0] for name, value in whole.items()})
-            start = _MeanState(permutations, chain_means(posterior, permutations, group, own), 1)
+            mean = permutations[chain][draw].apply(
+                {name: value[0] for name, value in whole.items()}
+            )
+            start = _MeanState(permutations, chain_means(posterior, permutations, group, mean), 1)
         found.append(_iterate(posterior, start, group, _TRIAL_ROUNDS))
-    best = _iterate(posterior, min(found, key=lambda own: own.means.dispersion), group)
+    best = _iterate(posterior, min(found, key=lambda state: state.means.dispersion), group)
     failed = 0
     for number in range(_KICKS):
         before = best.means.dispersion
-        permutations = [list(own) for own in best.permutations]
+        permutations = [list(part) for part in best.permutations]
         means = chain_means(
             posterior, permutations, group, _float(best.means.mean), (seed, "kick", number)
         )
@@ -191,9 +197,7 @@ def _iterate(
     group: SymmetryGroup,
     max_rounds: int = _MAX_ROUNDS,
 ) -> _MeanState:
-    """Rounds until the dispersion falls no more, `max_rounds` at most; permutations are changed in
-    place.
-    """
+    """Repeat rounds until the dispersion stops decreasing; permutations are changed in place."""
     permutations, means, rounds = start.permutations, start.means, start.rounds
     while rounds < max_rounds:
         rounds += 1

@@ -1,26 +1,27 @@
-"""Merging posteriors that have been aligned into one: it costs one network to keep and to predict
-with.
+"""Merge aligned posteriors into one posterior, with the cost of a single network.
 
     merge(posteriors, "barycentre")     posteriors of the same data
     merge(posteriors, "product")        posteriors of disjoint parts of the data
 
-The barycentre minimizes the weighted sum of squared Wasserstein-2 distances. Of independent normals
-it is normal, with means and standard deviations averaged (not variances):
+The barycenter minimizes the weighted sum of squared Wasserstein-2 distances. For independent
+normals it is normal, with averaged means and standard deviations (not variances):
 
     m = sum_k w_k m_k        s = sum_k w_k s_k        sum_k w_k = 1
 
-The product is Bayes' rule for disjoint data. Each part's posterior holds the prior once, so of k
-parts all but one are divided out:
+The product is Bayes' rule for disjoint data. Each part's posterior contains the prior once, so of k
+parts all but one prior are divided out:
 
-    p(w | D_1, ..., D_k)  ~  prod_k p(w | D_k) / p(w)^((k - 1) a) 1 / s^2 = sum_k 1 / s_k^2 - (k -
-    1) a / s_0^2        m / s^2 = sum_k m_k / s_k^2 - (k - 1) a m_0 / s_0^2
+    p(w | D_1, ..., D_k)  ~  prod_k p(w | D_k) / p(w)^((k - 1) a)
 
-for a normal prior of mean m_0 and standard deviation s_0. Under tempering of the likelihood,
-exp(log_likelihood / T + log_prior), a is 1 at any T; under tempering of the posterior it is 1 / T.
-Exact where the parts' posteriors are exactly normal and independent.
+    1 / s^2 = sum_k 1 / s_k^2 - (k - 1) a / s_0^2
+    m / s^2 = sum_k m_k / s_k^2 - (k - 1) a m_0 / s_0^2
+
+for a normal prior of mean m_0 and standard deviation s_0. If the likelihood is tempered,
+exp(log_likelihood / T + log_prior), a is 1 at any T; if the posterior is tempered, a is 1 / T.
+The result is exact if the parts' posteriors are exactly normal and independent.
 
 References:
-    Agueh and Carlier (2011), doi:10.1137/100805741 (barycentres); Scott et al. (2016), Bayes and
+    Agueh and Carlier (2011), doi:10.1137/100805741 (barycenters); Scott et al. (2016), Bayes and
     big data: the consensus Monte Carlo algorithm, doi:10.1080/17509275.2016.1142191 (products of
     posteriors of parts).
 """
@@ -52,62 +53,61 @@ def merge(
     tempering: Tempering | None = None,
     match_prior_moments: bool = False,
 ) -> Posterior:
-    """One posterior from several, which are taken as they are: align them first (`synchronize`).
+    """Merge several posteriors into one; align them first (`synchronize`).
 
     Args:
         posteriors: two or more, of one network and likelihood: all normal, or all points (one draw
             each).
         rule: `barycentre` or `product`.
-        weights: of the barycentre, positive; they are normalized. Default equal.
-        temperature: of the product: at which all parts were fitted. Default what their `info` says,
+        weights: of the barycenter, positive; they are normalized. Default equal.
+        temperature: of the product: the temperature of all parts. Default that in their `info`,
             else 1.
-        tempering: of the product: in which way. Default what their `info` says, else of the
-            likelihood.
+        tempering: of the product: how the parts were tempered. Default that in their `info`, else
+            the likelihood.
         match_prior_moments: of the product: divide by the normal of the same mean and variance
-            where the prior is not normal, which is an approximation.
+            if the prior is not normal, which is an approximation.
 
     Returns:
-        A `GaussianPosterior` of normals, a `SamplePosterior` of one draw of points; with the first
-        one's model and scaling, and the number of draws of the first.
+        A `GaussianPosterior` of normals, a `SamplePosterior` of one draw of points; with the model,
+        the scaling and the number of draws of the first.
 
     Raises:
-        ConfigError: if there are too few, weights do not fit, they can be merged by no rule or not
-            by this one, or the parts were fitted at several temperatures.
+        ConfigError: if there are too few, weights do not fit, no rule or not this one can merge
+            them, or the parts were fitted at several temperatures.
         IncompatiblePosteriors: if parameters, fixed entries, likelihoods, priors or (for a product)
             scalings differ, or the product is not a density.
     """
     if len(posteriors) < 2:
-        raise ConfigError(f"got {len(posteriors)} posteriors to merge, wanted two or more")
+        raise ConfigError(f"got {len(posteriors)} posteriors to merge, expected two or more")
     if rule not in ("barycentre", "product"):
-        raise ConfigError(f"no rule {rule!r} to merge by; use barycentre or product")
+        raise ConfigError(f"rule: got {rule!r}, expected barycentre or product")
     check_same_parameters(list(posteriors))
     _check_same_likelihood(posteriors)
     normals = [posterior for posterior in posteriors if isinstance(posterior, GaussianPosterior)]
     points = [posterior for posterior in posteriors if _is_point(posterior)]
     if len(posteriors) not in (len(normals), len(points)):
         raise ConfigError(
-            f"got {_kinds(posteriors)}: merging takes all normals, or all points of one draw; no "
-            "closed form merges "
-            "other draws, so fit with inference.name=mean_field_vi, or take a GaussianPosterior "
+            f"got {_kinds(posteriors)}; merging needs normals only, or points of one draw only; "
+            "for other draws, fit with inference.name=mean_field_vi, or pass a GaussianPosterior "
             "of their moments"
         )
     if rule == "product":
         if weights is not None:
             raise ConfigError(
-                "a product has no weights: every part counts by its precision; leave them out"
+                "a product has no weights, because every part counts by its precision; omit them"
             )
         if points:
             raise ConfigError(
-                "points have no width, so that there is no density to multiply; merge them by rule "
-                "'barycentre', or fit with inference.name=mean_field_vi"
+                "points have no density to multiply; merge them by rule 'barycentre', or fit with "
+                "inference.name=mean_field_vi"
             )
         _check_same_scaling(normals)
         power = _prior_power(normals, temperature, tempering)
         return _normal(normals, rule, *_product(normals, power, match_prior_moments))
     if temperature is not None or tempering is not None or match_prior_moments:
         raise ConfigError(
-            "a barycentre does not look at the prior; temperature and tempering are of rule "
-            "'product'"
+            "a barycenter does not use the prior; temperature, tempering and match_prior_moments "
+            "are for rule 'product'"
         )
     shares = _shares(weights, len(posteriors))
     if points:
@@ -125,28 +125,30 @@ def merge(
 def _product(
     parts: Sequence[GaussianPosterior], power: float, match_prior_moments: bool
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the product, in float64."""
+    """Return the mean and the standard deviation of the product, in float64."""
     model = parts[0].model
     prior_mean, prior_sd = _prior_moments(model, match_prior_moments)
     removed = power * (len(parts) - 1) * prior_sd.pow(-2)
     precision, weighted = -removed, -removed * prior_mean
     for part in parts:
-        own = part.scale.detach().cpu().double().pow(-2)
-        precision = precision + own
-        weighted = weighted + own * part.loc.detach().cpu().double()
+        added = part.scale.detach().cpu().double().pow(-2)
+        precision = precision + added
+        weighted = weighted + added * part.loc.detach().cpu().double()
     failed = int((~(precision > 0)).sum())
     if failed:
         raise IncompatiblePosteriors(
             f"the product is not a density: in {failed} of {len(precision)} coordinates the parts "
-            "together are wider "
-            f"than the prior that is divided out {len(parts) - 1} times; merge by rule 'barycentre'"
+            f"together are wider than the prior, which is divided out {len(parts) - 1} times; "
+            "merge by rule 'barycentre'"
         )
     return weighted / precision, precision.rsqrt()
 
 
 def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the prior of every coordinate, latent variables included, in
-    float64.
+    """Return the mean and the standard deviation of the prior of every coordinate, in float64.
+
+    Latent variables are included. Priors that are not normal are refused unless moments are
+    matched.
     """
     others = {
         type(block.family).__name__
@@ -168,41 +170,41 @@ def _prior_moments(model: BayesianModel, match: bool) -> tuple[Tensor, Tensor]:
 def _prior_power(
     parts: Sequence[Posterior], temperature: float | None, tempering: Tempering | None
 ) -> float:
-    """The power of the prior in each part: 1, or 1 / T where the whole posterior was tempered."""
+    """Return the power of the prior in each part: 1, or 1 / T for a tempered posterior."""
     shared = 1.0 if temperature is None else temperature, tempering or "likelihood"
     settings = {
         (float(part.info.get("temperature", shared[0])), str(part.info.get("tempering", shared[1])))
         for part in parts
     }
-    # What is given must be what the parts say.
+    # The arguments must match the `info` of the parts.
     settings |= {
         (t if temperature is None else float(temperature), tempering or kind)
         for t, kind in settings
     }
     if len(settings) > 1:
-        told = " and ".join(f"T = {t:g} ({kind})" for t, kind in sorted(settings))
+        listed = " and ".join(f"T = {t:g} ({kind})" for t, kind in sorted(settings))
         raise ConfigError(
-            f"the parts' temperatures differ: {told}; a product of them is no tempered posterior "
-            "of all data: fit them "
-            f"alike, or merge by rule 'barycentre'"
+            f"the parts' temperatures differ: {listed}; a product of them is not a tempered "
+            "posterior of all data; fit the parts at one temperature, or merge by rule "
+            "'barycentre'"
         )
-    ((at, kind),) = settings
-    return 1.0 if kind == "likelihood" else 1.0 / at
+    ((value, kind),) = settings
+    return 1.0 if kind == "likelihood" else 1.0 / value
 
 
 def _shares(weights: Sequence[float] | None, number: int) -> list[float]:
     weights = list(weights) if weights is not None else [1.0] * number
     if len(weights) != number or not all(weight > 0 and np.isfinite(weight) for weight in weights):
         raise ConfigError(
-            f"got weights {weights}, wanted {number} positive numbers, one a posterior"
+            f"got weights {weights}, expected {number} positive numbers, one per posterior"
         )
     return [weight / sum(weights) for weight in weights]
 
 
 def _average(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
-    """In float64."""
+    """Return the weighted average in float64."""
     return torch.stack(
-        [share * own.detach().cpu().double() for share, own in zip(shares, values, strict=True)]
+        [share * value.detach().cpu().double() for share, value in zip(shares, values, strict=True)]
     ).sum(0)
 
 
@@ -222,11 +224,11 @@ def _normal(
 
 
 def _info(parts: Sequence[Posterior], rule: Rule) -> dict[str, object]:
-    told = ("method", "dataset", "seed", "temperature", "tempering")
+    keys = ("method", "dataset", "seed", "temperature", "tempering")
     return {
         "method": "merge",
         "rule": rule,
-        "parts": [{key: part.info[key] for key in told if key in part.info} for part in parts],
+        "parts": [{key: part.info[key] for key in keys if key in part.info} for part in parts],
     }
 
 
@@ -257,15 +259,13 @@ def _check_same_likelihood(posteriors: Sequence[Posterior]) -> None:
 
 
 def _check_same_scaling(parts: Sequence[Posterior]) -> None:
-    """For a product: the weights of all parts must speak of the same standardized units, under the
-    same prior.
-    """
+    """Refuse parts of a product with different standardized units or priors."""
     first = parts[0]
     for number, part in enumerate(parts[1:], start=2):
         if part.model.prior != first.model.prior:
             raise IncompatiblePosteriors(
                 f"posterior {number} has the prior {part.model.prior}, the first has "
-                f"{first.model.prior}: which one is to be divided out? Fit the parts with one prior"
+                f"{first.model.prior}; fit the parts of a product with one prior"
             )
         mine, theirs = first.scaling, part.scaling
         pairs = [
@@ -276,8 +276,7 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
             np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs
         ):
             raise IncompatiblePosteriors(
-                f"posterior {number} was fitted to data standardized in another way than the "
-                "first's: its weights are "
-                "in other units; standardize the parts alike, with the scaling of all data, "
-                "before a product"
+                f"posterior {number} was fitted to data standardized differently from the first's, "
+                "so its weights are in other units; standardize all parts with the scaling of all "
+                "data before a product"
             )

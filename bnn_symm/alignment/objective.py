@@ -1,21 +1,20 @@
-"""What aligning maximizes: inner products between the tensors of one posterior and the permuted
-tensors of another.
+"""Define the objective of alignment: inner products of a posterior and a permuted posterior.
 
 For independent normals the squared Wasserstein-2 distance is a sum over weights, and permuting
-leaves norms as they are, so that minimizing it is maximizing a sum of bilinear assignments (Rossi
+leaves norms unchanged. Minimizing it is therefore maximizing a sum of bilinear assignments (Rossi
 et al. 2023; Ainsworth et al. 2023):
 
     W2^2(q_A, P # q_B) = |m_A - P m_B|^2 + |s_A - P s_B|^2
                        = constant - 2 [ <m_A, P m_B> + <s_A, P s_B> ]
 
-Means take signs, standard deviations do not. `cost`:
+Signs act on means, not on standard deviations. `cost`:
 
 - `w2`: means and standard deviations;
 - `means`: means only;
-- `precision`: |m_A - P m_B|^2 weighted by the precision of A, still bilinear since only the reference's is taken.
+- `precision`: |m_A - P m_B|^2 weighted by the precision of A; bilinear, because only the
+  reference's precision is used.
 
-Tensors are whole effective weights; entries that are fixed are the same in both and stay where they
-are.
+Tensors are whole effective weights; fixed entries are the same in both and do not move.
 
 References:
     Rossi, Singh and Hannagan (2023), arXiv:2310.10171; Ainsworth et al. (2023), arXiv:2209.04836,
@@ -29,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bnn_symm.alignment.solvers.gains import Gain, Gains, Occurrence, Term, places
+from bnn_symm.alignment.solvers.gains import Gain, Gains, Occurrence, Term, occurrences
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -42,12 +41,12 @@ _SMALLEST_SD = 1e-9
 
 @dataclass(frozen=True)
 class Objective:
-    """The sum of all terms as a function of the permutation.
+    """Represent the sum of all terms as a function of the permutation.
 
     Attributes:
         spec: of the network.
-        terms: whose sum is maximized.
-        constant: such that `constant - 2 value` is the squared distance that the cost names.
+        terms: their sum is maximized.
+        constant: such that `constant - 2 value` is the squared distance of the cost.
     """
 
     spec: PermutationSpec
@@ -55,7 +54,11 @@ class Objective:
     constant: float
 
     def value(self, permutation: Permutation) -> float:
-        """The sum of inner products, in float64."""
+        """Return the sum of inner products, in float64.
+
+        Args:
+            permutation: of the spec.
+        """
         total = 0.0
         for term in self.terms:
             moved = (permutation if term.signed else permutation.unsigned()).apply(term.other)
@@ -66,46 +69,61 @@ class Objective:
         return total
 
     def distance(self, permutation: Permutation) -> float:
-        """The squared distance, never below zero but for rounding."""
+        """Return the squared distance; it is negative only by rounding.
+
+        Args:
+            permutation: of the spec.
+        """
         return self.constant - 2 * self.value(permutation)
 
     def gain(self, group: str, permutation: Permutation) -> Gain:
-        """What every assignment of a group's units would give, with all other units where the
-        permutation puts them.
+        """Return the value of every assignment of a group's units, with all other units fixed.
+
+        Args:
+            group: the group of units.
+            permutation: determines the positions of the other units.
         """
         return self.gains().gain(group, permutation)
 
     def gains(self) -> Gains:
-        """The same for all groups, for permutations that follow one another."""
+        """Return the gains of all groups, for a sequence of permutations."""
         return Gains(self.spec, self.terms)
 
     def is_quadratic(self, group: str) -> bool:
-        """Whether a tensor has the group's units on two axes, so that it is quadratic in their
-        order.
+        """Return whether a tensor has the group on two axes, so that its gain is not linear.
+
+        Args:
+            group: the group of units.
         """
         return group in self.neighbors(group)
 
     def neighbors(self, group: str) -> set[str]:
-        """Groups on other axes of a group's tensors: what it gains depends on them. Itself, if it
-        is there twice.
+        """Return the groups on which a group's gain depends: those on other axes of its tensors.
+
+        Args:
+            group: the group of units; it is its own neighbor if a tensor has it twice.
         """
         found = {
             segment.group
-            for name, dim, _, _ in self.places(group)
+            for name, dim, _, _ in self.occurrences(group)
             for d, axis in enumerate(self.spec.axes[name])
             if d != dim
             for segment in axis
         }
         return {name for name in found if name is not None}
 
-    def places(self, group: str) -> Iterator[Occurrence]:
-        """Those places of a group's units (`PermutationSpec.places`) that are compared."""
-        return places(self.spec, self.terms, group)
+    def occurrences(self, group: str) -> Iterator[Occurrence]:
+        """Yield the compared occurrences of a group's units (`PermutationSpec.occurrences`).
+
+        Args:
+            group: the group of units.
+        """
+        return occurrences(self.spec, self.terms, group)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What is compared of a posterior: its whole weights, in float32 on the CPU.
+    """Hold the moments of a posterior that are compared: whole weights, in float32 on the CPU.
 
     Attributes:
         mean: tensor name -> (*shape).
@@ -117,7 +135,12 @@ class Moments:
 
 
 def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
-    """Means and standard deviations of a posterior, of the tensors that a spec has."""
+    """Return means and standard deviations of a posterior, of the tensors in a spec.
+
+    Args:
+        posterior: the posterior.
+        spec: of its network.
+    """
     model = posterior.model
     scales = model.layer_scales(model.unflatten(posterior.standard_deviation()))
     mean = whole_weights(model, posterior.mean(), spec)
@@ -125,8 +148,15 @@ def moments(posterior: Posterior, spec: PermutationSpec) -> Moments:
 
 
 def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> dict[str, Tensor]:
-    """Whole weights of a flat vector, or of a batch of them, in float32 on the CPU, of the tensors
-    that a spec has.
+    """Return whole weights of a flat vector, or of a batch, in float32 on the CPU.
+
+    Args:
+        model: the model.
+        flat: one flat vector, or a batch of them.
+        spec: selects the tensors.
+
+    Returns:
+        Name -> whole weight.
     """
     values = model.layer_values(model.unflatten(flat.to(model.device)))
     return {
@@ -137,13 +167,19 @@ def whole_weights(model: BayesianModel, flat: Tensor, spec: PermutationSpec) -> 
 def alignment_objective(
     reference: Posterior, other: Posterior, spec: PermutationSpec, cost: Cost = "w2"
 ) -> Objective:
-    """The objective of aligning one posterior to another, by their means and standard deviations.
+    """Return the objective of aligning one posterior to another, by means and standard deviations.
 
     Args:
-        reference: stays as it is.
-        other: is to be permuted.
+        reference: the posterior that is not changed.
+        other: the posterior to be permuted.
         spec: of their network.
         cost: see the module.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ConfigError: if the cost is `precision` and the reference is a point.
     """
     return moment_objective(moments(reference, spec), moments(other, spec), spec, cost)
 
@@ -151,29 +187,32 @@ def alignment_objective(
 def moment_objective(
     reference: Moments, other: Moments, spec: PermutationSpec, cost: Cost = "w2"
 ) -> Objective:
-    """The same for moments that no posterior has, such as sums over several.
-
-    Raises:
-        ConfigError: if precisions are wanted of a point.
+    """Return the same objective for moments, such as sums over several posteriors.
 
     Args:
-        reference: stay as they are.
-        other: are to be permuted.
+        reference: moments that are not changed.
+        other: moments to be permuted.
         spec: of their network.
         cost: see the module.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ConfigError: if the cost is `precision` and the reference is a point.
     """
     mean_a, mean_b, sd_a, sd_b = reference.mean, other.mean, reference.sd, other.sd
     names = list(mean_a)
     if cost == "precision":
-        # Entries that do not vary are fixed, or those of a point: they have no precision, and no
-        # say.
+        # Entries that do not vary are fixed, or are those of a point: they have no precision and
+        # get weight 0.
         weight = {
             name: torch.where(sd_a[name] > 0, sd_a[name].clamp(min=_SMALLEST_SD).pow(-2), 0.0)
             for name in names
         }
-        if not any(bool((own > 0).any()) for own in weight.values()):
+        if not any(bool((values > 0).any()) for values in weight.values()):
             raise ConfigError(
-                "precision: the reference is a point, which has no precision; match `means`"
+                "matching precision: the reference is a point, which has no precision; use means"
             )
         weighted = {name: weight[name] * mean_a[name] for name in names}
         halved = {name: -0.5 * weight[name] for name in names}
@@ -183,12 +222,13 @@ def moment_objective(
             spec, (Term(weighted, mean_b, True), Term(halved, squared, False)), constant
         )
     terms = [Term(mean_a, mean_b, True)]
-    if cost == "w2" and any(bool((sd != 0).any()) for own in (sd_a, sd_b) for sd in own.values()):
+    scales = [*sd_a.values(), *sd_b.values()]
+    if cost == "w2" and any(bool((sd != 0).any()) for sd in scales):
         terms.append(Term(sd_a, sd_b, False))
     constant = sum(
-        float(own[name].double().square().sum())
+        float(tensors[name].double().square().sum())
         for term in terms
-        for own in (term.reference, term.other)
+        for tensors in (term.reference, term.other)
         for name in names
     )
     return Objective(spec, tuple(terms), constant)

@@ -1,28 +1,26 @@
-"""Aligning draws (chains of HMC or NUTS, members of an ensemble) to an iterated aligned mean: no
-draw is privileged.
+"""Align draws (chains of HMC or NUTS, members of an ensemble) to an iterated aligned mean.
 
-Per chain, one permutation a chain: chains are posteriors, with the means and standard deviations of
-    their draws, and
-are aligned jointly (`universe`), each to the mean of the others.
+No draw is privileged.
 
-Per draw, one permutation a draw: in turns, every draw x_i is moved to where it is nearest to the
-    mean, and the mean is
-taken anew,
+Per chain, one permutation per chain: chains are posteriors with the means and standard deviations
+of their draws, and are aligned jointly (`synchronize`), each to the mean of the others.
+
+Per draw, one permutation per draw: alternately, every draw x_i is moved to where it is nearest to
+the mean, and the mean is recomputed,
 
     P_i = argmax <M, P x_i>        M = (1/N) sum_i P_i x_i
 
-which never lets the dispersion (1/N) sum_i |P_i x_i - M|^2 rise, so it ends (`iterated_mean`). Where it ends depends on
-the first M. Several are tried, and the smallest dispersion wins: the mean of the draws in the frame
-    of the alignment
-per chain, and a few draws chosen at random, each of which serves as M in the first turn only.
+which never increases the dispersion (1/N) sum_i |P_i x_i - M|^2, so it converges
+(`iterated_mean`). The result depends on the first M. Several are tried, and the smallest
+dispersion wins: the mean of the draws in the frame of the alignment per chain, and a few random
+draws, each of which serves as M in the first round only.
 
-Aligning draws one by one makes them agree whatever they are: draws of the *prior*, which no data
-    tie to any mode, agree
-afterwards too, with means away from zero, smaller spread and R-hat near 1. So the same procedure on
-draws of the prior, as many in as many chains, stands beside every result as the null: only
-agreement beyond it is the posterior's.
+Aligning draws one by one makes any draws agree: draws of the *prior*, which no data tie to a mode,
+agree afterwards too, with means away from zero, smaller spread and R-hat near 1. Therefore the same
+procedure on prior draws, as many in as many chains, accompanies every result as the null: only
+agreement beyond it is evidence about the posterior.
 
-Positions of modes are told relative to the permutation that most chains, or draws, have.
+Modes are relative to the most frequent permutation of the chains or draws.
 """
 
 from collections import Counter
@@ -48,27 +46,26 @@ from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 
 Per = Literal["chain", "draw"]
 
-# Draws tried as the first mean, beside the mean of the aligned chains.
+# Number of draws tried as the first mean, besides the mean of the aligned chains.
 _RESTARTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Where chains, or draws, sit relative to one another, and how much nearer aligning brings
-    them.
+    """Describe the modes of chains or draws relative to each other, and the effect of alignment.
 
     Attributes:
-        moved: (chain,), or (chain, draw): which sit in another mode than the most common one.
-        transpositions: group -> the same shape, how many swaps of two units lead there from the
-            most common one: units less cycles of the permutation.
-        flips: group -> the same shape, units that change sign, for groups whose units may.
+        moved: (chain,), or (chain, draw): which are in another mode than the most common one.
+        transpositions: group -> the same shape, number of swaps of two units from the most common
+            mode: units minus cycles of the permutation.
+        flips: group -> the same shape, units that change sign, for groups whose units can.
         dispersion_before: mean squared distance of draws to their mean, over the network's weights.
         dispersion_after: the same of the aligned draws.
         between_chains_before: mean squared distance of the means of chains to their mean; 0 for one
             chain.
         between_chains_after: the same of the aligned draws.
-        rounds: of aligning every draw to the mean and taking it anew; per chain, sweeps over
-            chains.
+        rounds: number of alternations of aligning draws and recomputing the mean; per chain, sweeps
+            over chains.
     """
 
     moved: Bool[np.ndarray, "..."]
@@ -82,24 +79,24 @@ class Agreement:
 
     @property
     def num_moved(self) -> int:
-        """How many chains, or draws, sit in another mode than the most common one."""
+        """Return the number of chains or draws in another mode than the most common one."""
         return int(self.moved.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleAlignment:
-    """The result of aligning draws.
+    """Hold the result of aligning draws.
 
     Attributes:
-        posterior: aligned; of the balanced draws, where that was asked for.
+        posterior: aligned; of the balanced draws, if `balance` was set.
         per: chain or draw.
-        permutations: one a chain, or one a draw of every chain.
+        permutations: one per chain, or one per draw of every chain.
         agreement: of the posterior.
-        null: of draws of the prior, aligned in the same way; None if that was not wanted.
-        balanced: whether scales of relu units were taken out first.
+        null: of draws of the prior, aligned in the same way; None if it was not requested.
+        balanced: whether relu units were balanced first.
         function_difference: largest relative change of the outputs, in float64, at the mean of each
-            chain, or at its draw that moved most; checked to be below 1e-6.
-        group: that was searched.
+            chain, or at its draw with the most moved units; checked to be below 1e-6.
+        group: the group that was searched.
     """
 
     posterior: SamplePosterior
@@ -123,45 +120,58 @@ def align_samples(
     restarts: int = _RESTARTS,
     seed: int = 0,
 ) -> SampleAlignment:
-    """Brings the chains, or the draws, of a posterior into one mode.
+    """Align the chains or the draws of a posterior to one mode.
 
     On one core, 4 chains of 500 draws of a network 64-50-50-10 take 1 second per chain; per draw 3
-    to 10 seconds, and their null 30, since draws of the prior settle slowly. It grows as draws
-    times units cubed.
+    to 10 seconds, and their null 30, because draws of the prior converge slowly. The time grows
+    with the number of draws and the cube of the number of units.
 
     Args:
         posterior: of any number of chains and draws.
         per: `chain`: one permutation for all draws of a chain; `draw`: one for each draw.
-        balance: balance relu units first (`canonical`), so that draws that differ by scales only
+        balance: balance relu units first (`canonicalize`), so that draws that differ by scales only
             can agree; the result holds the balanced draws.
-        null: do the same with draws of the prior.
-        group: of the network, if it is known already.
-        restarts: per draw: draws to be tried as the first mean; per chain: random starts.
-        seed: of these, and of the draws of the prior.
+        null: repeat the procedure with draws of the prior.
+        group: of the network, if it is already known.
+        restarts: per draw: number of draws tried as the first mean; per chain: random starts.
+        seed: of the restarts, and of the draws of the prior.
+
+    Returns:
+        The aligned posterior, its permutations and their agreement.
 
     Raises:
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
+
+    Example:
+        >>> import torch, bnn_symm
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> likelihood = bnn_symm.likelihoods.Gaussian(noise=0.1)
+        >>> model = bnn_symm.BayesianModel(net, bnn_symm.Prior(), likelihood)
+        >>> flat = torch.stack([model.initial(seed=0)[None]] * 2)
+        >>> posterior = bnn_symm.SamplePosterior.from_draws(model, flat)
+        >>> bnn_symm.align_samples(posterior, null=False).agreement.num_moved
+        0
     """
     group = group or symmetry_group(posterior.model.net)
     if balance:
         posterior = canonical_samples(posterior, group.spec)
     permutations, agreement, difference = _aligned(posterior, per, group, restarts, seed)
-    of_prior = None
+    null_agreement = None
     if null:
         chains, draws, _ = posterior.shape
         random = prior_draws(posterior.model, chains, draws, seed=seed)
         if balance:
             random = canonical_samples(random, group.spec)
-        of_prior = _aligned(random, per, group, restarts, seed)[1]
-    chainwise = tuple(own[0] for own in permutations)
-    drawwise = tuple(tuple(own) for own in permutations)
+        null_agreement = _aligned(random, per, group, restarts, seed)[1]
+    chainwise = tuple(part[0] for part in permutations)
+    drawwise = tuple(tuple(part) for part in permutations)
     return SampleAlignment(
         posterior=posterior.permute_chains(chainwise if per == "chain" else drawwise),
         per=per,
         permutations=chainwise if per == "chain" else drawwise,
         agreement=agreement,
-        null=of_prior,
+        null=null_agreement,
         balanced=balance,
         function_difference=difference,
         group=group,
@@ -169,21 +179,24 @@ def align_samples(
 
 
 def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0) -> SamplePosterior:
-    """Independent draws of a model's prior, latent variables of the likelihood included, in memory.
+    """Return independent draws of a model's prior, latent variables included, in memory.
 
     Args:
-        model: whose prior it is.
-        chains: how many.
-        draws: of each.
-        seed: of these.
+        model: the model.
+        chains: number of chains.
+        draws: number of draws per chain.
+        seed: of the draws.
+
+    Returns:
+        A posterior that holds the draws.
     """
     like = torch.empty(0, dtype=model.dtype)
     values = {}
     for name, where in model.slices().items():
         with global_seed(seed, "draws of the prior", name):
             if where.start < model.num_net_parameters:
-                own = model.parameter_prior.distribution(where.start, model.shapes[name], like)
-                values[name] = own.sample(torch.Size((chains, draws)))
+                prior = model.parameter_prior.distribution(where.start, model.shapes[name], like)
+                values[name] = prior.sample(torch.Size((chains, draws)))
             else:
                 mean, sd = model.likelihood.latents[name.removeprefix("likelihood.")]
                 values[name] = mean + sd * torch.randn(chains, draws, dtype=model.dtype)
@@ -193,14 +206,19 @@ def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0)
 
 
 def transpositions(permutation: Permutation) -> dict[str, int]:
-    """Group -> the least number of swaps of two units that make the permutation, signs aside: units
-    less cycles.
+    """Return the least number of swaps of two units that give a permutation, signs aside.
+
+    Args:
+        permutation: of a network's units.
+
+    Returns:
+        Group -> units minus cycles.
     """
     return {name: int(_swaps(index[None])[0]) for name, index in permutation.indices.items()}
 
 
 def _swaps(index: Int[Tensor, "item unit"]) -> Int[Tensor, " item"]:
-    """Units less cycles: each unit learns the smallest of its cycle in steps of doubled length."""
+    """Return units minus cycles; each unit finds the smallest of its cycle by pointer doubling."""
     smallest = torch.arange(index.shape[1]).expand(index.shape)
     step = index
     for _ in range(max(1, index.shape[1]).bit_length()):
@@ -212,9 +230,7 @@ def _swaps(index: Int[Tensor, "item unit"]) -> Int[Tensor, " item"]:
 def _aligned(
     posterior: SamplePosterior, per: Per, group: SymmetryGroup, restarts: int, seed: int
 ) -> tuple[list[list[Permutation]], Agreement, float]:
-    """Permutations of each chain (one, or one a draw), what they tell, and the check of the
-    function.
-    """
+    """Return permutations of each chain (one, or one per draw), agreement and function check."""
     model = posterior.model
     chains, draws, _ = posterior.shape
     identity = group.spec.identity()
@@ -224,33 +240,33 @@ def _aligned(
             SamplePosterior(model, posterior.scaling, positions=_Chain(posterior, c))
             for c in range(chains)
         ]
-        jointly = synchronize(
+        joint = synchronize(
             parts, group=group, restarts=restarts if per == "chain" else None, seed=seed
         )
-        found, rounds = [[own] for own in jointly.permutations], jointly.sweeps
+        found, rounds = [[permutation] for permutation in joint.permutations], joint.sweeps
     if per == "draw":
-        found = [own * draws for own in found]
+        found = [permutation * draws for permutation in found]
         if not group.is_trivial:
             found, rounds = align_to_mean(posterior, found, group, restarts, seed)
     found = _relative_to_most(found)
     difference = 0.0
-    for chain, own in enumerate(found):
-        at = max(range(len(own)), key=lambda draw: own[draw].num_moved)
-        whole = _Chain(posterior, chain) if per == "chain" else _Chain(posterior, chain, at)
-        checked = SamplePosterior(model, posterior.scaling, positions=whole)
-        difference = max(difference, check_same_function(checked, own[at]))
+    for chain, part in enumerate(found):
+        most = max(range(len(part)), key=lambda draw: part[draw].num_moved)
+        positions = _Chain(posterior, chain) if per == "chain" else _Chain(posterior, chain, most)
+        checked = SamplePosterior(model, posterior.scaling, positions=positions)
+        difference = max(difference, check_same_function(checked, part[most]))
     before = chain_means(posterior, [[identity]] * chains, group)
     after = chain_means(posterior, found, group)
-    flat = [permutation for own in found for permutation in own]
+    flat = [permutation for part in found for permutation in part]
     shape = (chains,) if per == "chain" else (chains, draws)
     agreement = Agreement(
         moved=np.array([not permutation.is_identity for permutation in flat]).reshape(shape),
         transpositions={
-            name: _swaps(torch.stack([own.indices[name] for own in flat])).numpy().reshape(shape)
+            name: _swaps(torch.stack([p.indices[name] for p in flat])).numpy().reshape(shape)
             for name in group.spec.groups
         },
         flips={
-            name: torch.stack([own.signs[name] for own in flat]).lt(0).sum(1).numpy().reshape(shape)
+            name: torch.stack([p.signs[name] for p in flat]).lt(0).sum(1).numpy().reshape(shape)
             for name in identity.signs
         },
         dispersion_before=before.dispersion,
@@ -263,7 +279,7 @@ def _aligned(
 
 
 class _Chain:
-    """One chain of a posterior, or one draw of it, read where it lies."""
+    """Read one chain of a posterior, or one draw of it, without copying the others."""
 
     def __init__(self, posterior: SamplePosterior, chain: int, draw: int | None = None):
         self._posterior, self._chain, self._draw = posterior, chain, draw
@@ -279,22 +295,20 @@ class _Chain:
 
 
 def _relative_to_most(permutations: Sequence[Sequence[Permutation]]) -> list[list[Permutation]]:
-    """In the frame of the permutation that occurs most; of several such, that of the smallest
-    bytes.
-    """
-    keys = [[_key(permutation) for permutation in own] for own in permutations]
-    counts = Counter(key for own in keys for key in own)
+    """Return permutations relative to the most frequent one; ties go to the smallest bytes."""
+    keys = [[_key(permutation) for permutation in part] for part in permutations]
+    counts = Counter(key for part in keys for key in part)
     most = min(counts, key=lambda key: (-counts[key], key))
     frame = next(
         p
-        for own, of in zip(permutations, keys, strict=True)
-        for p, key in zip(own, of, strict=True)
+        for part, part_keys in zip(permutations, keys, strict=True)
+        for p, key in zip(part, part_keys, strict=True)
         if key == most
     )
     if frame.is_identity:
-        return [list(own) for own in permutations]
+        return [list(part) for part in permutations]
     back = frame.inverse()
-    return [[back.compose(permutation) for permutation in own] for own in permutations]
+    return [[back.compose(permutation) for permutation in part] for part in permutations]
 
 
 def _key(permutation: Permutation) -> bytes:

@@ -1,28 +1,27 @@
-"""Aligning many posteriors at once, through a universe: no reference, and no order of the
-arguments.
+"""Align many posteriors jointly through a common frame, independent of their order.
 
     synchronize(posteriors) -> Synchronization
 
-Each posterior p gets one permutation P_p into a common frame, the universe, and what brings q to p
-is composed of them,
+Each posterior p gets one permutation P_p into a common frame, the universe. The permutation that
+brings q to p is their composition,
 
     P_{p<-q} = P_p^-1 P_q
 
-so that going round any cycle is the identity, by construction. The sum over all pairs is maximized,
+so that the composition around any cycle is the identity by construction. The sum over all pairs is
+maximized,
 
     F(P) = sum_{p<q} <P_p m_p, P_q m_q> + <|P_p| s_p, |P_q| s_q>
          = sum_p  <P_p m_p, sum_{q != p} P_q m_q> + ...   over 2
 
-with means m, which take signs, and standard deviations s, which do not: as a function of one P_p it
-    is the objective of
-aligning p to the mean of the others, which the two solvers of pairs serve. One posterior after
-another is aligned so, in random order, until none gains: F never falls, so this ends. Starts: all
-at the identity, and posteriors put in one by one, each aligned to those before it, in several
-random orders.
+with means m, on which signs act, and standard deviations s, on which they do not. As a function of
+one P_p it is the objective of aligning p to the mean of the others, which the two solvers of pairs
+maximize. Posteriors are aligned one after another, in random order, until none gains: F never
+decreases, so this converges. Starts: all at the identity, and posteriors inserted one by one, each
+aligned to those before it, in several random orders.
 
-Everything that is random is keyed by the place of a posterior in the order of hashes of its
-moments, never by its place among the arguments. Only products P_p^-1 P_q mean something; the frame
-is that of the first in that order.
+Random numbers are keyed by the position of a posterior in the order of hashes of its moments, never
+by its position among the arguments. Only products P_p^-1 P_q are identified; the frame is that of
+the first in that order.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, appendix A.11 (MergeMany); Crisostomi et al. (2024),
@@ -48,36 +47,35 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 
 JointCost = Literal["w2", "means"]
-"""What is compared; a precision would be that of one posterior, and there is no reference here."""
+"""Moments that are compared; `precision` needs a reference, which joint alignment does not have."""
 
 _MAX_SWEEPS = 100
-# Relative improvement below which aligning one posterior to the others counts as none: sums are of
-# float32 numbers.
+# Relative improvement below which a realignment is ignored: sums are of float32 numbers.
 _TOLERANCE = 1e-8
-# Units in a group above which a start costs seconds, so that fewer are made.
+# Number of units in a group above which a start takes seconds, so that there are fewer starts.
 _LARGE = 300
 _RESTARTS, _RESTARTS_LARGE = 4, 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synchronization:
-    """The result of aligning many posteriors jointly.
+    """Hold the result of aligning many posteriors jointly.
 
     Attributes:
-        permutations: one a posterior, in the order of the arguments, into the universe.
-        cost: what was compared.
-        starts: how many were made.
-        start: number of the one that won; 0 is the identity for all.
-        sweeps: over all posteriors, of the start that won.
+        permutations: one per posterior, in the order of the arguments, into the universe.
+        cost: the moments that were compared.
+        starts: number of starts.
+        start: index of the best start; 0 is the identity for all.
+        sweeps: over all posteriors, of the best start.
         objective_before: sum over pairs of inner products, at the identity.
-        objective_after: with the permutations.
-        objective_random: at random elements of the group, the baseline beside the identity.
+        objective_after: the same with the permutations.
+        objective_random: the same at random elements of the group, a baseline beside the identity.
         constant: such that `constant - 2 objective` is the sum over pairs of squared distances.
-        num_moved: units that change place or sign, a posterior.
-        num_movable: units of one posterior that could.
+        num_moved: units that change position or sign, per posterior.
+        num_movable: units of one posterior that the group can move.
         function_differences: largest relative change of the outputs at each posterior's mean, in
             float64; checked to be below 1e-6.
-        group: that was searched.
+        group: the group that was searched.
     """
 
     permutations: tuple[Permutation, ...]
@@ -96,25 +94,38 @@ class Synchronization:
 
     @property
     def distance_before(self) -> float:
-        """Sum over pairs of squared distances, at the identity."""
+        """Return the sum over pairs of squared distances, at the identity."""
         return self.constant - 2 * self.objective_before
 
     @property
     def distance_after(self) -> float:
-        """Sum over pairs of squared distances, with the permutations."""
+        """Return the sum over pairs of squared distances, with the permutations."""
         return self.constant - 2 * self.objective_after
 
     def between(self, reference: int, other: int) -> Permutation:
-        """`P_reference^-1 P_other`: what brings one posterior to another, both by number, through
-        the universe.
+        """Return `P_reference^-1 P_other`, which brings one posterior to another.
+
+        Args:
+            reference: index of the posterior that is not changed.
+            other: index of the posterior that is permuted.
+
+        Returns:
+            The composed permutation.
         """
         return self.permutations[reference].inverse().compose(self.permutations[other])
 
     def apply(self, posteriors: Sequence[Posterior]) -> list[Posterior]:
-        """The posteriors, in the order of the arguments, each permuted into the universe."""
+        """Return the posteriors, each permuted into the universe.
+
+        Args:
+            posteriors: in the order of the arguments of `synchronize`.
+
+        Returns:
+            The permuted posteriors, in the same order.
+        """
         return [
-            own.permute(permutation)
-            for own, permutation in zip(posteriors, self.permutations, strict=True)
+            posterior.permute(permutation)
+            for posterior, permutation in zip(posteriors, self.permutations, strict=True)
         ]
 
 
@@ -127,34 +138,47 @@ def synchronize(
     restarts: int | None = None,
     seed: int = 0,
 ) -> Synchronization:
-    """Finds one permutation a posterior that brings all of them nearest to one another.
+    """Find one permutation per posterior that minimizes the distances between all of them.
 
     Args:
         posteriors: two or more, of one network, in any order.
         cost: `w2`: means and standard deviations; `means`.
-        group: of the network, if it is known already.
+        group: of the network, if it is already known.
         restarts: random starts beside the identity; default 4, or 1 above 300 units a layer.
-        seed: of these.
+        seed: of the starts.
+
+    Returns:
+        The permutations into a common frame.
 
     Raises:
         ConfigError: if there are fewer than two.
-        IncompatiblePosteriors: if they have other parameters.
-        SymmetryError: if the network's symmetries cannot be derived, or a permuted network is
+        IncompatiblePosteriors: if they have different parameters.
+        SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
+
+    Example:
+        >>> import torch, bnn_symm
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> likelihood = bnn_symm.likelihoods.Gaussian(noise=0.1)
+        >>> model = bnn_symm.BayesianModel(net, bnn_symm.Prior(), likelihood)
+        >>> flat = [model.initial(seed=i)[None, None] for i in range(3)]
+        >>> posteriors = [bnn_symm.SamplePosterior.from_draws(model, draw) for draw in flat]
+        >>> len(bnn_symm.synchronize(posteriors, restarts=0).permutations)
+        3
     """
     if len(posteriors) < 2:
         raise ConfigError(
-            f"got {len(posteriors)} posteriors to align with one another, wanted two or more"
+            f"got {len(posteriors)} posteriors to align jointly, expected two or more"
         )
     check_same_parameters(list(posteriors))
     group = group or symmetry_group(posteriors[0].model.net)
     digests = [digest(posterior) for posterior in posteriors]
     order = sorted(set(digests))
-    members = [posteriors[digests.index(own)] for own in order]
+    members = [posteriors[digests.index(key)] for key in order]
     universe = _Universe(
         group, cost, [moments(p, group.spec) for p in members], [digests.count(d) for d in order]
     )
-    largest = max((one.size for one in group.spec.groups.values()), default=0)
+    largest = max((units.size for units in group.spec.groups.values()), default=0)
     restarts = (
         restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
     )
@@ -175,8 +199,8 @@ def synchronize(
         check_same_function(p, permutation)
         for p, permutation in zip(members, in_frame, strict=True)
     ]
-    places = [order.index(own) for own in digests]
-    permutations = tuple(in_frame[place] for place in places)
+    positions = [order.index(key) for key in digests]
+    permutations = tuple(in_frame[position] for position in positions)
     return Synchronization(
         permutations=permutations,
         cost=cost,
@@ -193,25 +217,26 @@ def synchronize(
         num_movable=sum(
             len(units) for component in group.components for units in component.units.values()
         ),
-        function_differences=tuple(differences[place] for place in places),
+        function_differences=tuple(differences[position] for position in positions),
         group=group,
     )
 
 
 def digest(posterior: Posterior) -> str:
-    """SHA-256 of the bytes of means and standard deviations: an order of posteriors that no caller
-    chooses.
+    """Return the SHA-256 of means and standard deviations, for an order independent of the caller.
+
+    Args:
+        posterior: the posterior.
     """
     both = torch.stack([posterior.mean(), posterior.standard_deviation()]).detach().cpu().double()
     return hashlib.sha256(both.numpy().tobytes()).hexdigest()
 
 
 class _Universe:
-    """The sum over pairs, as a function of one permutation a member.
+    """Evaluate the sum over pairs as a function of one permutation per member.
 
-    Posteriors that are equal to the last bit are one member, counted as often as it occurs: the
-        best permutations of
-    copies are equal, and so the copies' order among the arguments cannot matter.
+    Bitwise identical posteriors are one member with a multiplicity: the best permutations of copies
+    are equal, so their order among the arguments cannot matter.
     """
 
     def __init__(
@@ -228,19 +253,17 @@ class _Universe:
         return [self._group.spec.identity()] * len(self._members)
 
     def value(self, permutations: Sequence[Permutation]) -> float:
-        """`F`, from the norm of the sum: |sum_p x_p|^2 = sum_p |x_p|^2 + 2 F."""
+        """Return `F`, from the norm of the sum: |sum_p x_p|^2 = sum_p |x_p|^2 + 2 F."""
         moved = [self._moved(place, permutation) for place, permutation in enumerate(permutations)]
         total = self._sum(moved, range(len(moved)))
         return (self._square(total) - self._squares()) / 2
 
     def constant(self) -> float:
-        """Sum over pairs of the squares of both."""
+        """Return the sum over pairs of the squares of both."""
         return (sum(self._copies) - 1) * self._squares()
 
     def sequential_start(self, seed: int, start: int) -> list[Permutation]:
-        """Members put in in random order, each at random first and then aligned to the sum of those
-        before it.
-        """
+        """Insert members in random order, each random first and then aligned to those before it."""
         order = torch.randperm(
             len(self._members), generator=torch_generator(seed, "order of members", start)
         ).tolist()
@@ -266,13 +289,11 @@ class _Universe:
     def ascend(
         self, permutations: Sequence[Permutation], seed: int, start: int
     ) -> tuple[list[Permutation], int]:
-        """Aligns each member to the sum of all others, in random order, until a sweep gains
-        nothing.
-        """
+        """Align each member to the sum of all others, in random order, until nothing improves."""
         permutations = list(permutations)
         count = len(permutations)
         moved: list[Moments | None] = [
-            self._moved(place, own) for place, own in enumerate(permutations)
+            self._moved(place, permutation) for place, permutation in enumerate(permutations)
         ]
         if count == 1:
             return permutations, 0
@@ -285,8 +306,7 @@ class _Universe:
                     self._sum(moved, others), self._members[place], self._group.spec, self._cost
                 )
                 before = objective.value(permutations[place])
-                # Frank-Wolfe costs more, and is asked only where no single group of units gains any
-                # more.
+                # Frank-Wolfe costs more, and runs only when coordinate matching gains nothing.
                 for solver in (coordinate, frank_wolfe):
                     better, new_value = solver(
                         objective, self._group, permutations[place], *key, place
@@ -300,38 +320,39 @@ class _Universe:
         return permutations, _MAX_SWEEPS
 
     def _moved(self, place: int, permutation: Permutation) -> Moments:
-        own = self._members[place]
-        return Moments(permutation.apply(own.mean), permutation.unsigned().apply(own.sd))
+        member = self._members[place]
+        return Moments(permutation.apply(member.mean), permutation.unsigned().apply(member.sd))
 
     def _sum(self, moved: Sequence[Moments | None], places: Sequence[int]) -> Moments:
-        """Of members where they are now, each as often as it occurs, always added up in the
-        canonical order.
-        """
+        """Return the sum of permuted members with multiplicity, always in the canonical order."""
         parts = [
-            (self._copies[place], own)
+            (self._copies[place], member)
             for place in sorted(places)
-            if (own := moved[place]) is not None
+            if (member := moved[place]) is not None
         ]
 
         def added(values: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             copies = [number for number, _ in parts]
             return {
                 name: sum(
-                    (n * own[name] for n, own in zip(copies, values, strict=True)), torch.zeros(())
+                    (n * value[name] for n, value in zip(copies, values, strict=True)),
+                    torch.zeros(()),
                 )
                 for name in values[0]
             }
 
-        return Moments(added([own.mean for _, own in parts]), added([own.sd for _, own in parts]))
+        return Moments(
+            added([part.mean for _, part in parts]), added([part.sd for _, part in parts])
+        )
 
-    def _square(self, own: Moments) -> float:
-        compared = [own.mean, own.sd] if self._cost == "w2" else [own.mean]
+    def _square(self, member: Moments) -> float:
+        compared = [member.mean, member.sd] if self._cost == "w2" else [member.mean]
         return sum(
             float(value.double().square().sum()) for values in compared for value in values.values()
         )
 
     def _squares(self) -> float:
-        """Sum of the squares of every posterior."""
+        """Return the sum of the squares of every posterior."""
         return sum(
-            n * self._square(own) for n, own in zip(self._copies, self._members, strict=True)
+            n * self._square(member) for n, member in zip(self._copies, self._members, strict=True)
         )

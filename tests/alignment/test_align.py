@@ -350,13 +350,15 @@ def test_activations_need_points() -> None:
 
 def test_another_architecture_is_refused_by_the_names_that_differ() -> None:
     first, second = gaussian(model_of(mlp(5, 4)), 1), gaussian(model_of(mlp(5, 3)), 1)
-    with pytest.raises(IncompatiblePosteriors, match="posterior 2 has other parameters") as caught:
+    with pytest.raises(
+        IncompatiblePosteriors, match="posterior 2 has different parameters"
+    ) as caught:
         align(first, second)
     assert "layers.1.weight" in str(caught.value)
     assert "layers.0.weight" not in str(caught.value)
     deeper = gaussian(model_of(mlp(5, 4, 4)), 1)
     with pytest.raises(
-        IncompatiblePosteriors, match=r"posterior 3 has other parameters.*layers\.2"
+        IncompatiblePosteriors, match=r"posterior 3 has different parameters.*layers\.2"
     ):
         check_same_parameters([first, first, deeper])
     net = build_network(MLPConfig(widths=(5, 4)), input_shape=(4,), num_outputs=3).double()

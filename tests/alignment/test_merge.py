@@ -225,7 +225,7 @@ def test_points_are_averaged_to_a_point():
     merged = merge(points)
     assert merged.shape == (1, 1, 5)
     torch.testing.assert_close(merged.mean(), values.mean(0), rtol=1e-14, atol=1e-15)
-    with pytest.raises(ConfigError, match="points have no width"):
+    with pytest.raises(ConfigError, match="points have no density"):
         merge(points, "product")
 
 
@@ -249,16 +249,16 @@ def test_what_cannot_be_merged_is_refused_with_the_reason():
     draws = SamplePosterior.from_draws(model, normal(1, 7, 5), Scaling.identity((4,)))
     with pytest.raises(ConfigError, match="got 1 posteriors"):
         merge([first])
-    with pytest.raises(ConfigError, match=r"got a normal, 7 draw\(s\): merging takes all normals"):
+    with pytest.raises(ConfigError, match=r"got a normal, 7 draw\(s\); merging needs normals only"):
         merge([first, draws])
     with pytest.raises(ConfigError, match=r"got 7 draw\(s\), 7 draw\(s\)"):
         merge([draws, draws])
     with pytest.raises(ConfigError, match="a product has no weights"):
         merge([first, second], "product", weights=[1.0, 1.0])
     for weights in ([1.0], [1.0, 0.0], [1.0, float("inf")]):
-        with pytest.raises(ConfigError, match="wanted 2 positive numbers"):
+        with pytest.raises(ConfigError, match="expected 2 positive numbers"):
             merge([first, second], weights=weights)
-    with pytest.raises(ConfigError, match="a barycentre does not look at the prior"):
+    with pytest.raises(ConfigError, match="a barycenter does not use the prior"):
         merge([first, second], temperature=0.1)
 
 
@@ -267,7 +267,7 @@ def test_parts_in_other_units_or_with_other_priors_have_no_product():
     first, second = two(model)
     other = Scaling(x_mean=np.zeros(4), x_scale=np.ones(4), y_mean=0.0, y_scale=3.0)
     moved = gaussian(model, second.loc, second.scale, scaling=other)
-    with pytest.raises(IncompatiblePosteriors, match="standardized in another way"):
+    with pytest.raises(IncompatiblePosteriors, match="standardized differently"):
         merge([first, moved], "product")
     wider = gaussian(linear(Prior(scale=2.0)), second.loc, second.scale)
     with pytest.raises(IncompatiblePosteriors, match="has the prior"):
@@ -282,5 +282,5 @@ def test_other_likelihoods_and_parameters_are_refused():
         merge([first, noisier])
     net = build_network(MLPConfig(widths=()), input_shape=(4,), num_outputs=3).double()
     classes = BayesianModel(net, Prior(), Categorical())
-    with pytest.raises(IncompatiblePosteriors, match="other parameters"):
+    with pytest.raises(IncompatiblePosteriors, match="different parameters"):
         merge([first, gaussian(classes, normal(15), normal(15).exp())])

@@ -233,7 +233,7 @@ def test_a_single_posterior_and_foreign_ones_are_refused():
         synchronize([posterior])
     with pytest.raises(ConfigError, match="got 1 posteriors"):
         align_pairs([posterior])
-    with pytest.raises(IncompatiblePosteriors, match="posterior 2 has other parameters"):
+    with pytest.raises(IncompatiblePosteriors, match="posterior 2 has different parameters"):
         synchronize([posterior, *unrelated(model_of(widths=(5, 3)), 1)])
 
 
@@ -311,7 +311,7 @@ def test_too_short_cycles_and_paths_are_refused():
     for length in (2, 4):
         with pytest.raises(ConfigError, match=f"cycles of length {length} and 3 posteriors"):
             cycles(posteriors, length=length)
-    with pytest.raises(ConfigError, match="needs three, got 2"):
+    with pytest.raises(ConfigError, match="got 2 posteriors, expected three or more"):
         composed_paths(posteriors[:2])
 
 

@@ -1,8 +1,7 @@
-"""One linear assignment: the best element of the group that is left, given what each assignment of
-units would gain.
+"""Solve one linear assignment: the best reordering of a group's units inside the symmetry group.
 
-Only units of one cell of the residual group (`symmetry.group.Component`) may take each other's
-places; each cell is one linear assignment problem. Units that may flip take the sign of their gain.
+Only units of one cell of the residual group (`symmetry.group.Component`) can exchange positions;
+each cell is one linear assignment problem. Units that can flip take the sign of their gain.
 """
 
 import itertools
@@ -15,23 +14,37 @@ from torch import Tensor
 from bnn_symm.alignment.solvers.gains import Gain
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 
-# Units of a group up to which all swaps of two are tried.
-_SWAPPED = 24
+# Largest number of units of a group for which all swaps of two units are tried.
+_MAX_SWAPPED = 24
 
 
 def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
-    """Group of units -> its cells of interchangeable units, which one assignment each serves."""
-    found: dict[str, list[Component]] = {}
+    """Return the cells of interchangeable units, each solved by one assignment.
+
+    Args:
+        group: the symmetry group.
+
+    Returns:
+        Group of units -> its cells.
+    """
+    cells: dict[str, list[Component]] = {}
     for component in group.components:
         if component.kind != "entangled":
             ((name, _),) = component.units.items()
-            found.setdefault(name, []).append(component)
-    return found
+            cells.setdefault(name, []).append(component)
+    return cells
 
 
 def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
-    """Moves of entangled components, which no assignment serves: generators, and swaps of any two
-    units of a block.
+    """Return moves of entangled components, which no assignment covers.
+
+    They are generators, and swaps of any two units of a block.
+
+    Args:
+        group: the symmetry group.
+
+    Returns:
+        The moves, all in the group.
     """
     moves: list[Permutation] = []
     for component in group.components:
@@ -41,7 +54,7 @@ def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
         swaps = [
             group.spec.transposition(name, (i, j))
             for name, units in component.units.items()
-            if group.spec.groups[name].size <= _SWAPPED
+            if group.spec.groups[name].size <= _MAX_SWAPPED
             for i, j in itertools.combinations(units, 2)
             if group.spec.same_block(name, i, j)
         ]
@@ -50,21 +63,21 @@ def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
 
 
 def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
-    """The order and the signs of a group's units that gain most.
+    """Return the order and the signs of a group's units with the largest gain.
 
     Args:
         components: the cells of the group.
         gain: (new unit, old unit).
 
     Returns:
-        (unit,) old units, and (unit,) signs; units in no cell stay.
+        (unit,) old units, and (unit,) signs; units in no cell are unchanged.
     """
     size = len(gain.unsigned)
     index, sign = torch.arange(size), torch.ones(size, dtype=torch.long)
     for component in components:
-        ((_, own),) = component.units.items()
-        units = np.asarray(own)
-        # Most often one cell is the whole group, and nothing is copied.
+        ((_, members),) = component.units.items()
+        units = np.asarray(members)
+        # Usually one cell is the whole group, and nothing is copied.
         square = ... if len(units) == size else np.ix_(units, units)
         if component.kind == "interchangeable, with signs":
             assert gain.signed is not None
@@ -72,10 +85,10 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
             flips = np.where(gain.signed.numpy()[square][rows, columns] < 0, -1, 1)
         elif len(set(component.orientation)) > 1:
             assert gain.signed is not None
-            turned = np.outer(component.orientation, component.orientation)
-            worth = turned * gain.signed.numpy()[square] + gain.unsigned.numpy()[square]
-            rows, columns = linear_sum_assignment(worth, maximize=True)
-            flips = turned[rows, columns]
+            signs = np.outer(component.orientation, component.orientation)
+            oriented = signs * gain.signed.numpy()[square] + gain.unsigned.numpy()[square]
+            rows, columns = linear_sum_assignment(oriented, maximize=True)
+            flips = signs[rows, columns]
         else:
             rows, columns = linear_sum_assignment(gain.unflipped().numpy()[square], maximize=True)
             flips = np.ones(len(units), dtype=np.int64)
@@ -87,7 +100,14 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
 def assign_group(
     current: Permutation, name: str, components: list[Component], gain: Gain
 ) -> Permutation:
-    """A permutation with one group's units where their assignment gains most."""
+    """Return a permutation with one group's units reassigned for the largest gain.
+
+    Args:
+        current: the permutation.
+        name: of the group.
+        components: the cells of the group.
+        gain: (new unit, old unit).
+    """
     index, sign = assign(components, gain)
     signs = {**current.signs, name: sign} if name in current.signs else current.signs
     return Permutation(current.spec, {**current.indices, name: index}, signs)

@@ -1,8 +1,8 @@
-"""Assignments of units that move in blocks: heads of attention, with the units of each head inside.
+"""Assign units that move in blocks: heads of attention, with the units of each head inside.
 
-Heads change places as a whole, and within a head its units do. The best order of heads is one
-assignment whose gains are themselves the values of assignments, one for each pair of heads and each
-kind of unit.
+Heads exchange positions as a whole, and so do the units within a head. The best order of heads is
+one assignment whose gains are themselves the values of assignments, one for each pair of heads and
+each kind of unit.
 """
 
 import math
@@ -18,11 +18,16 @@ from bnn_symm.symmetry import Component, Permutation, PermutationSpec, SymmetryG
 
 
 def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
-    """(owner of blocks, groups whose blocks it owns) of the components that are free to take any
-    such order.
+    """Return the components that are free to take any order of blocks and of units in blocks.
 
     Groups that a tensor holds one block of (grouped convolutions) are left to the search by
     generators, and so are components that fixed entries restrict.
+
+    Args:
+        group: the symmetry group.
+
+    Returns:
+        (owner of blocks, groups whose blocks it owns) of each component.
     """
     found = []
     for component in group.components:
@@ -55,7 +60,14 @@ def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]
 def assign_blocks(
     objective: Objective, owner: str, children: list[str], current: Permutation
 ) -> Permutation:
-    """The best order of blocks and of the units within each, with everything else where it is."""
+    """Return the best order of blocks and of the units within each, with everything else fixed.
+
+    Args:
+        objective: to be maximized.
+        owner: group of blocks.
+        children: groups whose units are in the blocks.
+        current: the permutation.
+    """
     spec = objective.spec
     blocks = spec.groups[owner].size
     total = objective.gain(owner, current).best().numpy().astype(np.float64)
@@ -85,11 +97,11 @@ def assign_blocks(
 def _best(
     gain: Gain, signed: bool, i: int, j: int, units: int
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Value, order and signs of the best assignment of block j's units to block i's places."""
+    """Return value, order and signs of the best assignment of block j's units to block i."""
     square = (slice(i * units, (i + 1) * units), slice(j * units, (j + 1) * units))
-    own = (gain.best() if signed else gain.unflipped())[square].numpy()
-    rows, columns = linear_sum_assignment(own, maximize=True)
+    values = (gain.best() if signed else gain.unflipped())[square].numpy()
+    rows, columns = linear_sum_assignment(values, maximize=True)
     flips = np.ones(units, dtype=np.int64)
     if signed and gain.signed is not None:
         flips = np.where(gain.signed[square].numpy()[rows, columns] < 0, -1, 1)
-    return float(own[rows, columns].sum()), columns, flips
+    return float(values[rows, columns].sum()), columns, flips

@@ -1,11 +1,12 @@
-"""Coordinate ascent on a sum of bilinear assignments: one group of units at a time, exactly, with
-the others held.
+"""Maximize a sum of bilinear assignments by coordinate ascent, one group of units at a time.
 
-Git Re-Basin's weight matching: monotone, so it ends, at the first local optimum. A group is
-assigned anew only where another one has moved since.
+This is Git Re-Basin's weight matching: each step is exact with the other groups fixed. It is
+monotone, so it converges to a local optimum. A group is reassigned only if another one has moved
+since.
 
-It stays inside the residual group. Of entangled components, whose units only move together, heads
-of attention are assigned block by block (`blocks`); all others are searched by their generators.
+The search stays inside the residual group. Of entangled components, whose units only move together,
+heads of attention are assigned block by block (`blocks`); all others are searched by their
+generators.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1.
@@ -20,15 +21,14 @@ from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_SWEEPS = 100
-# Relative improvement of the objective below which a move counts as none: gains are in single
-# precision.
+# Relative improvement of the objective below which a move is ignored: gains are in float32.
 _TOLERANCE = 1e-7
 
 
 def coordinate(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Assigns one group of units after another, in random order, until nothing improves.
+    """Assign one group of units after another, in random order, until nothing improves.
 
     Args:
         objective: to be maximized.
@@ -56,8 +56,7 @@ def coordinate(
             moved = assign_group(current, name, cells[name], gain)
             better = gain.value(moved, name) - gain.value(current, name)
             if objective.is_quadratic(name):
-                # A tensor with the group on two axes is no bilinear form: the gain says the
-                # direction only.
+                # A tensor with the group on two axes is not bilinear: the gain is first-order only.
                 better = objective.value(moved) - objective.value(current)
             if better > _TOLERANCE * size:
                 current = moved
@@ -68,7 +67,7 @@ def coordinate(
         if not pending:
             break
     new_value = objective.value(current)
-    # Gains are corrected in single precision, so that the last moves may have taken a little away.
+    # Gains are updated in float32, so the last moves may have decreased the objective slightly.
     return (
         (current, new_value)
         if new_value >= objective.value(start)
@@ -79,8 +78,10 @@ def coordinate(
 def _entangled(
     objective: Objective, group: SymmetryGroup, current: Permutation
 ) -> tuple[Permutation, bool]:
-    """Assigns blocks, and takes generators of entangled components as long as one improves; says
-    whether any did.
+    """Assign blocks and apply generators of entangled components as long as one improves.
+
+    Returns:
+        The permutation, and whether anything improved.
     """
     moves = entangled_moves(group)
     if not moves:

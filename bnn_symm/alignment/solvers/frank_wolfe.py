@@ -1,9 +1,9 @@
-"""Frank-Wolfe on a sum of bilinear assignments: all groups at once, over doubly stochastic
-matrices.
+"""Maximize a sum of bilinear assignments by Frank-Wolfe over doubly stochastic matrices.
 
-A step goes towards the permutation that gains most to first order, one assignment a group, by the
-length that is best: the objective is quadratic along it, so that the slopes at both of its ends say
-which. Gains are linear there too; those at the end are gains at a permutation, which gathers make.
+All groups move together. A step moves towards the permutation with the largest first-order gain,
+found by one assignment per group, with the best step size: the objective is quadratic along the
+step, so the slopes at both ends determine it. Gains are linear along the step as well; those at its
+end are gains at a permutation, which gathers compute.
 
 References:
     Crisostomi et al. (2024), arXiv:2405.17897; Frank and Wolfe (1956), doi:10.1002/nav.3800030109.
@@ -16,18 +16,17 @@ from bnn_symm.alignment.solvers.relaxation import can_relax, halfway_to_center, 
 from bnn_symm.symmetry import Permutation, SymmetryGroup
 
 _MAX_STEPS = 60
-# Gap, relative to the objective, at which ascent ends: what is left is for the assignment.
+# Gap, relative to the objective, at which ascent ends; the assignment closes the remaining gap.
 _GAP = 1e-3
 
 
 def frank_wolfe(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Relaxes all groups to doubly stochastic matrices, ascends, assigns, and ends with
-    `coordinate`.
+    """Relax all groups to doubly stochastic matrices, ascend, and round to a permutation.
 
-    The relaxation begins half way between the start and the center, where every unit of a cell goes
-    to every other.
+    The relaxation begins at the midpoint between the start and the center, and ends with
+    `coordinate` from the rounded permutation.
 
     Args:
         objective: to be maximized; its tensors have at most two axes of hidden units.
@@ -50,16 +49,14 @@ def frank_wolfe(
         slope = sum(gain.value(vertex, name) for name, gain in gains.items()) - point.inner(gains)
         if value is not None and slope <= _GAP * abs(value):
             break
-        there = {name: vertex_gains.gain(name, vertex) for name in cells}
-        last_slope = sum(gain.value(vertex, name) for name, gain in there.items()) - point.inner(
-            there
-        )
-        bend = (last_slope - slope) / 2
+        end = {name: vertex_gains.gain(name, vertex) for name in cells}
+        end_slope = sum(gain.value(vertex, name) for name, gain in end.items()) - point.inner(end)
+        curvature = (end_slope - slope) / 2
         if value is None:
-            value = objective.value(vertex) - slope - bend
-        step = 1.0 if bend >= 0 else min(1.0, -slope / (2 * bend))
-        value += step * slope + step**2 * bend
+            value = objective.value(vertex) - slope - curvature
+        step = 1.0 if curvature >= 0 else min(1.0, -slope / (2 * curvature))
+        value += step * slope + step**2 * curvature
         point.move(vertex, step)
         for name, gain in gains.items():
-            gain.move(there[name], step)
+            gain.move(end[name], step)
     return coordinate(objective, group, point.nearest(start, cells), *key)

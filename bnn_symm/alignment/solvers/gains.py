@@ -1,10 +1,9 @@
-"""What every assignment of a group's units would add to a sum of bilinear terms, kept from one
-permutation to the next.
+"""Compute the gain of every assignment of a group's units, updated from permutation to permutation.
 
-A gain is linear in the tensors that the other groups move. Between two visits of a group most of
-these units have stayed where they were, so that the gain is corrected by the inner products with
-those that have not, which costs in proportion to their number; what no group moves, such as the
-inputs of the first layer, is multiplied once.
+A gain is linear in the tensors that the other groups permute. Between two visits of a group most of
+these units have not moved, so the gain is corrected by inner products with those that have, at a
+cost in proportion to their number. Tensors that no group permutes, such as the inputs of the first
+layer, are multiplied once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +20,11 @@ Occurrence = tuple[str, int, Segment, int]
 
 @dataclass(frozen=True)
 class Term:
-    """One sum of inner products, over the tensors of a spec.
+    """Represent one sum of inner products, over the tensors of a spec.
 
     Attributes:
         reference: tensor name -> (*shape).
-        other: the same of what is permuted.
+        other: the same for the posterior that is permuted.
         signed: whether signs of units act on it.
     """
 
@@ -36,19 +35,23 @@ class Term:
 
 @dataclass(frozen=True)
 class Gain:
-    """What each assignment of units would add, (new unit, old unit): the part that a flip leaves,
-    and what it negates.
+    """Hold the gain of each assignment of units, (new unit, old unit), by its response to a flip.
 
     Attributes:
-        unsigned: what stays when the unit flips, everything where no unit may.
-        signed: what changes its sign then; None where no unit may flip.
+        unsigned: the part that a flip of the unit leaves; the whole gain if no unit can flip.
+        signed: the part that a flip negates; None if no unit can flip.
     """
 
     unsigned: Tensor
     signed: Tensor | None = None
 
     def value(self, permutation: Permutation, group: str) -> float:
-        """What the assignment of a permutation gives, in float64."""
+        """Return the gain of the assignment of a permutation, in float64.
+
+        Args:
+            permutation: the permutation.
+            group: the group of units.
+        """
         index = permutation.indices[group][:, None]
         total = float(self.unsigned.gather(1, index).double().sum())
         if self.signed is not None:
@@ -57,48 +60,55 @@ class Gain:
         return total
 
     def move(self, other: "Gain", step: float) -> None:
-        """Goes a part of the way to another."""
+        """Move a fraction of the distance to another gain, in place.
+
+        Args:
+            other: the other gain.
+            step: the fraction.
+        """
         self.unsigned.lerp_(other.unsigned, step)
         if self.signed is not None and other.signed is not None:
             self.signed.lerp_(other.signed, step)
 
     def best(self) -> Tensor:
-        """Of either sign, the larger."""
+        """Return the gain with the better sign."""
         return self.unsigned if self.signed is None else self.signed.abs() + self.unsigned
 
     def unflipped(self) -> Tensor:
-        """Of the positive sign."""
+        """Return the gain without a flip."""
         return self.unsigned if self.signed is None else self.signed + self.unsigned
 
 
 class Gains:
-    """The gains of all groups as a function of the permutation; each remembers where it was asked
-    for last.
+    """Compute the gains of all groups as a function of the permutation, with a cache per group.
 
     Args:
         spec: of the network.
-        terms: whose sum is assigned.
+        terms: their sum is the objective.
     """
 
     def __init__(self, spec: PermutationSpec, terms: Sequence[Term]):
         self._spec, self._terms = spec, terms
-        self._kept: dict[str, tuple[Permutation, Gain]] = {}
-        self._places: dict[str, list[Occurrence]] = {}
+        self._cache: dict[str, tuple[Permutation, Gain]] = {}
+        self._occurrences: dict[str, list[Occurrence]] = {}
 
     def gain(self, group: str, permutation: Permutation) -> Gain:
-        """What every assignment of a group's units would give, with all other units where the
-        permutation puts them.
+        """Return the gain of every assignment of a group's units, with all other units fixed.
 
-        It is corrected in place by the next call for the group.
+        The next call for the group updates the result in place.
+
+        Args:
+            group: the group of units.
+            permutation: determines the positions of the other units.
         """
-        if group not in self._kept:
-            self._places[group] = list(places(self._spec, self._terms, group))
-            self._kept[group] = permutation, self._first(group, permutation)
-            return self._kept[group][1]
-        before, gain = self._kept[group]
+        if group not in self._cache:
+            self._occurrences[group] = list(occurrences(self._spec, self._terms, group))
+            self._cache[group] = permutation, self._first(group, permutation)
+            return self._cache[group][1]
+        before, gain = self._cache[group]
         moved = {name for name in self._spec.groups if not _same(before, permutation, name)}
-        for place in self._places[group] if moved else ():
-            name, dim, _, _ = place
+        for occurrence in self._occurrences[group] if moved else ():
+            name, dim, _, _ = occurrence
             axes = self._spec.axes[name]
             acting = [
                 d for d, axis in enumerate(axes) if d != dim and any(s.group in moved for s in axis)
@@ -107,13 +117,13 @@ class Gains:
                 continue
             for term in self._terms:
                 if len(acting) == 1 and not any(s.within for axis in axes for s in axis):
-                    self._correct(gain, term, place, acting[0], before, permutation)
+                    self._correct(gain, term, occurrence, acting[0], before, permutation)
                 else:
                     changed = _apply_to_others(term, name, dim, permutation) - _apply_to_others(
                         term, name, dim, before
                     )
-                    self._add(gain, term, place, term.reference[name], changed)
-        self._kept[group] = permutation, gain
+                    self._add(gain, term, occurrence, term.reference[name], changed)
+        self._cache[group] = permutation, gain
         return gain
 
     def _first(self, group: str, permutation: Permutation) -> Gain:
@@ -121,16 +131,16 @@ class Gains:
         flips = any(
             term.signed and segment.signed
             for term in self._terms
-            for _, _, segment, _ in self._places[group]
+            for _, _, segment, _ in self._occurrences[group]
         )
         gain = Gain(torch.zeros(size, size), torch.zeros(size, size) if flips else None)
-        for place in self._places[group]:
-            name, dim, _, _ = place
+        for occurrence in self._occurrences[group]:
+            name, dim, _, _ = occurrence
             for term in self._terms:
                 self._add(
                     gain,
                     term,
-                    place,
+                    occurrence,
                     term.reference[name],
                     _apply_to_others(term, name, dim, permutation),
                 )
@@ -140,55 +150,69 @@ class Gains:
         self,
         gain: Gain,
         term: Term,
-        place: Occurrence,
+        occurrence: Occurrence,
         acting: int,
         before: Permutation,
         now: Permutation,
     ) -> None:
-        """Adds what the entries of one other dimension that have moved change."""
-        name, dim, _, _ = place
+        """Add the change of the entries of one other dimension that have moved."""
+        name, dim, _, _ = occurrence
         axis, other = self._spec.axes[name][acting], term.other[name]
         (index, sign), (old_index, old_sign) = (
-            _entries(own, axis, term.signed) for own in (now, before)
+            _entries(permutation, axis, term.signed) for permutation in (now, before)
         )
         entries = ((index != old_index) | (sign != old_sign)).nonzero().squeeze(1)
         rest = [d for d in other_dims(other, dim) if d != acting]
         shape = [-1 if d == acting else 1 for d in range(other.dim())]
         changed = other.index_select(acting, index[entries])
-        was = other.index_select(acting, old_index[entries])
+        old = other.index_select(acting, old_index[entries])
         if term.signed:
             changed *= sign[entries].reshape(shape)
-            was *= old_sign[entries].reshape(shape)
+            old *= old_sign[entries].reshape(shape)
         changed = (now if term.signed else now.unsigned()).apply_along(
-            name, changed.sub_(was), rest
+            name, changed.sub_(old), rest
         )
-        self._add(gain, term, place, term.reference[name].index_select(acting, entries), changed)
+        reference = term.reference[name].index_select(acting, entries)
+        self._add(gain, term, occurrence, reference, changed)
 
     def _add(
-        self, gain: Gain, term: Term, place: Occurrence, reference: Tensor, other: Tensor
+        self, gain: Gain, term: Term, occurrence: Occurrence, reference: Tensor, other: Tensor
     ) -> None:
-        name, dim, segment, start = place
+        name, dim, segment, start = occurrence
         # An axis that does not flip with its unit belongs to the part that a flip leaves.
-        own = gain.signed if term.signed and segment.signed else gain.unsigned
-        assert own is not None
+        part = gain.signed if term.signed and segment.signed else gain.unsigned
+        assert part is not None
         if segment.within:
-            own += _within(self._spec, name, reference, other, dim, segment)
+            part += _within(self._spec, name, reference, other, dim, segment)
         else:
-            own.addmm_(segment.by_unit(reference, dim, start), segment.by_unit(other, dim, start).T)
+            part.addmm_(
+                segment.by_unit(reference, dim, start), segment.by_unit(other, dim, start).T
+            )
 
 
-def places(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Iterator[Occurrence]:
-    """Those places of a group's units (`PermutationSpec.places`) that are compared."""
-    return (place for place in spec.occurrences(group) if place[0] in terms[0].other)
+def occurrences(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Iterator[Occurrence]:
+    """Yield the occurrences of a group's units (`PermutationSpec.occurrences`) that are compared.
+
+    Args:
+        spec: of the network.
+        terms: their tensors are compared.
+        group: the group of units.
+    """
+    return (found for found in spec.occurrences(group) if found[0] in terms[0].other)
 
 
 def other_dims(tensor: Tensor, dim: int) -> list[int]:
-    """All dimensions of a tensor but one."""
+    """Return all dimensions of a tensor but one.
+
+    Args:
+        tensor: the tensor.
+        dim: the dimension to leave out.
+    """
     return [d for d in range(tensor.dim()) if d != dim]
 
 
 def _apply_to_others(term: Term, name: str, dim: int, permutation: Permutation) -> Tensor:
-    """A tensor of a term, permuted along all dimensions but one."""
+    """Return a tensor of a term, permuted along all dimensions but one."""
     other = term.other[name]
     return (permutation if term.signed else permutation.unsigned()).apply_along(
         name, other, other_dims(other, dim)
@@ -196,19 +220,19 @@ def _apply_to_others(term: Term, name: str, dim: int, permutation: Permutation) 
 
 
 def _same(first: Permutation, second: Permutation, group: str) -> bool:
-    """Whether two permutations do the same to a group's units."""
-    for own, others in ((first.indices, second.indices), (first.signs, second.signs)):
+    """Return whether two permutations act equally on a group's units."""
+    for values, others in ((first.indices, second.indices), (first.signs, second.signs)):
         if (
-            group in own
-            and own[group] is not others[group]
-            and not torch.equal(own[group], others[group])
+            group in values
+            and values[group] is not others[group]
+            and not torch.equal(values[group], others[group])
         ):
             return False
     return True
 
 
 def _entries(permutation: Permutation, axis: Axis, signed: bool) -> tuple[Tensor, Tensor]:
-    """The old entry and the sign of every entry of an axis."""
+    """Return the old entry and the sign of every entry of an axis."""
     index, sign = permutation._gather(axis)
     return index, sign if signed else torch.ones_like(sign)
 
@@ -216,15 +240,16 @@ def _entries(permutation: Permutation, axis: Axis, signed: bool) -> tuple[Tensor
 def _within(
     spec: PermutationSpec, name: str, reference: Tensor, other: Tensor, dim: int, segment: Segment
 ) -> Tensor:
-    """(unit, unit), of an axis that holds one block, which another axis names: 0 between units of
-    two blocks.
+    """Return the gain (unit, unit) on an axis that holds one block, which another axis determines.
+
+    It is 0 between units of two blocks.
     """
     assert segment.group is not None
     group = spec.groups[segment.group]
     owner = block_owner(spec, spec.axes[name], segment)
-    own = torch.zeros(group.size, group.size)
+    gain = torch.zeros(group.size, group.size)
     by_block = [a.movedim((owner, dim), (0, 1)).chunk(group.blocks) for a in (reference, other)]
     for block, (a, b) in enumerate(zip(*by_block, strict=True)):
         units = slice(block * segment.size, (block + 1) * segment.size)
-        own[units, units] = a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T
-    return own
+        gain[units, units] = a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T
+    return gain

@@ -1,9 +1,8 @@
-"""Points between permutations: doubly stochastic matrices, one a group, and what the objective
-gains from there.
+"""Relax permutations to doubly stochastic matrices, one per group, and compute gains there.
 
-The objective is a sum of products over tensors; with every group relaxed to a matrix it stays the
-same polynomial. Where no tensor has more than two axes of hidden units it is quadratic, so that
-gains are linear along every line.
+The objective is a sum of products over tensors; with every group relaxed to a matrix it remains the
+same polynomial. If no tensor has more than two axes of hidden units it is quadratic, so gains are
+linear along every line.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,23 +20,32 @@ from bnn_symm.symmetry.group.permutation_spec import Axis
 
 @dataclass
 class Relaxed:
-    """A point between the permutations of some groups.
+    """Represent a point in the convex hull of the permutations of some groups.
 
     Attributes:
         unsigned: group -> doubly stochastic matrix, (new unit, old unit).
-        signed: the same with signs, of the groups whose units may flip: its entries are at most as
-            large.
+        signed: the same with signs, for groups whose units can flip; its entries are at most as
+            large in absolute value.
     """
 
     unsigned: dict[str, Tensor]
     signed: dict[str, Tensor]
 
     def matrix(self, name: str, flips: bool) -> Tensor:
-        """What acts on entries of a group's units that change sign with them, or do not."""
+        """Return the matrix that acts on entries of a group's units, with or without signs.
+
+        Args:
+            name: of the group.
+            flips: whether the entries change sign with their unit.
+        """
         return self.signed[name] if flips and name in self.signed else self.unsigned[name]
 
     def inner(self, gains: Mapping[str, Gain]) -> float:
-        """What a linear function gives there: the sum over groups."""
+        """Return the inner product of a linear function with the point, summed over groups.
+
+        Args:
+            gains: group -> gains.
+        """
         total = 0.0
         for name, gain in gains.items():
             total += float(torch.dot(gain.unsigned.flatten(), self.unsigned[name].flatten()))
@@ -46,7 +54,12 @@ class Relaxed:
         return total
 
     def move(self, vertex: Permutation, step: float) -> None:
-        """Goes a part of the way to a permutation."""
+        """Move a fraction of the distance to a permutation, in place.
+
+        Args:
+            vertex: the permutation.
+            step: the fraction.
+        """
         for matrices in (self.unsigned, self.signed):
             for name, matrix in matrices.items():
                 index, sign = vertex.indices[name], torch.full((len(matrix),), step)
@@ -56,8 +69,14 @@ class Relaxed:
                 matrix[torch.arange(len(matrix)), index] += sign
 
     def nearest(self, start: Permutation, cells: Mapping[str, list[Component]]) -> Permutation:
-        """The permutation with the largest inner product, one assignment a group; other groups are
-        where `start` is.
+        """Return the permutation with the largest inner product, by one assignment per group.
+
+        Args:
+            start: determines the positions in other groups.
+            cells: group -> its cells of interchangeable units.
+
+        Returns:
+            The permutation.
         """
         for name, components in cells.items():
             gain = Gain(self.unsigned[name])
@@ -68,8 +87,16 @@ class Relaxed:
 
 
 def halfway_to_center(start: Permutation, cells: Mapping[str, list[Component]]) -> Relaxed:
-    """Half way between a permutation and the center, where every unit of a cell goes to every
-    other.
+    """Return the midpoint between a permutation and the center.
+
+    At the center, every unit of a cell is spread evenly over the cell.
+
+    Args:
+        start: the permutation.
+        cells: group -> its cells of interchangeable units.
+
+    Returns:
+        The midpoint.
     """
     point = permutation_point(start, cells)
     for name, components in cells.items():
@@ -89,7 +116,12 @@ def halfway_to_center(start: Permutation, cells: Mapping[str, list[Component]]) 
 
 
 def permutation_point(permutation: Permutation, names: Iterable[str]) -> Relaxed:
-    """A permutation as a point."""
+    """Return a permutation as a point of the relaxation.
+
+    Args:
+        permutation: the permutation.
+        names: groups to relax.
+    """
     unsigned, signed = {}, {}
     for name in names:
         index = permutation.indices[name]
@@ -102,30 +134,47 @@ def permutation_point(permutation: Permutation, names: Iterable[str]) -> Relaxed
 
 
 def can_relax(objective: Objective, names: Iterable[str]) -> bool:
-    """Whether there is anything to relax, and no axis holds blocks that another axis names."""
+    """Return whether groups can be relaxed.
+
+    There has to be one, and no axis may hold blocks that another axis determines.
+
+    Args:
+        objective: to be maximized.
+        names: groups to relax.
+    """
     names = list(names)
     return bool(names) and not any(
-        segment.within for name in names for _, _, segment, _ in objective.places(name)
+        segment.within for name in names for _, _, segment, _ in objective.occurrences(name)
     )
 
 
 def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Relaxed) -> Gain:
-    """What every assignment of a group's units would gain at a point; groups that are not relaxed
-    are where `start` is.
+    """Return the gain of every assignment of a group's units at a point, to first order.
 
-    To first order; exactly, if no tensor has the group on two axes.
+    It is exact if no tensor has the group on two axes.
+
+    Args:
+        objective: to be maximized.
+        name: of the group.
+        start: determines the positions in groups that are not relaxed.
+        point: of the relaxed groups.
+
+    Returns:
+        The gain of every pair of a new and an old unit.
     """
-    size, places = objective.spec.groups[name].size, list(objective.places(name))
+    size, occurrences = objective.spec.groups[name].size, list(objective.occurrences(name))
     flips = any(
-        term.signed and segment.signed for term in objective.terms for _, _, segment, _ in places
+        term.signed and segment.signed
+        for term in objective.terms
+        for _, _, segment, _ in occurrences
     )
     gain = Gain(torch.zeros(size, size), torch.zeros(size, size) if flips else None)
     for term in objective.terms:
-        for tensor, dim, segment, first in places:
-            own = gain.signed if term.signed and segment.signed else gain.unsigned
-            assert own is not None
+        for tensor, dim, segment, first in occurrences:
+            part = gain.signed if term.signed and segment.signed else gain.unsigned
+            assert part is not None
             moved = _apply_to_others(objective, term, tensor, dim, start, point)
-            own.addmm_(
+            part.addmm_(
                 segment.by_unit(term.reference[tensor], dim, first),
                 segment.by_unit(moved, dim, first).T,
             )
@@ -133,14 +182,23 @@ def relaxed_gain(objective: Objective, name: str, start: Permutation, point: Rel
 
 
 def relaxed_gains(objective: Objective, start: Permutation, point: Relaxed) -> dict[str, Gain]:
-    """The same of all relaxed groups."""
+    """Return the gains of all relaxed groups.
+
+    Args:
+        objective: to be maximized.
+        start: determines the positions in groups that are not relaxed.
+        point: of the relaxed groups.
+
+    Returns:
+        Group -> gain.
+    """
     return {name: relaxed_gain(objective, name, start, point) for name in point.unsigned}
 
 
 def _apply_to_others(
     objective: Objective, term: Term, tensor: str, dim: int, start: Permutation, point: Relaxed
 ) -> Tensor:
-    """A tensor of a term, moved along every dimension but one."""
+    """Return a tensor of a term, transformed along every dimension but one."""
     value = term.other[tensor]
     acting = start if term.signed else start.unsigned()
     for d, axis in enumerate(objective.spec.axes[tensor]):
@@ -154,7 +212,7 @@ def _apply_to_others(
 
 
 def _along(value: Tensor, dim: int, axis: Axis, signed: bool, point: Relaxed) -> Tensor:
-    """Multiplies the units of one axis by the matrices of their groups."""
+    """Multiply the units of one axis by the matrices of their groups."""
     along = value.movedim(dim, 0)
     pieces, start = [], 0
     for segment in axis:

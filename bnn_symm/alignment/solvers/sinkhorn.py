@@ -1,12 +1,11 @@
-"""Sinkhorn matching: the entropic relaxation of a sum of bilinear assignments, cooled, and
-projected by assignment.
+"""Match by the entropic relaxation of a sum of bilinear assignments, annealed and then rounded.
 
     max_P  f(P) + T sum_g H(P_g)        P_g doubly stochastic
 
-With all other groups held, the objective is linear in one group, and its best matrix is what
-Sinkhorn's balancing makes of exp(gain / T). So groups take turns at each temperature, and no
-gradient has to pass through the balancing. As T falls, matrices become permutations. Where units
-may flip, each pair of units has two entries, one a sign.
+With all other groups fixed, the objective is linear in one group, and its best matrix is the
+Sinkhorn balancing of exp(gain / T). Groups therefore take turns at each temperature, and no
+gradient passes through the balancing. As T falls, matrices become permutations. If units can flip,
+each pair of units has two entries, one per sign.
 
 References:
     Peña et al. (2023), Re-basin via implicit Sinkhorn differentiation, arXiv:2212.12042, the
@@ -32,15 +31,17 @@ from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 # Temperatures, in standard deviations of the gains at the start: from where matrices are nearly
 # uniform to where they are nearly permutations.
 _HOTTEST, _COLDEST, _TEMPERATURES = 1.0, 0.1, 20
-# Rounds of balancing a turn; columns that are this near to one end them.
+# Rounds of balancing per turn, and the tolerance of column sums that ends them.
 _ROUNDS, _BALANCED = 10, 1e-3
 
 
 def sinkhorn(
     objective: Objective, group: SymmetryGroup, start: Permutation, *key: int | str
 ) -> tuple[Permutation, float]:
-    """Relaxes all groups, cools them from half way between the start and the center, assigns, ends
-    with `coordinate`.
+    """Relax all groups, anneal them, and round to a permutation.
+
+    The relaxation begins at the midpoint between the start and the center, and ends with
+    `coordinate` from the rounded permutation.
 
     Args:
         objective: to be maximized.
@@ -72,7 +73,7 @@ def sinkhorn(
 def _spread(
     point: Relaxed, name: str, component: Component, gain: Gain, temperature: float
 ) -> None:
-    """Sets the matrix of one cell to the best one at a temperature."""
+    """Set the matrix of one cell to the best one at a temperature."""
     units = torch.tensor(component.units[name])
     square = (units[:, None], units)
     logits = gain.unsigned[square] / temperature
@@ -82,8 +83,8 @@ def _spread(
         if component.kind == "interchangeable, with signs":
             logits, mean_sign = logits + torch.logaddexp(signed, -signed), torch.tanh(signed)
         else:
-            turn = torch.tensor(component.orientation or [1] * len(units), dtype=torch.float32)
-            mean_sign = torch.outer(turn, turn)
+            signs = torch.tensor(component.orientation or [1] * len(units), dtype=torch.float32)
+            mean_sign = torch.outer(signs, signs)
             logits = logits + mean_sign * signed
     point.unsigned[name][square] = balanced(logits)
     if name in point.signed:
@@ -91,11 +92,13 @@ def _spread(
 
 
 def balanced(logits: Tensor) -> Tensor:
-    """Sinkhorn's balancing: the matrix diag(a) exp(logits) diag(b) whose rows sum to one, and
-    columns nearly so.
+    """Return diag(a) exp(logits) diag(b), whose rows sum to one, and columns nearly so.
 
     Args:
         logits: (unit, unit).
+
+    Returns:
+        The matrix after Sinkhorn's balancing.
     """
     columns = torch.zeros(len(logits))
     for _ in range(_ROUNDS):

@@ -1,17 +1,15 @@
-"""Straight-through matching: the permutation whose midpoint with the reference has the lowest loss
-on data.
+"""Match by the straight-through estimator: minimize the loss of the midpoint on data.
 
     min_P  loss((A + P B) / 2)
 
-A copy of the weights, which begins at the reference, is learned: forwards it stands for its nearest
-    permutation of B,
-found by `coordinate` from the last one; backwards the gradient at the midpoint passes to it as if
-it had been used itself. The first permutation is therefore that of weight matching. Of all that
-were met, the identity among them, the one of the lowest loss is kept.
+A copy of the weights, initialized at the reference, is learned. The forward pass replaces it by its
+nearest permutation of B, found by `coordinate` from the previous one; the backward pass applies the
+gradient at the midpoint to the copy itself. The first permutation is therefore that of weight
+matching. Of all permutations visited, the identity among them, the one with the lowest loss is
+returned.
 
-Posteriors are met by their means, or by means and standard deviations: then the midpoint is the
-    normal between both,
-and its loss that of draws whose noise is a function of the key.
+Posteriors are represented by their means, or by means and standard deviations: then the midpoint is
+the normal between both, and its loss that of draws whose noise is a function of the key.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 3; Bengio et al. (2013), arXiv:1308.3432,
@@ -45,44 +43,44 @@ def straight_through(
     noisy: bool,
     seed: int,
 ) -> tuple[Permutation, float]:
-    """Learns the permutation of lowest loss at the midpoint.
+    """Learn the permutation with the lowest loss at the midpoint.
 
     Args:
-        reference: stays as it is.
-        other: is to be permuted.
+        reference: the posterior that is not changed.
+        other: the posterior to be permuted.
         part: points to learn from, in the units of training; permutations are compared on the first
             1,000.
         group: of their network, to stay in.
-        noisy: whether standard deviations count, or means only.
+        noisy: whether to use standard deviations, or means only.
         seed: of the order of the data and of the noise.
 
     Returns:
         An element of the group, and its midpoint's loss: mean negative log likelihood, in nats.
     """
-    middle = Midpoint(reference, other, noisy)
+    midpoint = Midpoint(reference, other, noisy)
     model, spec = reference.model, group.spec
     first = reference.mean().detach()
     theirs = moments(other, spec)
-    nothing = {name: torch.zeros_like(value) for name, value in theirs.mean.items()}
+    zeros = {name: torch.zeros_like(value) for name, value in theirs.mean.items()}
     best = current = spec.identity()
-    lowest = middle.loss(current, part, seed)
+    lowest = midpoint.loss(current, part, seed)
     learned = first.clone().requires_grad_()
     optimizer = torch.optim.Adam([learned], lr=_STEP_SIZE * float(first.square().mean().sqrt()))
     for step in range(_STEPS):
-        own = Moments(whole_weights(model, learned.detach(), spec), nothing)
+        copy = Moments(whole_weights(model, learned.detach(), spec), zeros)
         nearest, _ = coordinate(
-            moment_objective(own, theirs, spec, "means"), group, current, seed, "nearest", step
+            moment_objective(copy, theirs, spec, "means"), group, current, seed, "nearest", step
         )
         if step == 0 or not nearest.same_as(current):
             current = nearest
-            loss = middle.loss(current, part, seed)
+            loss = midpoint.loss(current, part, seed)
             if loss < lowest:
                 best, lowest = current, loss
         chosen = torch.randint(
             len(part), (_BATCH,), generator=torch_generator(seed, "straight-through points", step)
         )
-        # The midpoint has half of the permuted weights; Adam does not see the factor.
-        learned.grad = middle.gradient(
+        # The midpoint has half of the weights; Adam is invariant to that factor of the gradient.
+        learned.grad = midpoint.gradient(
             current, Split(x=part.x[chosen], y=part.y[chosen]), seed, "straight-through noise", step
         )
         optimizer.step()
@@ -90,38 +88,52 @@ def straight_through(
 
 
 class Midpoint:
-    """The normal half way between one posterior and another, permuted, and its loss.
+    """Represent the normal midway between one posterior and another, permuted, and its loss.
 
     Args:
-        reference: stays as it is.
-        other: is permuted.
-        noisy: whether it has a standard deviation, or is a point.
+        reference: the posterior that is not changed.
+        other: the posterior that is permuted.
+        noisy: whether the midpoint has a standard deviation, or is a point.
     """
 
     def __init__(self, reference: Posterior, other: Posterior, noisy: bool):
         self._model = reference.model
-        self._means = [own.mean().detach() for own in (reference, other)]
+        both = (reference, other)
+        self._means = [posterior.mean().detach() for posterior in both]
         self._scales = (
-            [own.standard_deviation().detach() for own in (reference, other)] if noisy else []
+            [posterior.standard_deviation().detach() for posterior in both] if noisy else []
         )
 
     def loss(self, permutation: Permutation, part: Split, seed: int) -> float:
-        """Mean negative log likelihood of at most 1,000 points, over draws that all permutations
-        share, in nats.
+        """Return the mean negative log likelihood of at most 1,000 points, in nats.
+
+        All permutations share the same draws of the noise.
+
+        Args:
+            permutation: of the other posterior.
+            part: the points.
+            seed: of the noise.
         """
         points = self._on_device(Split(x=part.x[:_POINTS], y=part.y[:_POINTS]))
         draws = range(_DRAWS if self._scales else 1)
         with torch.no_grad():
-            at = [self._draw(permutation, seed, "midpoint", draw) for draw in draws]
+            flats = [self._draw(permutation, seed, "midpoint", draw) for draw in draws]
             losses = [
-                -self._model.log_likelihood(flat, points.x, points.y).double().mean() for flat in at
+                -self._model.log_likelihood(flat, points.x, points.y).double().mean()
+                for flat in flats
             ]
         return float(torch.stack(losses).mean())
 
     def gradient(
         self, permutation: Permutation, part: Split, *key: int | str
     ) -> Float[Tensor, " parameter"]:
-        """Of the loss of one draw of the midpoint, by the midpoint's mean."""
+        """Return the gradient of the loss of one draw of the midpoint, with respect to its mean.
+
+        Args:
+            permutation: of the other posterior.
+            part: the points.
+            key: of the noise.
+        """
         points = self._on_device(part)
         flat = self._draw(permutation, *key).requires_grad_()
         loss = -self._model.log_likelihood(flat, points.x, points.y).mean()
