@@ -21,7 +21,7 @@ from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.external_draws import read_checkpoint
-from bnn_symm.posteriors.external.name_mapping import Names
+from bnn_symm.posteriors.external.name_mapping import NameMapping
 from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
@@ -150,7 +150,7 @@ class SamplePosterior(Posterior):
         draws: Float[Tensor, "chain draw parameter"] | Mapping[str, Tensor | np.ndarray],
         scaling: Scaling | None = None,
         *,
-        names: Names | None = None,
+        names: NameMapping | None = None,
         sample_stats: Mapping[str, np.ndarray] | None = None,
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
@@ -206,7 +206,7 @@ class SamplePosterior(Posterior):
         states: Sequence[Mapping[str, Tensor] | nn.Module | str | Path],
         scaling: Scaling | None = None,
         *,
-        names: Names | None = None,
+        names: NameMapping | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> "SamplePosterior":
         """Return an ensemble from ordinary checkpoints, one chain of one draw each.

@@ -77,7 +77,7 @@ def external_run(
         draws: files, as in `import_run`.
         config: data, architecture, likelihood and prior, as for a fit.
         module: `package.module:factory` of the network.
-        names: a name map or its file.
+        names: a name mapping or its file.
 
     Returns:
         The run; its directory is removed by `close`, or when the process ends.
@@ -115,7 +115,7 @@ def import_run(
         out: a directory that does not exist.
         config: data, architecture, likelihood and prior, as for a fit.
         module: `package.module:factory` of the network; default: the configured architecture.
-        names: a name map or its file, where names alone do not determine the matching of arrays and
+        names: a name mapping or its file, where names alone do not determine the matching of arrays and
             parameters.
 
     Returns:

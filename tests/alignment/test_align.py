@@ -1,4 +1,4 @@
-"""Aligning two posteriors: planted permutations, what the result says, and what is refused."""
+"""Align two posteriors: planted permutations, the fields of the result, and refusals."""
 
 import dataclasses
 
@@ -94,7 +94,7 @@ def test_precision_recovers_it_within_blocks_of_fixed_entries() -> None:
 
 
 def test_means_and_scales_can_disagree() -> None:
-    """Scales alone say which unit is which where means are equal."""
+    """Scales alone identify units where means are equal."""
     _, other, permutation = planted("mlp")
     flat = GaussianPosterior(
         other.model, other.scaling, loc=torch.zeros_like(other.loc), scale=other.scale
@@ -185,7 +185,7 @@ def test_blocks_of_channels_that_stay_are_recovered_within() -> None:
     assert align(other.permute(permutation), other).permutation.same_as(permutation)
 
 
-# -- what the result says
+# -- the fields of the result
 
 
 @pytest.mark.parametrize("matching", COSTS)

@@ -137,22 +137,22 @@ def test_parts_that_say_nothing_multiply_to_the_prior(temperature, tempering):
 def test_the_parts_may_say_at_what_temperature_they_are():
     model = linear()
     size = model.num_parameters
-    told = [
+    recorded = [
         gaussian(model, normal(size, seed=k), 0.1 + 0.1 * normal(size, seed=k).abs(), info=info)
         for k, info in enumerate([{"temperature": 0.5, "tempering": "posterior"}] * 2)
     ]
-    silent = [gaussian(model, own.loc, own.scale) for own in told]
-    merged = merge(told, "product")
+    silent = [gaussian(model, own.loc, own.scale) for own in recorded]
+    merged = merge(recorded, "product")
     assert torch.equal(
         merged.loc, merge(silent, "product", temperature=0.5, tempering="posterior").loc
     )
     assert not torch.equal(merged.loc, merge(silent, "product").loc)
     with pytest.raises(ConfigError, match=r"T = 0\.5 \(posterior\) and T = 2 \(posterior\)"):
-        merge(told, "product", temperature=2.0)
+        merge(recorded, "product", temperature=2.0)
     with pytest.raises(ConfigError, match="temperatures differ"):
-        merge(told, "product", tempering="likelihood")
+        merge(recorded, "product", tempering="likelihood")
     with pytest.raises(ConfigError, match=r"T = 0\.5 \(posterior\) and T = 1 \(likelihood\)"):
-        merge([told[0], silent[1]], "product")
+        merge([recorded[0], silent[1]], "product")
 
 
 def test_a_product_that_is_no_density_names_how_many_coordinates_fail():

@@ -132,7 +132,7 @@ def test_an_ensemble_is_chains_of_one_draw():
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_planted_permutations_of_draws_are_undone(activation):
-    """Every draw in a mode of its own: their mean says nothing at first."""
+    """Every draw is in a different mode, so their mean is uninformative at first."""
     model = model_of(activation)
     posterior = mode(model, 2, 15, noise=0.2)
     group = symmetry_group(model.net)

@@ -212,7 +212,7 @@ def test_a_permuted_one_predicts_what_it_did_draw_by_draw(case) -> None:
     torch.testing.assert_close(
         after.log_prob(moved), before.log_prob(values), rtol=1e-11, atol=1e-11
     )
-    # The same covariance, entry by entry: what the factors say of two weights goes where they go.
+    # The same covariance, entry by entry: covariances move with their weights.
     wanted = model.permute(model.permute(dense(before), permutation).T.contiguous(), permutation)
     torch.testing.assert_close(dense(after), wanted, rtol=1e-12, atol=1e-12)
 

@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--names",
         metavar="MAP.yaml",
-        help="a map from parameters to arrays of the file, where names differ: lines "
+        help="a name mapping from parameters to arrays of the file, where names differ: lines "
         "`layers.0.weight: w1`, or `layers.0.weight: {name: w1, transpose: true}`, "
         "`likelihood.log_noise: {name: sigma, transform: log}`",
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.io.documents import read_yaml
 
-Names = Mapping[str, Any]
+NameMapping = Mapping[str, Any]
 """Parameter -> name of the array, or {name, transpose, flatten, transform}; checked when used."""
 
 TRANSFORMS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
@@ -54,7 +54,7 @@ def read_names(path: str | Path) -> dict[str, Any]:
 
 
 def checked_names(
-    names: Names, parameters: Mapping[str, Any], latents: list[str], theirs: Mapping[str, Any]
+    names: NameMapping, parameters: Mapping[str, Any], latents: list[str], theirs: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the name mapping in its long form, after checking it.
 

@@ -22,7 +22,7 @@ from bnn_symm.architectures import effective_parameters, free_parameters
 from bnn_symm.arguments import checked
 from bnn_symm.errors import IncompatiblePosteriors, one_line
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, Names, checked_names
+from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, NameMapping, checked_names
 from bnn_symm.posteriors.external.parameter_names import (
     looks_like_parameter,
     pair_names,
@@ -191,7 +191,7 @@ def _check_fixed(name: str, got: Tensor, expected: Tensor) -> None:
 def match_names(
     arrays: Mapping[str, np.ndarray | Tensor],
     model: BayesianModel,
-    names: Names | None = None,
+    names: NameMapping | None = None,
     *,
     strict: bool = False,
 ) -> Matching:

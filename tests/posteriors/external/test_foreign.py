@@ -399,8 +399,8 @@ def test_kernels_and_flattened_maps_of_a_library_that_keeps_channels_last() -> N
         "conv.bias": "Conv_0.bias",
         "head.bias": "Dense_0.bias",
     }
-    told = {**names, "head.weight": {"name": "Dense_0.kernel", "flatten": "channels_last"}}
-    matching = match_names(theirs, model, told)
+    mapping = {**names, "head.weight": {"name": "Dense_0.kernel", "flatten": "channels_last"}}
+    matching = match_names(theirs, model, mapping)
     outputs = SamplePosterior.from_draws(model, matching.flatten(theirs)).predict(x).outputs[0]
     for draw in range(2):
         hidden = nn.functional.conv2d(
