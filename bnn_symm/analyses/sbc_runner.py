@@ -121,7 +121,7 @@ class SbcRun:
                         jobs=jobs,
                         initial=self.prepared.initial,
                         done=self.done,
-                        tell=keep,
+                        on_simulation=keep,
                     )
             content = {
                 "status": "complete",

@@ -1,8 +1,7 @@
-"""What a prior means before anything is fitted: the functions that it draws, beside what the data
-have.
+"""Describe the functions that a prior draws, compared with the data, before any fit.
 
-A scale of weights says little by itself; how much functions vary from point to point, and how sure
-they are of a class, says whether a prior is one for these data (Gelman et al. 2020, section 2.4;
+A scale of weights is hard to interpret. How much functions vary over points, and how confident they
+are of a class, shows whether a prior is adequate for the data (Gelman et al. 2020, section 2.4;
 Wenzel et al. 2020, appendix K, where functions drawn from a Normal(0, 1) prior put nearly all
 images into one class).
 
@@ -24,27 +23,25 @@ from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.predictive import Predictive
 
-# A class with more probability than this is taken for certain.
+# A class with a larger probability is considered certain.
 CERTAIN = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorPredictive:
-    """Functions of a prior in numbers, in the target's own units or nats, and the same numbers of
-    the data.
+    """Statistics of functions of a prior, and of the data, in the target's own units or nats.
 
     Attributes:
-        functions: quantity -> its value of every function, (draw,). Of numbers, over the points:
+        functions: Quantity -> its value for every function, (draw,). For numbers, over the points:
             `variation` (standard deviation of the function), `range`, `level` (mean), `noise` (root
             mean variance of the likelihood) and `targets` (standard deviation of simulated
-            targets). Of classes: `confidence` (mean largest probability), `entropy` (mean, in
-            nats), `certain` (share of points with a probability above 0.99) and `classes` (exp of
-            the entropy of the mean probabilities: how many classes the function makes use of).
-        data: quantity -> its value of the targets; None where they have none. Of classes, those of
-            a model that knows their frequencies alone.
-        sd_at_points: (point,), of numbers: standard deviation over functions at every point.
-        overflowing: share of the functions that are left out, for they overflow, as rates of counts
-            do.
+            targets). For classes: `confidence` (mean largest probability), `entropy` (mean, in
+            nats), `certain` (fraction of points with a probability above 0.99) and `classes` (exp
+            of the entropy of the mean probabilities: the effective number of classes).
+        data: Quantity -> its value for the targets; None if not defined. For classes, of a model
+            that predicts the class frequencies.
+        sd_at_points: (point,), for numbers: standard deviation over functions at every point.
+        overflowing: Fraction of functions that overflow, such as rates of counts, and are excluded.
     """
 
     functions: dict[str, Float[np.ndarray, " draw"]]
@@ -53,14 +50,14 @@ class PriorPredictive:
     overflowing: float
 
     def quantiles(self, quantity: str, levels: Sequence[float]) -> list[float]:
-        """Of a quantity, over functions."""
+        """Return quantiles of a quantity over functions."""
         return [float(value) for value in np.quantile(self.functions[quantity], levels)]
 
 
 def prior_functions(
     model: BayesianModel, dataset: Dataset, num_draws: int, *, seed: int = 0
 ) -> SamplePosterior:
-    """Independent draws of the prior, to be asked for predictions in the target's own units."""
+    """Return independent draws of the prior, with predictions in the target's own units."""
     draws = prior_draws(model, 1, num_draws, seed=seed).draws()[None]
     return SamplePosterior.from_draws(model, draws, dataset.scaling, info={"method": "prior"})
 
@@ -73,23 +70,27 @@ def prior_predictive(
     num_points: int = 500,
     seed: int = 0,
 ) -> PriorPredictive:
-    """Draws functions from the prior and describes them at training inputs; targets are looked at
-    for comparison only.
+    """Draw functions from the prior and describe them at training inputs.
+
+    The targets are used for comparison only.
 
     Args:
-        model: prior x likelihood x architecture.
-        dataset: whose training part it is.
-        num_draws: functions.
-        num_points: of the training part, whose order is random, at most.
-        seed: of the draws.
+        model: Prior x likelihood x architecture.
+        dataset: Its training part is used.
+        num_draws: Number of functions.
+        num_points: Maximum number of points of the training part, whose order is random.
+        seed: Seed of the draws.
+
+    Returns:
+        Statistics of the functions and of the data.
 
     Raises:
-        ConfigError: if there are fewer than two draws or points, or every function overflows.
+        ConfigError: If there are fewer than two draws or points, or every function overflows.
     """
     part = dataset.train.take(slice(0, num_points))
     if num_draws < 2 or len(part) < 2:
         raise ConfigError(
-            f"a spread needs two functions and points; got {num_draws} and {len(part)}"
+            f"a spread needs at least two functions and points; got {num_draws} and {len(part)}"
         )
     predictive = prior_functions(model, dataset, num_draws, seed=seed).predict(part.x)
     if predictive.is_classification:

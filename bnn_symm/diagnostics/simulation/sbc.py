@@ -1,22 +1,22 @@
-r"""Simulation-based calibration: is the inference right, on data whose truth is known?
+r"""Run simulation-based calibration: check an inference method on data with known parameters.
 
-One simulation draws a truth from the prior, data from the likelihood, fits them, and ranks the
-truth among draws of the posterior (`simulated_fits`). If the inference is right, the ranks of each
-quantity over many simulations are uniform:
+One simulation draws parameters from the prior, data from the likelihood, fits them, and ranks the
+true parameters among draws of the posterior (`sbc_simulation`). If the inference is correct, the
+ranks of each quantity over many simulations are uniform:
 
 | the randomized ranks are | the posteriors are |
 | --- | --- |
 | uniform | calibrated |
-| U-shaped | too narrow (over-confident) |
+| U-shaped | too narrow (overconfident) |
 | humped | too wide |
 | mostly large, or mostly small | biased: too low, or too high |
 
-Of a sampler, which is meant to be exact, uniformity is asked for (SBC, Talts et al.). A variational
-posterior is an approximation, whose spread is often known to be wrong; of it, symmetry of the ranks
-about 1/2 is looked at besides, which says whether its location is unbiased (VSBC, Yao et al.). A
-test of each quantity has the level divided by their number (Bonferroni: quantities of one fit
-depend on each other, which it allows), so that a right inference is called wrong with probability
-`level` at most, all quantities together.
+A sampler should be exact and is tested for uniformity (SBC, Talts et al.). A variational posterior
+is an approximation whose spread is often known to be wrong; it is also tested for symmetry of the
+ranks about 1/2, which shows whether its location is unbiased (VSBC, Yao et al.). The level of the
+test of each quantity is divided by the number of quantities (Bonferroni, valid for the dependent
+quantities of one fit), so a correct inference is rejected with probability at most `level`, over
+all quantities.
 
 References:
     Talts et al. 2018, arXiv:1804.06788; Yao et al. 2018, arXiv:1802.02538; Modrák et al. 2023,
@@ -36,10 +36,10 @@ from scipy import stats
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.simulation.sbc_simulation import (
-    Fits,
     FitSimulation,
     Quantities,
     SimulatedFit,
+    SupportsFit,
     simulate,
 )
 from bnn_symm.diagnostics.statistics.ecdf_bands import (
@@ -57,39 +57,38 @@ __all__ = [
     "Calibration",
     "SbcResult",
     "Shape",
-    "calibration_of",
     "simulate",
     "simulation_based_calibration",
+    "summarize_simulations",
 ]
 
-# Of fewer simulations, bands are so wide that posteriors of half the right width stay within.
-_TELLING = 20
+# With fewer simulations, posteriors of half the correct width stay within the bands.
+_MIN_SIMULATIONS = 20
 Shape = Literal["calibrated", "too narrow", "too wide", "too low", "too high", "wrong shape"]
 
-# A chi-square test wants about five expected values a bin (Cochran's rule), and has at most 20
+# A chi-square test needs about five expected values per bin (Cochran's rule), and has at most 20
 # bins.
 _EXPECTED, _MOST_BINS = 5, 20
-# A mean, or a spread, of ranks so many standard errors off gives a rejected shape its name.
+# Number of standard errors of the mean, or of the spread, of ranks that names a rejected shape.
 _NOTABLE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What the ranks of one quantity say.
+    """The calibration of one quantity, from its ranks.
 
     Attributes:
-        name: of the quantity.
-        shape: what is wrong with the posteriors, if the ECDF leaves its band: the larger of bias
-            and spread.
-        p_value: of the ECDF under uniformity; compared with the level over the number of
+        name: Name of the quantity.
+        shape: Error of the posteriors if the ECDF leaves its band: the larger of bias and spread.
+        p_value: Of the ECDF under uniformity; compared with the level over the number of
             quantities.
-        symmetry_p_value: of its symmetry about 1/2.
-        symmetric: whether that is above the level over the number of quantities.
-        chi_square_p_value: of a histogram of the ranks under uniformity; None below 10 simulations.
-        bias: mean randomized rank less 1/2, in standard errors; below 0, posteriors are too high.
-        spread: mean squared distance of the ranks to 1/2, less 1/12, in standard errors; above 0,
-            they are too narrow.
-        num_draws: draws behind a rank: the fewest, the median and the most.
+        symmetry_p_value: Of its symmetry about 1/2.
+        symmetric: Whether that exceeds the level over the number of quantities.
+        chi_square_p_value: Of a histogram of the ranks under uniformity; None below 10 simulations.
+        bias: Mean randomized rank minus 1/2, in standard errors; below 0, posteriors are too high.
+        spread: Mean squared distance of the ranks to 1/2, minus 1/12, in standard errors; above 0,
+            posteriors are too narrow.
+        num_draws: Draws per rank: minimum, median and maximum.
     """
 
     name: str
@@ -105,25 +104,25 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SbcResult:
-    """Ranks of all simulations, and what they say.
+    """Ranks of all simulations, and the conclusion.
 
     Attributes:
         kind: `vsbc` if the posteriors have a closed form, else `sbc`.
-        names: of the quantities.
-        simulations: numbers of the simulations that were ranked.
-        ranks: of the truth among the draws.
+        names: Names of the quantities.
+        simulations: Indices of the ranked simulations.
+        ranks: Ranks of the true values among the draws.
         num_draws: L of every rank, which is from 0 to L.
-        values: the randomized ranks, (rank + U) / (L + 1).
-        failures: number of the simulation -> why its fit, or the simulation itself, failed.
-        diverging: number of the simulation -> draws that diverged, where there were any; their
-            ranks count.
-        level: of all quantities together.
-        band: of the ECDF of each quantity, at the level divided by their number; None below two
+        values: Randomized ranks, (rank + U) / (L + 1).
+        failures: Index of a simulation -> why its fit, or the simulation itself, failed.
+        diverging: Index of a simulation -> number of divergent draws, if any; their ranks count.
+        level: Level of all quantities together.
+        band: Band of the ECDF of each quantity, at the level divided by their number; None below
+            two simulations.
+        quantities: Calibration of each quantity, in the order of the names; empty below two
             simulations.
-        quantities: what each says, in the order of the names; empty below two simulations.
-        calibrated: whether every ECDF is within; None where fits failed, or too few are there to
-            tell.
-        conclusion: in words.
+        calibrated: Whether every ECDF is within its band; None if inconclusive because fits failed
+            or there are too few simulations.
+        conclusion: Description.
     """
 
     kind: Literal["sbc", "vsbc"]
@@ -142,13 +141,13 @@ class SbcResult:
 
     @property
     def worst_first(self) -> tuple[Calibration, ...]:
-        """The quantities, the least likely first."""
+        """Return the quantities by ascending p-value."""
         return tuple(sorted(self.quantities, key=lambda own: own.p_value))
 
 
 @checked
 def simulation_based_calibration(
-    method: Fits,
+    method: SupportsFit,
     model: BayesianModel,
     dataset: Dataset,
     *,
@@ -160,29 +159,41 @@ def simulation_based_calibration(
     jobs: int = 1,
     initial: Posterior | None = None,
     done: Sequence[SimulatedFit] = (),
-    tell: Callable[[SimulatedFit], None] = lambda simulation: None,
+    on_simulation: Callable[[SimulatedFit], None] = lambda simulation: None,
 ) -> SbcResult:
-    """Checks a method on data simulated from the model itself.
+    """Check an inference method on data simulated from the model.
 
     Args:
-        method: an inference method, or anything with its `fit`. Chains run one after another within
-            a simulation.
-        model: prior, likelihood and network; small, since every simulation is a fit.
-        dataset: whose inputs are used; its targets are replaced by simulated ones.
-        num_simulations: that are wanted, those already `done` included.
-        seed: everything random follows from it and from the number of the simulation: not from
-            `jobs`.
-        quantities: what to rank; default `Quantities.choose`.
-        num_draws: of a posterior to rank the truth among, at most; fewer of a sampler whose ESS is
-            less.
-        level: probability that a right inference is called wrong.
-        jobs: simulations at once, each in a process of its own with one thread.
-        initial: posterior that every fit starts from.
-        done: simulations of an earlier call with the same arguments, which are not done again.
-        tell: called with every simulation when it is there.
+        method: An inference method, or any object with its `fit`. Chains run sequentially within a
+            simulation.
+        model: Prior, likelihood and network; small, because every simulation is a fit.
+        dataset: Its inputs are used; its targets are replaced by simulated ones.
+        num_simulations: Total number of simulations, including those in `done`.
+        seed: Seed of everything random, together with the index of the simulation; the result does
+            not depend on `jobs`.
+        quantities: Quantities to rank; default `Quantities.choose`.
+        num_draws: Maximum number of draws among which the truth is ranked; fewer for a sampler with
+            a smaller ESS.
+        level: Probability that a correct inference is rejected.
+        jobs: Number of simulations in parallel, each in a separate process with one thread.
+        initial: Posterior from which every fit starts.
+        done: Simulations of an earlier call with the same arguments, which are not repeated.
+        on_simulation: Called with every completed simulation.
+
+    Returns:
+        Ranks, tests and the conclusion.
 
     Raises:
-        ConfigError: if the method cannot be checked, or the numbers asked for are not valid.
+        ConfigError: If the method cannot be checked, or a number is not valid.
+
+    Example:
+        >>> from bnn_symm import BayesianModel, Categorical, MeanFieldVI, Prior, load_dataset
+        >>> import torch
+        >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
+        >>> method, data = MeanFieldVI(num_steps=5), load_dataset("iris")
+        >>> result = simulation_based_calibration(method, model, data, num_simulations=2, seed=0)
+        >>> result.kind
+        'vsbc'
     """
     for name, value in (
         ("num_simulations", num_simulations),
@@ -190,13 +201,13 @@ def simulation_based_calibration(
         ("jobs", jobs),
     ):
         if value < 1:
-            raise ConfigError(f"{name}: got {value}, wanted 1 or more")
+            raise ConfigError(f"{name}: got {value}, expected 1 or more")
     if not 0 < level < 1:
         raise ConfigError(
-            f"level: got {level:g}, wanted a probability between 0 and 1, such as 0.05"
+            f"level: got {level:g}, expected a probability between 0 and 1, such as 0.05"
         )
     if dataclasses.is_dataclass(method) and hasattr(method, "chain_method"):
-        # The same draws, and no processes of processes.
+        # Sequential chains give the same draws without nested processes.
         method = dataclasses.replace(method, chain_method="sequential")  # type: ignore[type-var]
     model_data = dataset.to(model.device, model.dtype)
     quantities = quantities or Quantities.choose(model, model_data)
@@ -209,33 +220,36 @@ def simulation_based_calibration(
         seed=seed,
         initial=initial,
     )
-    found = {simulation.index: simulation for simulation in done}
+    results = {simulation.index: simulation for simulation in done}
     for simulation in map_unordered(
-        work, [i for i in range(num_simulations) if i not in found], jobs=jobs
+        work, [i for i in range(num_simulations) if i not in results], jobs=jobs
     ):
-        found[simulation.index] = simulation
-        tell(simulation)
-    return calibration_of(list(found.values()), quantities.names(model), level=level)
+        results[simulation.index] = simulation
+        on_simulation(simulation)
+    return summarize_simulations(list(results.values()), quantities.names(model), level=level)
 
 
-def calibration_of(
+def summarize_simulations(
     simulations: Sequence[SimulatedFit], names: tuple[str, ...], *, level: float = 0.05
 ) -> SbcResult:
-    """What simulations say, in whatever order they were done.
+    """Return the calibration from simulations in any order.
 
     Args:
-        simulations: one or more.
-        names: of their quantities.
-        level: probability that a right inference is called wrong.
+        simulations: One or more simulations.
+        names: Names of their quantities.
+        level: Probability that a correct inference is rejected.
+
+    Returns:
+        Ranks, tests and the conclusion.
 
     Raises:
-        ConfigError: if simulations are of other quantities.
+        ConfigError: If simulations have other quantities.
     """
     ordered = sorted(simulations, key=lambda simulation: simulation.index)
     ranked = [simulation for simulation in ordered if simulation.failure is None]
     if any(len(simulation.ranks) != len(names) for simulation in ranked):
         raise ConfigError(
-            f"the simulations are of other quantities than {', '.join(names)}; do them again"
+            f"the simulations have other quantities than {', '.join(names)}; run them again"
         )
     shape = (len(ranked), len(names))
     values = np.array([simulation.values for simulation in ranked], dtype=float).reshape(shape)
@@ -245,7 +259,8 @@ def calibration_of(
         share = level / len(names)
         band = ecdf_band(len(ranked), level=share)
         quantities = tuple(
-            _read(*own, share=share) for own in zip(names, values.T, numbers.T, strict=True)
+            _calibration(*columns, share=share)
+            for columns in zip(names, values.T, numbers.T, strict=True)
         )
     failures = {
         simulation.index: simulation.failure
@@ -274,7 +289,7 @@ def calibration_of(
     )
 
 
-def _read(
+def _calibration(
     name: str,
     values: Float[np.ndarray, " simulation"],
     numbers: Int[np.ndarray, " simulation"],
@@ -283,7 +298,7 @@ def _read(
 ) -> Calibration:
     size = len(values)
     p_value, symmetry = uniformity_p_value(values), symmetry_p_value(values)
-    # Of a uniform variable, (u - 1/2) has the variance 1/12 and (u - 1/2)^2 the mean 1/12 and the
+    # For a uniform variable, (u - 1/2) has variance 1/12, and (u - 1/2)^2 has mean 1/12 and
     # variance 1/180.
     bias = float((values.mean() - 0.5) * math.sqrt(12 * size))
     spread = float((((values - 0.5) ** 2).mean() - 1 / 12) * math.sqrt(180 * size))
@@ -322,52 +337,53 @@ def _conclusion(
 ) -> tuple[bool | None, str]:
     besides = ""
     if diverging:
-        besides += f". In {len(diverging)} of {number} fits draws diverged, {sum(diverging.values())} in all"
+        total_draws = sum(diverging.values())
+        besides += f". {total_draws} draws diverged, in {len(diverging)} of {number} fits"
     if failures:
         first, reason = next(iter(failures.items()))
         besides += (
-            f". {len(failures)} of {number + len(failures)} simulations failed, and are not among "
-            "the ranks "
+            f". {len(failures)} of {number + len(failures)} simulations failed and are excluded "
             f"(simulation {first}: {reason})"
         )
     if not quantities:
         return (
             None,
-            f"nothing can be told: {number} simulations were ranked, wanted two or more{besides}",
+            f"inconclusive: {number} simulations were ranked, two or more are needed{besides}",
         )
-    wrong = [own for own in quantities if own.shape != "calibrated"]
+    wrong = [quantity for quantity in quantities if quantity.shape != "calibrated"]
     total = len(quantities)
     if kind == "vsbc":
-        skewed = [own.name for own in quantities if not own.symmetric]
+        skewed = [quantity.name for quantity in quantities if not quantity.symmetric]
         location = (
-            f"biased in {_listed(skewed)}"
+            f"biased in {_join_names(skewed)}"
             if skewed
-            else "no bias was found (ranks are symmetric about 1/2)"
+            else "no bias detected (ranks are symmetric about 1/2)"
         )
         besides = f". Location: {location}{besides}"
     if wrong:
         shapes: dict[str, list[str]] = {}
-        for own in sorted(wrong, key=lambda one: one.p_value):
-            shapes.setdefault(own.shape, []).append(own.name)
-        told = "; ".join(f"{shape}: {_listed(names)}" for shape, names in shapes.items())
+        for quantity in sorted(wrong, key=lambda quantity: quantity.p_value):
+            shapes.setdefault(quantity.shape, []).append(quantity.name)
+        named = "; ".join(f"{shape}: {_join_names(names)}" for shape, names in shapes.items())
         return (
             False,
-            f"not calibrated: {len(wrong)} of {total} quantities are off. Posteriors are "
-            f"{told}{besides}",
+            f"not calibrated: {len(wrong)} of {total} quantities deviate. Posteriors are "
+            f"{named}{besides}",
         )
-    found = f"{total} quantities are uniform as far as {number} simulations can tell"
+    agreement = f"ranks of all {total} quantities are consistent with uniformity"
     if failures:
         return (
             None,
-            f"cannot be told, since fits failed; of the others, ranks of all {found}{besides}",
+            f"inconclusive, because fits failed; in {number} others, {agreement}{besides}",
         )
-    if number < _TELLING:
+    if number < _MIN_SIMULATIONS:
         return (
             None,
-            f"cannot be told: ranks of all {found}, and fewer than {_TELLING} tell little{besides}",
+            f"inconclusive: {agreement}, but {number} simulations are too few; "
+            f"{_MIN_SIMULATIONS} are needed{besides}",
         )
-    return True, f"calibrated: ranks of all {found}{besides}"
+    return True, f"calibrated: in {number} simulations {agreement}{besides}"
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _join_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

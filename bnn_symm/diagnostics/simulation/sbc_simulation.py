@@ -1,24 +1,22 @@
-r"""One step of simulation-based calibration: draw parameters and targets from the model, fit, and
-rank.
+r"""Run one step of simulation-based calibration: simulate from the model, fit, and rank.
 
     theta* ~ prior,   y* ~ likelihood(theta*) at given inputs,   theta_1, ..., theta_L ~ fit(y*)
     rank of f(theta*, y*) among f(theta_1, y*), ..., f(theta_L, y*)
 
 If the fit is the posterior, and its draws are independent, every rank from 0 to L has the same
-probability, for every function f. Which functions: raw weights of a network whose hidden units can
-be permuted are no good ones. Their ranks are uniform for a sampler that visits all the copies of a
-mode alike, but one that stays in one of them fails, though its functions may be right. So the
-quantities are what does not know how units are numbered: outputs of the network at a few inputs,
-the log likelihood, the log prior, latent variables of the likelihood and the squared norm of every
-layer; and raw weights only where nothing can be permuted, or when they are asked for. The log
-likelihood depends on the data too, without which a fit that never looked at them, and returned the
-prior, would pass (Modrák et al.).
+probability, for every function f. Raw weights of a network with permutable hidden units are poor
+choices of f. Their ranks are uniform for a sampler that visits all the copies of a mode equally,
+but a sampler that stays in one copy fails, although its functions may be correct. The quantities
+are therefore independent of the numbering of units: outputs of the network at a few inputs, the log
+likelihood, the log prior, latent variables of the likelihood and the squared norm of every layer.
+Raw weights are added only if nothing can be permuted, or on request. The log likelihood depends on
+the data too; without it a fit that ignores the data, and returns the prior, would pass (Modrák et
+al.).
 
-Draws of a sampler are not independent: of each quantity as many are ranked as its bulk ESS says,
-    evenly spaced, and at
-most a given number. So L differs from rank to rank, and what is compared is the randomized rank
-(rank + U) / (L + 1) with U uniform and keyed, which is uniform on (0, 1) whatever L is. For a
-closed form it is P_q(theta < theta*) of Yao et al., from L independent draws of q.
+Draws of a sampler are not independent: for each quantity the number of ranked draws is its bulk
+ESS, evenly spaced, up to a given maximum. L therefore differs between ranks, and the randomized
+rank (rank + U) / (L + 1) is used, with U uniform and keyed, which is uniform on (0, 1) for any L.
+For a closed form it is P_q(theta < theta*) of Yao et al., from L independent draws of q.
 
 References:
     Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, arXiv:2211.02383; Yao et al. 2018,
@@ -47,31 +45,32 @@ from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
 from bnn_symm.symmetry import symmetry_group
 
-# Raw weights are ranked by default in models with at most so many parameters: each is one more
-# quantity to correct for.
+# Raw weights are ranked by default in models with at most this number of parameters: each is one
+# more quantity to correct for.
 _MOST_WEIGHTS = 30
-# Inputs at which outputs are ranked by default.
+# Number of inputs at which outputs are ranked by default.
 _INPUTS = 3
 
 
 @runtime_checkable
-class Fits(Protocol):
-    """Whatever makes a posterior of a model and data: an inference method, or a sampler of your
-    own.
+class SupportsFit(Protocol):
+    """Anything that fits a posterior of a model to data: an inference method, or a custom sampler.
+
+    Subclassing is not needed.
     """
 
     def fit(self, model: BayesianModel, dataset: Dataset, *, seed: int) -> Posterior:
-        """The posterior given the training part."""
+        """Return the posterior given the training part."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantities:
-    """Which numbers are ranked.
+    """The quantities that are ranked.
 
     Attributes:
-        inputs: where outputs of the network are.
-        weights: whether raw weights are among them.
+        inputs: Inputs of the ranked outputs of the network.
+        weights: Whether raw weights are ranked.
     """
 
     inputs: Float[Tensor, "point *feature"]
@@ -81,13 +80,15 @@ class Quantities:
     def choose(
         cls, model: BayesianModel, dataset: Dataset, *, weights: bool | None = None
     ) -> "Quantities":
-        """Outputs at the first three training inputs; raw weights of a small network without
-        symmetries.
+        """Choose outputs at three training inputs, and raw weights without symmetries.
 
         Args:
-            model: whose weights.
-            dataset: whose inputs.
-            weights: whether to rank raw weights; None for the default.
+            model: Model with the weights.
+            dataset: Dataset with the inputs.
+            weights: Whether to rank raw weights; None for small networks without symmetries.
+
+        Returns:
+            The quantities.
         """
         if weights is None:
             weights = model.num_net_parameters <= _MOST_WEIGHTS and _is_rigid(
@@ -96,7 +97,7 @@ class Quantities:
         return cls(inputs=dataset.train.x[:_INPUTS], weights=weights)
 
     def names(self, model: BayesianModel) -> tuple[str, ...]:
-        """In words, in the order of the values."""
+        """Return names of the quantities, in the order of the values."""
         with torch.inference_mode():
             one = self.inputs[:1].to(model.device, model.dtype)
             outputs = model.outputs(model.initial(), one).shape[-1]
@@ -116,12 +117,15 @@ class Quantities:
     def values(
         self, model: BayesianModel, draws: Float[Tensor, "draw parameter"], part: Split
     ) -> Float[np.ndarray, "draw quantity"]:
-        """At every draw, in float64.
+        """Return the quantities at every draw, in float64.
 
         Args:
-            model: in float64.
-            draws: of its flat vector.
-            part: the data of the log likelihood.
+            model: Model in float64.
+            draws: Flat parameter vectors.
+            part: Data of the log likelihood.
+
+        Returns:
+            One column per quantity.
         """
         inputs = self.inputs.to(model.device, torch.float64)
         rows = []
@@ -129,9 +133,8 @@ class Quantities:
             for flat in draws.double():
                 outputs = model.outputs(flat, inputs)
                 if isinstance(model.likelihood, Categorical):
-                    outputs = outputs - outputs.mean(
-                        -1, keepdim=True
-                    )  # all that the probabilities determine
+                    # The probabilities determine the logits only up to a constant.
+                    outputs = outputs - outputs.mean(-1, keepdim=True)
                 totals = [model.log_likelihood(flat, part.x, part.y).sum(), model.log_prior(flat)]
                 squares = [
                     torch.cat([flat[where] for where in own]).square().sum()
@@ -150,7 +153,7 @@ class Quantities:
 
 
 def _net_slices(model: BayesianModel) -> dict[str, slice]:
-    """Parameter of the network -> where it lies in the flat vector."""
+    """Return parameter of the network -> its slice of the flat vector."""
     return {
         name: where
         for name, where in model.slices().items()
@@ -159,7 +162,7 @@ def _net_slices(model: BayesianModel) -> dict[str, slice]:
 
 
 def _layers(model: BayesianModel) -> dict[str, list[slice]]:
-    """Layer -> where its parameters lie in the flat vector."""
+    """Return layer -> slices of its parameters in the flat vector."""
     layers: dict[str, list[slice]] = {}
     for name, where in _net_slices(model).items():
         layers.setdefault(layer_name(name), []).append(where)
@@ -167,7 +170,7 @@ def _layers(model: BayesianModel) -> dict[str, list[slice]]:
 
 
 def _is_rigid(model: BayesianModel, input_shape: tuple[int, ...]) -> bool:
-    """Whether it is known that no hidden units can be permuted."""
+    """Return whether it is proved that no hidden units can be permuted."""
     try:
         return symmetry_group(model.net, input_shape=input_shape).is_trivial
     except SymmetryError:
@@ -177,18 +180,18 @@ def _is_rigid(model: BayesianModel, input_shape: tuple[int, ...]) -> bool:
 def simulate(
     model: BayesianModel, part: Split, seed: int
 ) -> tuple[Float[Tensor, " parameter"], Shaped[Tensor, " point"]]:
-    """Parameters from the prior, and targets from the likelihood at the inputs of a part.
+    """Draw parameters from the prior, and targets from the likelihood at the inputs of a part.
 
     Args:
-        model: the model.
-        part: whose inputs; its targets are not looked at.
-        seed: the same for the same.
+        model: The model.
+        part: Provides the inputs; its targets are not used.
+        seed: Seed of parameters and targets.
 
     Returns:
         The flat vector, and targets in the units of training.
 
     Raises:
-        InvalidData: if targets overflow, as counts do under a wide prior.
+        InvalidData: If targets overflow, as counts do under a wide prior.
     """
     theta = prior_draws(model, 1, 1, seed=seed).draws()[0]
     return theta, simulate_targets(model, theta, part, key_seed(seed, "simulated targets"))
@@ -197,10 +200,19 @@ def simulate(
 def simulate_targets(
     model: BayesianModel, theta: Float[Tensor, " parameter"], part: Split, seed: int
 ) -> Shaped[Tensor, " point"]:
-    """Targets from the likelihood at the inputs of a part.
+    """Draw targets from the likelihood at the inputs of a part.
+
+    Args:
+        model: The model.
+        theta: Flat parameter vector.
+        part: Provides the inputs.
+        seed: Seed of the targets.
+
+    Returns:
+        Targets in the units of training.
 
     Raises:
-        InvalidData: if they overflow.
+        InvalidData: If they overflow.
     """
     too_wide = "targets simulated from the model overflow: the prior is too wide; lower prior.scale"
     theta = theta.to(model.device)
@@ -213,17 +225,14 @@ def simulate_targets(
                 .to(part.y.dtype)
             )
             density = model.likelihood.log_prob(outputs, y, model.latents(theta))
-        except (
-            ValueError,
-            RuntimeError,
-        ):  # of infinite rates, or of probabilities that are not numbers
+        except (ValueError, RuntimeError):  # infinite rates, or probabilities that are NaN
             raise InvalidData(too_wide) from None
-    # Counts of an enormous rate come out as whatever they overflow to, also negative.
+    # Counts of an enormous rate overflow to arbitrary values, including negative ones.
     if not (torch.isfinite(y).all() and torch.isfinite(density).all()) or _is_negative_count(
         model, y
     ):
         raise InvalidData(too_wide)
-    return y.clone()  # out of inference mode
+    return y.clone()  # outside of inference mode
 
 
 def _is_negative_count(model: BayesianModel, y: Tensor) -> bool:
@@ -235,15 +244,15 @@ class SimulatedFit:
     """The ranks of one simulation, as plain data.
 
     Attributes:
-        index: which simulation.
-        failure: why there are no ranks; None if there are.
-        ranks: of each quantity, from 0 to its number of draws: how many of them are below the
+        index: Index of the simulation.
+        failure: Why there are no ranks; None if there are.
+        ranks: Rank of each quantity, from 0 to its number of draws: the number of draws below the
             truth, ties at random.
         num_draws: L of each quantity.
         values: (rank + U) / (L + 1) of each quantity.
-        truth: each quantity at the parameters that the data were simulated from.
-        diverging: draws that diverged; None where the method does not say.
-        closed_form: whether the posterior has one, so that its draws are independent.
+        truth: Each quantity at the parameters of the simulation.
+        diverging: Number of divergent draws; None if the method does not record it.
+        closed_form: Whether the posterior has a closed form, so that its draws are independent.
     """
 
     index: int
@@ -256,7 +265,7 @@ class SimulatedFit:
     closed_form: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the simulation as JSON types."""
         own = dataclasses.asdict(self)
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
@@ -264,7 +273,7 @@ class SimulatedFit:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SimulatedFit":
-        """The inverse of `to_dict`."""
+        """Return the simulation from the result of `to_dict`."""
         own: dict[str, Any] = {
             n: tuple(value) if isinstance(value, list) else value for n, value in content.items()
         }
@@ -273,20 +282,20 @@ class SimulatedFit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FitSimulation:
-    """The work of one simulation, by its number: everything random follows from (seed, number).
+    """The task of one simulation, called by its index; (seed, index) determine everything random.
 
     Attributes:
-        method: what is checked.
-        model: with its prior and likelihood, from which the truth is drawn.
-        dataset: whose inputs; the targets of training and validation part are replaced by simulated
-            ones.
-        quantities: which are ranked.
-        num_draws: ranked, at most.
-        seed: of all simulations.
-        initial: posterior that every fit starts from, or None.
+        method: Method that is checked.
+        model: Model with its prior and likelihood, from which the truth is drawn.
+        dataset: Provides the inputs; the targets of training and validation part are replaced by
+            simulated ones.
+        quantities: Quantities that are ranked.
+        num_draws: Maximum number of draws of a rank.
+        seed: Seed of all simulations.
+        initial: Posterior from which every fit starts, or None.
     """
 
-    method: Fits
+    method: SupportsFit
     model: BayesianModel
     dataset: Dataset
     quantities: Quantities
@@ -295,19 +304,18 @@ class FitSimulation:
     initial: Posterior | None = None
 
     def __call__(self, index: int) -> SimulatedFit:
-        """Simulates, fits and ranks; a fit that fails on purpose is a result too."""
+        """Simulate, fit and rank; a failed fit is a result with its reason."""
         options = {} if self.initial is None else {"initial": self.initial}
         try:
             theta, dataset = self._data(index)
             seed = key_seed(self.seed, "fit of simulation", index)
-            with (
-                warnings.catch_warnings()
-            ):  # one fit of hundreds; ranks show what they do to the check
+            with warnings.catch_warnings():
+                # One fit of hundreds; ranks show the effect of poor convergence.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 posterior = self.method.fit(self.model, dataset, seed=seed, **options)
             return self._ranks(index, theta, dataset.train, posterior)
         except ConfigError:
-            raise  # the same in every simulation
+            raise  # identical in every simulation
         except BnnSymmError as error:
             return SimulatedFit(index=index, failure=" ".join(str(error).split()))
 
@@ -316,8 +324,10 @@ class FitSimulation:
         theta, y = simulate(self.model, self.dataset.train, seed)
         validation = self.dataset.validation
         if len(validation):
-            own = simulate_targets(self.model, theta, validation, key_seed(seed, "validation part"))
-            validation = dataclasses.replace(validation, y=own)
+            y_val = simulate_targets(
+                self.model, theta, validation, key_seed(seed, "validation part")
+            )
+            validation = dataclasses.replace(validation, y=y_val)
         train = dataclasses.replace(self.dataset.train, y=y)
         return theta, dataclasses.replace(self.dataset, train=train, validation=validation)
 
@@ -326,37 +336,38 @@ class FitSimulation:
         chains, draws, _ = posterior.shape
         if not closed and chains * draws == 1:
             raise ConfigError(
-                "the method returns a single draw, among which nothing can be ranked; use a "
-                "sampler or variational inference: --set inference.name=nuts"
+                "the method returns a single draw, so ranks are not defined; use a sampler or "
+                "variational inference: --set inference.name=nuts"
             )
         double = to_float64(self.model)
         part = train.to(double.device, torch.float64)
         (truth,) = self.quantities.values(double, theta[None], part)
-        taken = (
+        selected = (
             posterior.draws(self.num_draws, seed=key_seed(self.seed, "ranked draws", index))
             if closed
             else None
         )
-        values = self.quantities.values(double, posterior.draws() if taken is None else taken, part)
+        draws_used = posterior.draws() if selected is None else selected
+        values = self.quantities.values(double, draws_used, part)
         if not np.isfinite(values).all():
             return SimulatedFit(
                 index=index, failure="draws of the posterior, or functions of them, are not finite"
             )
         numbers = np.full(len(truth), len(values))
-        if (
-            not closed and draws >= MIN_DRAWS
-        ):  # of shorter chains, as of ensembles, draws count as independent
+        # Draws of shorter chains, such as ensembles, are considered independent.
+        if not closed and draws >= MIN_DRAWS:
             statistics = chain_statistics(values.reshape(chains, draws, -1))
             numbers = np.clip(np.floor(statistics.ess_bulk), 1, len(values)).astype(int)
         numbers = np.minimum(numbers, self.num_draws)
         generator = numpy_generator(self.seed, "ties and fractions of ranks", index)
         ranks = []
-        for column, (number, own) in enumerate(zip(numbers, truth, strict=True)):
-            # In the middle of `number` stretches of equal length.
+        for column, (number, true_value) in enumerate(zip(numbers, truth, strict=True)):
+            # At the centers of `number` intervals of equal length.
             place = ((np.arange(number) + 0.5) * len(values) / number).astype(int)
             column_values = values[place, column]
-            ties = int((column_values == own).sum())
-            ranks.append(int((column_values < own).sum()) + int(generator.integers(ties + 1)))
+            ties = int((column_values == true_value).sum())
+            below = int((column_values < true_value).sum())
+            ranks.append(below + int(generator.integers(ties + 1)))
         fractions = (np.array(ranks) + generator.random(len(ranks))) / (numbers + 1)
         stats = {} if closed else posterior.sample_stats  # type: ignore[union-attr]
         return SimulatedFit(

@@ -148,5 +148,5 @@ def test_a_noise_that_differs_from_point_to_point_is_averaged():
 def test_one_function_or_point_has_no_spread(draws, points):
     data = load_dataset("iris")
     model = BayesianModel(Bias(3).float(), Prior(), Categorical())
-    with pytest.raises(ConfigError, match="a spread needs two functions and points"):
+    with pytest.raises(ConfigError, match="a spread needs at least two functions and points"):
         prior_predictive(model, data, num_draws=draws, num_points=points)
