@@ -64,7 +64,7 @@ def test_a_damaged_state_is_named(tmp_path):
     [
         (["checkpoint.keep=[50]"], "epoch 50, which is step 50; the fit ends at step 40"),
         (["checkpoint.keep=[0]"], "checkpoint.keep.0: got 0"),
-        (["inference={name: nuts}", "checkpoint.keep=[1]"], "nuts keeps all of its draws"),
+        (["inference={name: nuts}", "checkpoint.keep=[1]"], "nuts stores all of its draws"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(tmp_path, keys, message):
