@@ -101,9 +101,9 @@ class StudyData:
         curves = []
         for row in self.pairs_of(setting):
             content = self.barriers.get(str(row["key"]))
-            own = None if content is None else _test_curve(content, way)
-            if own is not None:
-                curves.append(_above_chord(own))
+            curve = None if content is None else _test_curve(content, way)
+            if curve is not None:
+                curves.append(_above_chord(curve))
         if not curves:
             return None
         heights = np.array(curves)

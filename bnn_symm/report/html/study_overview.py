@@ -85,12 +85,12 @@ def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table
     )
 
 
-def _verdict_cell(one: Mapping[str, Any]) -> Cell:
-    parts = [] if one["strength"] == "none" else [str(one["strength"])]
-    cause = one["because_of_symmetry"]
-    if cause != NOT_ASSESSED and one["question"] != "aligned":
+def _verdict_cell(conclusion: Mapping[str, Any]) -> Cell:
+    parts = [] if conclusion["strength"] == "none" else [str(conclusion["strength"])]
+    cause = conclusion["because_of_symmetry"]
+    if cause != NOT_ASSESSED and conclusion["question"] != "aligned":
         parts.append(f"explained by the symmetry: {CAUSES.get(cause, cause)}")
-    return verdict_cell(one["answer"], "; ".join(parts))
+    return verdict_cell(conclusion["answer"], "; ".join(parts))
 
 
 def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Picture | None:

@@ -118,8 +118,10 @@ def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> l
 
 
 def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
-    own = [one for one in summary["conclusions"] if one["context"] == view.number]
-    if not own:
+    conclusions = [
+        conclusion for conclusion in summary["conclusions"] if conclusion["context"] == view.number
+    ]
+    if not conclusions:
         return [
             Text(
                 text="There are no conclusions: they require an asymmetric setting and the "
@@ -127,14 +129,29 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             )
         ]
     # The setting is named only if there are several.
-    several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
+    several = (
+        len(
+            {
+                conclusion["setting"]
+                for conclusion in conclusions
+                if conclusion["question"] != "aligned"
+            }
+        )
+        > 1
+    )
     rows = []
-    for one in own:
-        name = view.names[one["setting"]] if several and one["question"] != "aligned" else ""
-        cause = CAUSES.get(one["because_of_symmetry"], one["because_of_symmetry"])
-        strength = "-" if one["strength"] == "none" else one["strength"]
-        verdict, sentence = verdict_cell(one["answer"]), one["sentence"]
-        rows.append([Cell(text=one["title"], small=name), verdict, strength, cause, sentence])
+    for conclusion in conclusions:
+        name = (
+            view.names[conclusion["setting"]]
+            if several and conclusion["question"] != "aligned"
+            else ""
+        )
+        cause = CAUSES.get(conclusion["because_of_symmetry"], conclusion["because_of_symmetry"])
+        strength = "-" if conclusion["strength"] == "none" else conclusion["strength"]
+        verdict, sentence = verdict_cell(conclusion["answer"]), conclusion["sentence"]
+        rows.append(
+            [Cell(text=conclusion["title"], small=name), verdict, strength, cause, sentence]
+        )
     return [
         Table(
             caption="Conclusions of this study",

@@ -72,14 +72,14 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
 def _draw(
     axes: Any,
     position: np.ndarray,
-    own: list[Mapping[str, Any]],
+    rows: list[Mapping[str, Any]],
     label: str,
     color: str,
     marker: str,
 ) -> list[float]:
     """Draw the defined values, and return them minus 1."""
     largest, median = (
-        [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in own]
+        [np.nan if row[key] is None else min(max(row[key] - 1, _LEAST), _MOST) for row in rows]
         for key in ("rhat_max", "rhat_median")
     )
     style = {"color": color, "ms": 6, "mec": "white", "mew": 0.4, "clip_on": False}

@@ -70,18 +70,18 @@ def _runs(content: dict[str, Any]) -> str:
     several = len(content["groups"]) > 1
     rows = []
     # Runs that have not converged first.
-    runs = sorted(content["runs"], key=lambda own: own["converged"] is True)
-    for own in runs[:_RUNS]:
-        end = own["end"] or {}
-        verdict = {True: "yes", False: "no", None: "inconclusive"}[own["converged"]]
-        label = [content["groups"][own["group"]]["label"]] if several else []
+    runs = sorted(content["runs"], key=lambda run: run["converged"] is True)
+    for run in runs[:_RUNS]:
+        end = run["end"] or {}
+        verdict = {True: "yes", False: "no", None: "inconclusive"}[run["converged"]]
+        label = [content["groups"][run["group"]]["label"]] if several else []
         start = number(end["start"].get("step")) if end and verdict == "yes" else "-"
         drift = "-"
         if end and end["drift"] is not None:
             low, high = number(end["drift_low"]), number(end["drift_high"])
             drift = f"{number(end['drift'])} ({low} to {high})"
-        cells = [own["status"], verdict, start, _level(end), drift, _time_cell(own)]
-        rows.append([own["name"], *label, *cells])
+        cells = [run["status"], verdict, start, _level(end), drift, _time_cell(run)]
+        rows.append([run["name"], *label, *cells])
     header = [
         "run",
         *(["kind"] if several else []),
@@ -101,8 +101,8 @@ def _level(end: dict[str, Any]) -> str:
     return f"{number(end['level'])} +- {number(end['standard_error'])}"
 
 
-def _time_cell(own: dict[str, Any]) -> str:
-    time = (own["reached"] or {}).get("gradient_evaluations")
+def _time_cell(run: dict[str, Any]) -> str:
+    time = (run["reached"] or {}).get("gradient_evaluations")
     if time is None:
         return "-"
     return f"not within {number(time['budget'])}" if time["censored"] else number(time["time"])
@@ -110,15 +110,15 @@ def _time_cell(own: dict[str, Any]) -> str:
 
 def _verdicts(runs: list[dict[str, Any]]) -> list[str]:
     """Return the verdicts of the runs whose convergence is not certain."""
-    others = [own for own in runs if own["converged"] is not True]
-    lines = [f"  {own['name']}: {own['verdict']}" for own in others[:_RUNS]]
+    others = [run for run in runs if run["converged"] is not True]
+    lines = [f"  {run['name']}: {run['verdict']}" for run in others[:_RUNS]]
     return [*lines, *([f"  and {len(others) - _RUNS} more such runs"] if others[_RUNS:] else [])]
 
 
-def _one_run(own: dict[str, Any]) -> str:
-    if own["reached"] is None:
-        return f"no time: {own['reached_reason']}"
-    times = own["reached"]
+def _one_run(run: dict[str, Any]) -> str:
+    if run["reached"] is None:
+        return f"no time: {run['reached_reason']}"
+    times = run["reached"]
     reached = [clock for clock, time in times.items() if not time["censored"]]
     if not reached:
         budgets = ", ".join(
@@ -132,7 +132,7 @@ def _one_run(own: dict[str, Any]) -> str:
             f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
         )
         parts.append(f"{number(times[clock]['time'])} {CLOCK_WORDS[clock]}{spread}")
-    chains = f"; the slowest of {own['chains']} chains" if own["chains"] > 1 else ""
+    chains = f"; the slowest of {run['chains']} chains" if run["chains"] > 1 else ""
     spread = "in parentheses, the range for two standard errors of the smoothed curve"
     return f"reached after {', '.join(parts)}{chains}; {spread}"
 

@@ -123,25 +123,34 @@ def _speed(speed: Mapping[str, Any] | None) -> str | None:
     return f"> {number(speed['tau'])}" if value is None else number(value)
 
 
-def _conclusions(own: Sequence[Mapping[str, Any]], view: ContextView) -> list[str]:
+def _conclusions(conclusions: Sequence[Mapping[str, Any]], view: ContextView) -> list[str]:
     """Return the conclusions, under the name of their setting if there are several."""
-    several = len({one["setting"] for one in own if one["question"] != "aligned"}) > 1
+    several = (
+        len(
+            {
+                conclusion["setting"]
+                for conclusion in conclusions
+                if conclusion["question"] != "aligned"
+            }
+        )
+        > 1
+    )
     lines: list[str] = []
     last = None
-    for one in own:
+    for conclusion in conclusions:
         # The effect of alignment concerns the standard network only.
-        setting = None if one["question"] == "aligned" else one["setting"]
+        setting = None if conclusion["question"] == "aligned" else conclusion["setting"]
         if not lines or (several and setting != last):
             lines += ["", f"{view.names[setting]}:"] if several and setting is not None else [""]
         last = setting
-        lines.append(_conclusion(one))
+        lines.append(_conclusion(conclusion))
     return lines
 
 
-def _conclusion(one: Mapping[str, Any]) -> str:
-    strength = "" if one["strength"] == "none" else f" ({one['strength']} evidence)"
-    verdict = VERDICTS.get(one["answer"], one["answer"])
-    return _wrapped(f"{one['title']}: {verdict}{strength}. {one['sentence']}")
+def _conclusion(conclusion: Mapping[str, Any]) -> str:
+    strength = "" if conclusion["strength"] == "none" else f" ({conclusion['strength']} evidence)"
+    verdict = VERDICTS.get(conclusion["answer"], conclusion["answer"])
+    return _wrapped(f"{conclusion['title']}: {verdict}{strength}. {conclusion['sentence']}")
 
 
 def _wrapped(text: str) -> str:

@@ -123,9 +123,9 @@ def _continuous(symmetries: list[dict[str, Any]]) -> list[str]:
     """Return one line per kind, with the remaining and the removed directions."""
     lines = []
     for kind in dict.fromkeys(entry["kind"] for entry in symmetries):
-        own = [entry for entry in symmetries if entry["kind"] == kind]
-        left, removed = (sum(entry[key] for entry in own) for key in ("dimensions", "removed"))
-        where = ", ".join(entry["where"] for entry in own if entry["dimensions"]) or "-"
+        entries = [entry for entry in symmetries if entry["kind"] == kind]
+        left, removed = (sum(entry[key] for entry in entries) for key in ("dimensions", "removed"))
+        where = ", ".join(entry["where"] for entry in entries if entry["dimensions"]) or "-"
         where = where if len(where) <= 60 else where[:57] + "..."
         directions = f"{left} direction{'' if left == 1 else 's'} remaining"
         lines.append(f"  {kind}: {directions}, {removed} removed; {where}")

@@ -96,10 +96,10 @@ def summarize_settings(
     for number, setting in enumerate(settings):
         measures = {}
         for measure in (*_FIT_MEASURES, *_PAIR_MEASURES):
-            own = values.by_unit(number, measure)
-            if own:
+            unit_values = values.by_unit(number, measure)
+            if unit_values:
                 is_pair = measure in _PAIR_MEASURES
-                summary = pair_estimate(own) if is_pair else estimate(own.values())
+                summary = pair_estimate(unit_values) if is_pair else estimate(unit_values.values())
                 measures[measure] = dataclasses.asdict(summary)
         late = len(values.censored(number))
         if late and SPEED in measures:

@@ -325,24 +325,24 @@ def _percent_text(share: float) -> str:
     return f"{percent:.0f} %" if abs(percent) >= 0.95 or percent == 0 else f"{percent:.1g} %"
 
 
-def _comparison_text(names: Sequence[str], one: Row) -> str:
+def _comparison_text(names: Sequence[str], comparison: Row) -> str:
     first, second = names
-    measure = one["measure"]
+    measure = comparison["measure"]
     if measure == "gradients_to_target":
-        return _speed_text(first, second, one)
+        return _speed_text(first, second, comparison)
     name, unit = MEASURE_NAMES[measure], _UNITS.get(measure, "")
     name = f"{name[0].upper()}{name[1:]}"
     if measure == "aligned_less_naive":
         first, second = f"{first}, aligned", f"{second}, unaligned"
-    if one["first_mean"] is None or one["difference"]["mean"] is None:
+    if comparison["first_mean"] is None or comparison["difference"]["mean"] is None:
         return f"{name} of {first} and {second}: not compared"
-    values = [_value_text(measure, one[key]) for key in ("first_mean", "second_mean")]
+    values = [_value_text(measure, comparison[key]) for key in ("first_mean", "second_mean")]
     text = f"{name} of {first} versus {second}: {values[0]} versus {values[1]}{unit}"
-    return f"{text}, {_change_text(one)}"
+    return f"{text}, {_change_text(comparison)}"
 
 
-def _speed_text(first: str, second: str, one: Row) -> str:
-    ratio = one["ratio"]
+def _speed_text(first: str, second: str, comparison: Row) -> str:
+    ratio = comparison["ratio"]
     if ratio["value"] is None:
         return f"{first} and {second}: times to the target are not compared"
     interval = ""
@@ -353,33 +353,33 @@ def _speed_text(first: str, second: str, one: Row) -> str:
     return f"{first} needs {times} of {second}{interval}"
 
 
-def _change_text(one: Row) -> str:
+def _change_text(comparison: Row) -> str:
     """Return how much better or worse the first setting is, in the terms of the measure."""
-    difference = one["difference"]["mean"]
+    difference = comparison["difference"]["mean"]
     if difference == 0:
         return "equal"
-    is_gain = (difference > 0) == (one["better"] == "higher")
-    lower, higher = ("lower", "higher") if one["measure"] in _UNITS else ("better", "worse")
-    if one["better"] == "higher":
+    is_gain = (difference > 0) == (comparison["better"] == "higher")
+    lower, higher = ("lower", "higher") if comparison["measure"] in _UNITS else ("better", "worse")
+    if comparison["better"] == "higher":
         lower, higher = higher, lower
     word = lower if difference < 0 else higher
-    if one["measure"] == "elbo":
+    if comparison["measure"] == "elbo":
         return f"{number(abs(difference))} nats {'higher' if is_gain else 'lower'}"
-    if one["measure"].startswith("rhat"):
+    if comparison["measure"].startswith("rhat"):
         return "better" if is_gain else "worse"
-    return f"{_size_text(one, abs(difference))} {word}"
+    return f"{_size_text(comparison, abs(difference))} {word}"
 
 
-def _size_text(one: Row, difference: float) -> str:
+def _size_text(comparison: Row, difference: float) -> str:
     """Return a difference as a share of the second value, in percentage points or in nats."""
-    if one["measure"] == "test_accuracy":
+    if comparison["measure"] == "test_accuracy":
         points = number(100 * difference)
         return f"{points} point{'' if points == '1' else 's'}"
-    if one["measure"] == "elbo":
+    if comparison["measure"] == "elbo":
         return f"{number(difference)} nats"
-    unit, before = _UNITS.get(one["measure"]), one["second_mean"]
+    unit, before = _UNITS.get(comparison["measure"]), comparison["second_mean"]
     # A share of an R-hat, which is 1 at best, has no meaning; nor has a share of a barrier of zero.
-    if one["measure"].startswith("rhat") or before is None or before <= 0:
+    if comparison["measure"].startswith("rhat") or before is None or before <= 0:
         return f"{number(difference)}{unit or ''}"
     return _percent_text(difference / before)
 
@@ -402,33 +402,36 @@ def _possible_gain_clause(effect: Row) -> str:
     )
 
 
-def _evidence_text(one: Row) -> str:
+def _evidence_text(comparison: Row) -> str:
     """Return the number of seeds and the p-value, or why there is none."""
     unit = {"seeds": "seed", "pairs": "disjoint pair of seeds", "pairs of seeds": "seed"}[
-        one["kind"]
+        comparison["kind"]
     ]
-    count = f"{one['n']} {unit}{'' if one['n'] == 1 else 's'}".replace(
+    count = f"{comparison['n']} {unit}{'' if comparison['n'] == 1 else 's'}".replace(
         "pair of seedss", "pairs of seeds"
     )
-    if one["kind"] == "pairs of seeds":
+    if comparison["kind"] == "pairs of seeds":
         count = f"all pairs of {count}"
-    if one["p_value"] is None:
+    if comparison["p_value"] is None:
         return (
-            one["reason"]
-            if str(one["reason"]).startswith(str(one["n"]))
-            else f"{count}; {one['reason']}"
+            comparison["reason"]
+            if str(comparison["reason"]).startswith(str(comparison["n"]))
+            else f"{count}; {comparison['reason']}"
         )
-    many = one["num_comparisons"]
+    many = comparison["num_comparisons"]
     adjusted = f", adjusted for {many} comparisons" if many > 1 else ""
     # The unadjusted p-value is what makes this evidence weak, instead of none.
-    if one["p_value"] < _MODERATE and one["p_adjusted"] >= _WEAK:
-        adjusted += f", {_p_value_text(one['p_value']).removeprefix('= ')} before adjustment"
-    text = f"{count}, p {_p_value_text(one['p_adjusted'])}{adjusted}"
-    smallest = one["smallest_sign_flip_p"]
-    by_flips = one["measure"] == "gradients_to_target" and one["p_value"] == one["sign_flip_p"]
+    if comparison["p_value"] < _MODERATE and comparison["p_adjusted"] >= _WEAK:
+        adjusted += f", {_p_value_text(comparison['p_value']).removeprefix('= ')} before adjustment"
+    text = f"{count}, p {_p_value_text(comparison['p_adjusted'])}{adjusted}"
+    smallest = comparison["smallest_sign_flip_p"]
+    by_flips = (
+        comparison["measure"] == "gradients_to_target"
+        and comparison["p_value"] == comparison["sign_flip_p"]
+    )
     if by_flips and smallest is not None and smallest * many >= 0.05:
         needed = next((n for n in range(1, 15) if smallest_p_value(n) * many < 0.05), None)
-        more = f": fit at least {needed} seeds" if needed and needed > one["n"] else ""
+        more = f": fit at least {needed} seeds" if needed and needed > comparison["n"] else ""
         text += (
             f"; with so few differing seeds, p is at least {min(1.0, smallest * many):.2g}{more}"
         )
@@ -442,8 +445,8 @@ def _p_value_text(p: float) -> str:
 # -- causes
 
 
-def _share_text(one: Row) -> str:
-    share = one["share"]
+def _share_text(control: Row) -> str:
+    share = control["share"]
     interval = ""
     if share["low"] is not None and share["high"] is not None:
         interval = f" ({_percent_number(share['low'])} to {_percent_number(share['high'])} %)"
@@ -454,19 +457,19 @@ def _percent_number(share: float) -> str:
     return f"{100 * share:.0f}".replace("-0", "0") if abs(share) < 0.005 else f"{100 * share:.0f}"
 
 
-def _control_text(one: Row) -> str:
+def _control_text(control: Row) -> str:
     """Return the evidence of a control that keeps the symmetry."""
-    if one["evidence"] == "missing":
-        return f"{one['name']} has no result"
-    if one["share"].get("value") is None:
-        reason = one["share"].get("reason") or "no confidence interval"
-        return f"the share of {one['name']} is unknown ({reason})"
-    text = f"{one['name']} shows {_share_text(one)}"
-    if one["evidence"] == "unclear" and "reduction" not in one:
+    if control["evidence"] == "missing":
+        return f"{control['name']} has no result"
+    if control["share"].get("value") is None:
+        reason = control["share"].get("reason") or "no confidence interval"
+        return f"the share of {control['name']} is unknown ({reason})"
+    text = f"{control['name']} shows {_share_text(control)}"
+    if control["evidence"] == "unclear" and "reduction" not in control:
         return f"{text}, which is inconclusive"
-    if "reduction" not in one:
+    if "reduction" not in control:
         return text
-    reduction = one["reduction"]
+    reduction = control["reduction"]
     if reduction is None:
         return f"{text}, but alignment within its blocks was not measured"
     if not reduction["is_significant"]:
@@ -482,23 +485,27 @@ def _is_significant(against: Row) -> bool:
 
 def _breaking_text(cause: Row) -> str:
     """Return the evidence of controls without the symmetry: whether breaking it suffices."""
-    lacking = [one for one in cause["breaks"] if one["evidence"] in ("lacks", "part")]
-    having = [one for one in cause["breaks"] if one["evidence"] == "has"]
+    lacking = [control for control in cause["breaks"] if control["evidence"] in ("lacks", "part")]
+    having = [control for control in cause["breaks"] if control["evidence"] == "has"]
     text = ""
     if lacking:
-        alone = "alone " if all(one["log10_order"] == 0 for one in lacking) else ""
-        shares = listed([f"{_breaking_name(one)} shows {_share_text(one)}" for one in lacking])
+        alone = "alone " if all(control["log10_order"] == 0 for control in lacking) else ""
+        shares = listed(
+            [f"{_breaking_name(control)} shows {_share_text(control)}" for control in lacking]
+        )
         text += f" Breaking the symmetry {alone}does not suffice: {shares}."
     if having:
-        shares = listed([f"{_breaking_name(one)} shows {_share_text(one)}" for one in having])
+        shares = listed(
+            [f"{_breaking_name(control)} shows {_share_text(control)}" for control in having]
+        )
         text += f" Breaking the symmetry in another way has the same effect: {shares}."
     return text
 
 
-def _breaking_name(one: Row) -> str:
-    kappa = one["kappa"]
+def _breaking_name(control: Row) -> str:
+    kappa = control["kappa"]
     if kappa is None:
-        return str(one["name"])
+        return str(control["name"])
     return f"kappa = {kappa:g}" if isinstance(kappa, int | float) else f"kappa = {kappa}"
 
 
@@ -559,16 +566,16 @@ def _settings_text(
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def _effect_text(one: Row, names: Sequence[str]) -> str:
-    gain, loss = _EFFECTS[one["question"]]
-    explaining = [str(names[int(i)]) for i in one["explained_by"]]
+def _effect_text(effect: Row, names: Sequence[str]) -> str:
+    gain, loss = _EFFECTS[effect["question"]]
+    explaining = [str(names[int(i)]) for i in effect["explained_by"]]
     cause = {
         "yes": "explained by the symmetry",
         "partly": "partly explained by the symmetry",
         INCONCLUSIVE: "with inconclusive cause",
         "no": f"explained by {listed(explaining)}, not by the symmetry",
-    }[one["because_of_symmetry"]]
-    return f"{gain if one['answer'] == 'yes' else loss} ({one['strength']} evidence, {cause})"
+    }[effect["because_of_symmetry"]]
+    return f"{gain if effect['answer'] == 'yes' else loss} ({effect['strength']} evidence, {cause})"
 
 
 def _counts_text(effects: Sequence[Row], comparisons: Sequence[Row]) -> str:

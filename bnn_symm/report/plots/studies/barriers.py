@@ -109,11 +109,11 @@ def barrier_matrix_figure(matrices: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _matrix(axes: Axes, own: Mapping[str, Any], norm: Normalize) -> None:
-    index = {seed: number for number, seed in enumerate(own["seeds"])}
+def _matrix(axes: Axes, matrix: Mapping[str, Any], norm: Normalize) -> None:
+    index = {seed: number for number, seed in enumerate(matrix["seeds"])}
     values = np.full((len(index), len(index)), np.nan)
     for way in ("naive", "aligned"):
-        for first, second, height in own[way]:
+        for first, second, height in matrix[way]:
             i, j = sorted((index[first], index[second]))
             values[(i, j) if way == "naive" else (j, i)] = height
     axes.imshow(values, norm=norm, cmap="cividis")
@@ -127,7 +127,7 @@ def _matrix(axes: Axes, own: Mapping[str, Any], norm: Normalize) -> None:
     axes.set_xticks(range(len(index)), [str(seed) for seed in index], fontsize=7)
     axes.set_yticks(range(len(index)), [str(seed) for seed in index], fontsize=7)
     axes.set_xlabel("seed", fontsize=7)
-    axes.set_title(wrapped(own["label"], 24), fontsize=8)
+    axes.set_title(wrapped(matrix["label"], 24), fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

@@ -30,8 +30,8 @@ def effects_figure(
     rows = -(-len(panels) // columns)
     wide = 1.0 + max(2.6, 0.62 * len(contexts))
     figure = Figure(figsize=(wide * columns, 2.7 * rows + 0.8), layout="constrained")
-    every = np.atleast_1d(np.asarray(figure.subplots(rows, columns, sharex=True))).ravel()
-    for axes, panel in zip(every, panels, strict=False):
+    panel_axes = np.atleast_1d(np.asarray(figure.subplots(rows, columns, sharex=True))).ravel()
+    for axes, panel in zip(panel_axes, panels, strict=False):
         count = len(panel["lines"])
         for number, line in enumerate(panel["lines"]):
             style: Style = line["style"]
@@ -66,10 +66,10 @@ def effects_figure(
         axes.set_xlim(-0.6, len(contexts) - 0.4)
         simplify(axes)
         axes.tick_params(axis="x", labelbottom=True)
-    for axes in every[len(panels) :]:
+    for axes in panel_axes[len(panels) :]:
         axes.set_axis_off()
     figure.supxlabel(name, fontsize=9)
-    handles, labels = every[0].get_legend_handles_labels()
+    handles, labels = panel_axes[0].get_legend_handles_labels()
     columns = legend_columns(labels, 40 * columns)
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False

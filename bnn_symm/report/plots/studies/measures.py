@@ -30,8 +30,8 @@ def measures_figure(
     lines = [wrapped(label, _WRAP) for label in labels]
     height = 1.1 + sum(0.16 + 0.2 * (line.count("\n") + 1) for line in lines)
     figure = Figure(figsize=(2.2 + 2.5 * len(panels), height), layout="constrained")
-    every = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
-    for axes, panel in zip(every, panels, strict=True):
+    panel_axes = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
+    for axes, panel in zip(panel_axes, panels, strict=True):
         for height, (row, style) in enumerate(zip(panel["rows"], styles, strict=True)):
             _row(axes, height, row, style)
         first = panel["rows"][0]["mean"] if panel["rows"] else None
@@ -44,8 +44,8 @@ def measures_figure(
         axes.set_axisbelow(True)
         simplify(axes)
         axes.tick_params(axis="y", length=0)
-    every[0].set_yticks(range(len(lines)), lines, fontsize=9)
-    every[0].set_ylim(len(lines) - 0.4, -0.6)
+    panel_axes[0].set_yticks(range(len(lines)), lines, fontsize=9)
+    panel_axes[0].set_ylim(len(lines) - 0.4, -0.6)
     return figure
 
 

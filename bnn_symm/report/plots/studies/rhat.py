@@ -35,8 +35,8 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
     lines = [wrapped(label, 30) for label in labels]
     height = 1.5 + sum(0.2 + 0.2 * (line.count("\n") + 1) for line in lines)
     figure = Figure(figsize=(2.4 + 3.6 * len(panels), height), layout="constrained")
-    every = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
-    for axes, panel in zip(every, panels, strict=True):
+    panel_axes = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
+    for axes, panel in zip(panel_axes, panels, strict=True):
         seen = [
             value
             for number, view in enumerate(_STYLES)
@@ -54,9 +54,9 @@ def study_rhat_figure(panels: Sequence[Mapping[str, Any]], labels: Sequence[str]
         axes.tick_params(axis="y", length=0)
         for row in range(1, len(labels)):
             axes.axhline(row - 0.5, color="0.9", lw=0.6)
-    every[0].set_yticks(range(len(lines)), lines, fontsize=9)
-    every[0].set_ylim(len(lines) - 0.5, -0.5)
-    handles, names = every[0].get_legend_handles_labels()
+    panel_axes[0].set_yticks(range(len(lines)), lines, fontsize=9)
+    panel_axes[0].set_ylim(len(lines) - 0.5, -0.5)
+    handles, names = panel_axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
