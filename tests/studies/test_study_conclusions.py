@@ -326,7 +326,7 @@ def test_too_few_seeds_are_inconclusive(num_seeds):
     found = study.answer("nll")
     assert (found["answer"], found["strength"]) == (INCONCLUSIVE, "none")
     plural = "s" if num_seeds > 1 else ""
-    assert f"({num_seeds} seed{plural}, " in found["sentence"]
+    assert f"({num_seeds} seed{plural}" in found["sentence"]
     headline = study.concluded()[3]
     assert (
         headline
