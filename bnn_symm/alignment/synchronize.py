@@ -253,7 +253,11 @@ class _Universe:
         return [self._group.spec.identity()] * len(self._members)
 
     def value(self, permutations: Sequence[Permutation]) -> float:
-        """Return `F`, from the norm of the sum: |sum_p x_p|^2 = sum_p |x_p|^2 + 2 F."""
+        """Return `F`, from the norm of the sum: |sum_p x_p|^2 = sum_p |x_p|^2 + 2 F.
+
+        Args:
+            permutations: one per member.
+        """
         moved = [self._moved(place, permutation) for place, permutation in enumerate(permutations)]
         total = self._sum(moved, range(len(moved)))
         return (self._square(total) - self._squares()) / 2
@@ -263,7 +267,15 @@ class _Universe:
         return (sum(self._copies) - 1) * self._squares()
 
     def sequential_start(self, seed: int, start: int) -> list[Permutation]:
-        """Insert members in random order, each random first and then aligned to those before it."""
+        """Insert members in random order, each random first and then aligned to those before it.
+
+        Args:
+            seed: of the order and the random elements.
+            start: index of the start.
+
+        Returns:
+            One permutation per member.
+        """
         order = torch.randperm(
             len(self._members), generator=torch_generator(seed, "order of members", start)
         ).tolist()
@@ -289,7 +301,16 @@ class _Universe:
     def ascend(
         self, permutations: Sequence[Permutation], seed: int, start: int
     ) -> tuple[list[Permutation], int]:
-        """Align each member to the sum of all others, in random order, until nothing improves."""
+        """Align each member to the sum of all others, in random order, until nothing improves.
+
+        Args:
+            permutations: one per member, where to begin.
+            seed: of the orders.
+            start: index of the start.
+
+        Returns:
+            One permutation per member, and the number of sweeps.
+        """
         permutations = list(permutations)
         count = len(permutations)
         moved: list[Moments | None] = [

@@ -44,15 +44,39 @@ class Likelihood(Protocol):
         ...
 
     def num_net_outputs(self, num_outputs: int) -> int:
-        """Return how many outputs the network must have for a data set with `num_outputs`."""
+        """Return how many outputs the network must have.
+
+        Args:
+            num_outputs: number of classes, or of target columns, of the data set.
+
+        Returns:
+            The number of outputs of the network.
+        """
         ...
 
     def log_prob(self, outputs: Tensor, y: Tensor, latents: Latents) -> Tensor:
-        """Return the log density of the target given the outputs, in nats."""
+        """Return the log density of the target given the outputs, in nats.
+
+        Args:
+            outputs: of the network, (..., point, output).
+            y: targets, (point,).
+            latents: latent variables, each (...).
+
+        Returns:
+            One value per point, (..., point).
+        """
         ...
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Return the same density as a Pyro distribution with batch shape (..., point)."""
+        """Return the same density as a Pyro distribution with batch shape (..., point).
+
+        Args:
+            outputs: of the network, (..., point, output).
+            latents: latent variables, each (...).
+
+        Returns:
+            The distribution of the target.
+        """
         ...
 
 

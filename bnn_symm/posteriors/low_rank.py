@@ -41,7 +41,11 @@ def layer_sizes(model: BayesianModel) -> dict[str, int]:
 
 
 def layer_of(name: str) -> str:
-    """Return the name of the module that has a parameter."""
+    """Return the name of the module that has a parameter.
+
+    Args:
+        name: of the parameter.
+    """
     return name.rpartition(".")[0]
 
 
@@ -68,7 +72,11 @@ def capacitances(
 
 
 def log_determinants(capacitance: Float[Tensor, "part rank rank"]) -> Float[Tensor, " part"]:
-    """Return log det(1 + capacitance) of every part."""
+    """Return log det(1 + capacitance) of every part.
+
+    Args:
+        capacitance: one matrix per part.
+    """
     return 2 * _cholesky(capacitance).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 

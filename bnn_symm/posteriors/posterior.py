@@ -90,7 +90,16 @@ class Posterior(Summarized, ABC):
 
     @abstractmethod
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain, on any device."""
+        """Return draws [start, stop) of one chain, on any device.
+
+        Args:
+            chain: index of the chain.
+            start: index of the first draw.
+            stop: index after the last draw.
+
+        Returns:
+            One row per draw.
+        """
 
     @abstractmethod
     def mean(self) -> Float[Tensor, " parameter"]:
@@ -269,7 +278,13 @@ class _Network:
         parts: Sequence[Float[Tensor, "_ *feature"]],
         out: Float[Tensor, "point output"],
     ) -> None:
-        """Write the outputs at a draw, which is not copied, for points that come in parts."""
+        """Write the outputs at a draw for points that come in parts.
+
+        Args:
+            flat: the draw, which is not copied.
+            parts: consecutive points.
+            out: receives the outputs of all points.
+        """
         for name, value in self._model.net_values(self._model.unflatten(flat)).items():
             self._parameters[name].data = value
         values = [self._net(part) for part in parts]

@@ -38,7 +38,16 @@ class LazyDraws(Protocol):
         ...
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain."""
+        """Return draws [start, stop) of one chain.
+
+        Args:
+            chain: index of the chain.
+            start: index of the first draw.
+            stop: index after the last draw.
+
+        Returns:
+            One row per draw.
+        """
         ...
 
 

@@ -35,15 +35,40 @@ class Family(Protocol):
     """Define the interface of a symmetric one-dimensional density with a scale."""
 
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Return the elementwise log density."""
+        """Return the elementwise log density.
+
+        Args:
+            value: where to evaluate it.
+            scale: of every element.
+
+        Returns:
+            The log density, in nats.
+        """
         ...
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Return the same density, moved to `loc`, as a Pyro distribution."""
+        """Return the same density, moved to `loc`, as a Pyro distribution.
+
+        Args:
+            loc: center of every element.
+            scale: of every element.
+
+        Returns:
+            The distribution.
+        """
         ...
 
     def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """Return -E[log p(w)] for w ~ Normal(loc, sd), elementwise, in nats."""
+        """Return -E[log p(w)] for w ~ Normal(loc, sd), elementwise, in nats.
+
+        Args:
+            loc: means of the normal.
+            sd: standard deviations of the normal.
+            scale: of every element of the density.
+
+        Returns:
+            The cross-entropy of every element.
+        """
         ...
 
     def add_cross_entropy_gradient(

@@ -189,7 +189,11 @@ class Block:
         return sum(size for _, size in self.runs)
 
     def scales(self, like: Tensor) -> Tensor:
-        """Return the scale of every entry, (entry,), on the device and in the dtype of `like`."""
+        """Return the scale of every entry, (entry,).
+
+        Args:
+            like: a tensor with the device and dtype of the result.
+        """
         return torch.cat(
             [
                 scale.to(like.device, like.dtype)
@@ -214,19 +218,31 @@ class ParameterPrior:
         self._scales: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
 
     def means(self, like: Tensor) -> Float[Tensor, " parameter"]:
-        """Return the mean of every entry, on the device and in the dtype of a tensor."""
+        """Return the mean of every entry.
+
+        Args:
+            like: a tensor with the device and dtype of the result.
+        """
         if self.mean is None:
             return like.new_zeros(sum(block.size for block in self.blocks))
         return self.mean.to(like.device, like.dtype)
 
     def standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
-        """Return the standard deviation of every entry, with the device and dtype of `like`."""
+        """Return the standard deviation of every entry.
+
+        Args:
+            like: a tensor with the device and dtype of the result.
+        """
         return torch.cat(
             [block.scales(like) * block.family.unit_variance**0.5 for block in self.blocks]
         )
 
     def log_prob(self, flat: Float[Tensor, " parameter"]) -> Float[Tensor, ""]:
-        """Return the log prior density in nats, summed in float64."""
+        """Return the log prior density in nats, summed in float64.
+
+        Args:
+            flat: the network's part of the flat vector.
+        """
         total = flat.new_zeros((), dtype=torch.float64)
         for block, scale, value in self._split(self._centered(flat)):
             total = total + block.family.log_prob(value, scale).sum(dtype=torch.float64)

@@ -49,7 +49,11 @@ class Layout:
         self.latents = [name for name in model.shapes if name not in self._whole]
 
     def shape(self, parameter: str) -> Shape:
-        """Return the shape that the layer uses; with fixed entries that of the whole weight."""
+        """Return the shape that the layer uses; with fixed entries that of the whole weight.
+
+        Args:
+            parameter: of the model.
+        """
         return self._whole.get(parameter, tuple(self.model.shapes[parameter]))
 
     def restricts(self, parameter: str, shape: Shape) -> bool:

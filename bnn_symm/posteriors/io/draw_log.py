@@ -63,7 +63,7 @@ class LoggedArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (draw, *event)."""
+        """Return the shape of the array, (draw, *event)."""
         return (self._stop - self._start, *self._spans[0].rows[self._field].shape)
 
     @property
