@@ -47,7 +47,16 @@ def equal_width_bins(
 def binned(
     values: PerPoint, bins: Int[np.ndarray, " point"], num_bins: int
 ) -> Float[np.ndarray, "resample bin"]:
-    """Return the sums of the values over the points of every bin."""
+    """Return the sums of the values over the points of every bin.
+
+    Args:
+        values: Values (resample, point).
+        bins: Bin of every point.
+        num_bins: Number of bins.
+
+    Returns:
+        Sums (resample, bin).
+    """
     points = np.arange(len(bins))
     indicator = sparse.csr_matrix((np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins)))
     return (indicator @ values.T).T
@@ -72,7 +81,16 @@ def expected_error(
 def maximum_error(
     residuals: PerPoint, weights: PerPoint, bins: Int[np.ndarray, " point"]
 ) -> PerResample:
-    """Return the MCE: the largest |accuracy - confidence| of a nonempty bin."""
+    """Return the MCE: the largest |accuracy - confidence| of a nonempty bin.
+
+    Args:
+        residuals: Residuals (resample, point).
+        weights: Counts (resample, point).
+        bins: Bin of every point.
+
+    Returns:
+        One error per resample.
+    """
     gap = np.abs(binned(residuals, bins, NUM_BINS))
     count = binned(weights, bins, NUM_BINS)
     return np.divide(gap, count, out=np.zeros_like(gap), where=count > 0).max(1)

@@ -137,7 +137,16 @@ def reliability_of_predictions(
     num_bins: int = NUM_BINS,
     level: float = 0.95,
 ) -> ClassReliability | NumberReliability:
-    """Return the reliability diagram of given predictions, as `reliability` does."""
+    """Return the reliability diagram of given predictions, as `reliability` does.
+
+    Args:
+        predictions: Predictions at the points.
+        num_bins: Number of bins of confidence.
+        level: Level of the band.
+
+    Returns:
+        The diagram with its consistency band.
+    """
     if isinstance(predictions, ClassPredictions):
         return _of_classes(predictions.probabilities, predictions.y, num_bins, level)
     nominal = np.array(_PERCENT) / 100

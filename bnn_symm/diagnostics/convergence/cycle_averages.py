@@ -15,7 +15,14 @@ from bnn_symm.diagnostics.convergence.convergence import Curve
 
 
 def without_exploration(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rows of a history outside the exploration phase; all rows without such a phase."""
+    """Return the rows of a history outside the exploration phase; all rows without such a phase.
+
+    Args:
+        history: Rows of a history.
+
+    Returns:
+        The remaining rows.
+    """
     return [row for row in history if row.get("phase") != "exploration"]
 
 

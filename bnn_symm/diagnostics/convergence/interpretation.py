@@ -28,7 +28,14 @@ _ADVICE_OF_DIVERGED = {
 
 
 def number(value: float | int | None) -> str:
-    """Format a number with three significant digits, or as an integer from 100 on."""
+    """Format a number with three significant digits, or as an integer from 100 on.
+
+    Args:
+        value: A number, or None.
+
+    Returns:
+        The formatted number; `-` for None.
+    """
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -199,7 +206,16 @@ def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | 
 
 
 def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
-    """Return a sentence on how fast one group is."""
+    """Return a sentence on how fast one group is.
+
+    Args:
+        label: Name of the group.
+        clock: Name of the clock.
+        speed: `Speed` as plain data.
+
+    Returns:
+        The sentence.
+    """
     reached = speed["num_runs"] - speed["num_censored"]
     head = f"{label}: {reached} of {speed['num_runs']} runs reach the target"
     median = speed["median"]
@@ -213,7 +229,16 @@ def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
 
 
 def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_comparisons: int) -> str:
-    """Return which of two groups is faster, by how much, and how strong the evidence is."""
+    """Return which of two groups is faster, by how much, and how strong the evidence is.
+
+    Args:
+        labels: Names of both groups.
+        test: `SpeedTest` as plain data, with adjusted p-value and clock.
+        num_comparisons: Number of comparisons of the adjustment.
+
+    Returns:
+        The sentence.
+    """
     first, second = labels
     ratio = test["ratio"]
     if ratio["value"] is None:

@@ -104,13 +104,28 @@ class SpeedTest:
 
 
 def median_time(times: Sequence[TimeToTarget]) -> float | None:
-    """Return the Kaplan-Meier median; None if fewer than half of the runs reached the target."""
+    """Return the Kaplan-Meier median; None if fewer than half of the runs reached the target.
+
+    Args:
+        times: Times of the runs.
+
+    Returns:
+        The median, or None.
+    """
     median = float(_KaplanMeier(times).medians(_each_once(times))[0])
     return median if np.isfinite(median) else None
 
 
 def restricted_mean(times: Sequence[TimeToTarget], tau: float) -> float:
-    """Return the area under the Kaplan-Meier curve up to tau."""
+    """Return the area under the Kaplan-Meier curve up to tau.
+
+    Args:
+        times: Times of the runs.
+        tau: Restriction of the mean.
+
+    Returns:
+        The mean of min(T, tau).
+    """
     return float(_KaplanMeier(times).restricted_means(_each_once(times), tau)[0])
 
 
@@ -148,7 +163,14 @@ class _KaplanMeier:
 
 
 def watched_until(times: Sequence[TimeToTarget]) -> float:
-    """Return the end of the Kaplan-Meier curve: the latest of the runs' times."""
+    """Return the end of the Kaplan-Meier curve: the latest of the runs' times.
+
+    Args:
+        times: Times of the runs.
+
+    Returns:
+        The end of observation.
+    """
     return max(time.time for time in times)
 
 
@@ -306,12 +328,26 @@ def sign_flip_p_value(scores: Float[np.ndarray, " pair"], *, seed: int = 0) -> f
 
 
 def smallest_p_value(num_pairs: int) -> float:
-    """Return the smallest two-sided p-value of sign flips of this number of pairs; 5: 1/16."""
+    """Return the smallest two-sided p-value of sign flips of this number of pairs; 5: 1/16.
+
+    Args:
+        num_pairs: Number of informative pairs.
+
+    Returns:
+        The p-value; 1 without pairs.
+    """
     return max(2.0 ** (1 - num_pairs), 2 / _FLIPS) if num_pairs else 1.0
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values adjusted by Holm's method for several comparisons; None stays None."""
+    """Return p-values adjusted by Holm's method for several comparisons; None stays None.
+
+    Args:
+        p_values: One p-value per comparison.
+
+    Returns:
+        Adjusted p-values in the same order.
+    """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     result: list[float | None] = [None] * len(p_values)
     largest = 0.0

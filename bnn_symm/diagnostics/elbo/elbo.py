@@ -93,14 +93,28 @@ class Elbo:
 
 
 def kl_by_coordinate(posterior: GaussianPosterior) -> Float[Tensor, " parameter"]:
-    """Return KL(q || prior) of every coordinate of the flat vector, in nats, in float64."""
+    """Return KL(q || prior) of every coordinate of the flat vector, in nats, in float64.
+
+    Args:
+        posterior: A mean-field posterior.
+
+    Returns:
+        One KL per parameter.
+    """
     with torch.inference_mode():
         cross = posterior.model.cross_entropy(posterior.loc, posterior.scale).double()
         return (cross - posterior.scale.double().log() - 0.5 * math.log(2 * math.pi * math.e)).cpu()
 
 
 def kl_by_tensor(posterior: ClosedFormPosterior) -> dict[str, KlShare]:
-    """Return name -> KL, for every tensor of the flat vector, in its order."""
+    """Return name -> KL, for every tensor of the flat vector, in its order.
+
+    Args:
+        posterior: A closed-form posterior.
+
+    Returns:
+        Name -> KL and number of parameters.
+    """
     entropy = posterior.entropy_by_tensor()
     with torch.inference_mode():
         cross = posterior.model.cross_entropy(

@@ -15,7 +15,14 @@ _SEPARATE = 0.99
 
 
 def nats(value: float) -> str:
-    """Format a number as an integer from 100 on, else with three significant digits."""
+    """Format a number as an integer from 100 on, else with three significant digits.
+
+    Args:
+        value: A number of nats.
+
+    Returns:
+        The formatted number.
+    """
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

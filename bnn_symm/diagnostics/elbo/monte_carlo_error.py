@@ -38,7 +38,14 @@ LEVEL, NORMAL = 0.95, 1.96
 
 
 def largest(terms: Sequence[InformationTerm]) -> float:
-    """Return the maximum of the sum of the terms, in nats."""
+    """Return the maximum of the sum of the terms, in nats.
+
+    Args:
+        terms: Terms of the information.
+
+    Returns:
+        The maximum.
+    """
     return math.fsum(_most(term) for term in terms)
 
 

@@ -122,5 +122,12 @@ def _pointwise(model: BayesianModel, outputs: Tensor, y: Tensor, log_likelihood:
 
 
 def to_float64(model: BayesianModel) -> BayesianModel:
-    """Return a copy of the model in float64."""
+    """Return a copy of the model in float64.
+
+    Args:
+        model: Any model; it is not changed.
+
+    Returns:
+        The copy.
+    """
     return BayesianModel(copy.deepcopy(model.net).double(), model.prior, model.likelihood)

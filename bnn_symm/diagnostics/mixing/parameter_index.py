@@ -12,7 +12,14 @@ from bnn_symm.symmetry import PermutationSpec
 
 
 def layer_name(name: str) -> str:
-    """Return the layer of a tensor; a latent variable of the likelihood is a layer by itself."""
+    """Return the layer of a tensor; a latent variable of the likelihood is a layer by itself.
+
+    Args:
+        name: Name of a tensor.
+
+    Returns:
+        Name of the layer.
+    """
     layer, _, _ = name.rpartition(".")
     return layer or name
 

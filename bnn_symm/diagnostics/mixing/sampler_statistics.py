@@ -204,5 +204,12 @@ def _acceptance_problem(rates: Sequence[float] | None, target: float) -> _Proble
 
 
 def chain_list(chains: Sequence[int]) -> str:
-    """Return the chain numbers, separated by commas."""
+    """Return the chain numbers, separated by commas.
+
+    Args:
+        chains: Indices of chains.
+
+    Returns:
+        A list for a sentence.
+    """
     return ", ".join(str(chain) for chain in chains)

@@ -82,7 +82,14 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
 
 
 def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
-    """Return name -> why a score is not defined, for scores that may be undefined."""
+    """Return name -> why a score is not defined, for scores that may be undefined.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        Reasons by name.
+    """
     right = predictions.probabilities.argmax(1) == predictions.y
     reason = f"{'every' if right.all() else 'no'} point is right, so there is nothing to separate"
     if np.isnan(predictions.probabilities).any():
@@ -91,7 +98,14 @@ def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
 
 
 def class_notes(predictions: ClassPredictions) -> list[str]:
-    """Return notes on unusual points and their effect on the scores."""
+    """Return notes on unusual points and their effect on the scores.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        Notes, empty if nothing is unusual.
+    """
     notes = []
     impossible = int(np.isinf(predictions.log_prob).sum())
     if impossible:

@@ -144,7 +144,15 @@ def out_of_distribution(
 def uncertainties(
     posterior: Posterior, x: Float[Tensor, "point *feature"]
 ) -> dict[str, Float[np.ndarray, " point"]]:
-    """Return the kinds of uncertainty at some inputs: name -> (point,), higher is less certain."""
+    """Return the kinds of uncertainty at some inputs: name -> (point,), higher is less certain.
+
+    Args:
+        posterior: Any posterior.
+        x: Standardized inputs.
+
+    Returns:
+        One value per point and kind.
+    """
     collected: dict[str, list[Tensor]] = {}
     for predictive in posterior.iter_predict(x):
         rounding = _ROUNDING * torch.finfo(predictive.outputs.dtype).eps

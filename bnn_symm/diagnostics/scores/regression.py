@@ -117,7 +117,14 @@ def distance_to_uniform(
 
 
 def number_notes(predictions: NumberPredictions) -> list[str]:
-    """Return notes on unusual points and their effect on the scores."""
+    """Return notes on unusual points and their effect on the scores.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        Notes, empty if nothing is unusual.
+    """
     notes = []
     impossible = int(np.isinf(predictions.log_prob).sum())
     if impossible:

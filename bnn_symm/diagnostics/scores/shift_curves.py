@@ -49,7 +49,14 @@ class ShiftCurve:
 
 
 def shifts_for(part: Split) -> tuple[str, ...]:
-    """Return the shifts that apply to points: all of them for images, noise for tables."""
+    """Return the shifts that apply to points: all of them for images, noise for tables.
+
+    Args:
+        part: Part of the data.
+
+    Returns:
+        Names of shifts.
+    """
     return SHIFTS if part.x.ndim == 4 else ("gaussian_noise",)
 
 

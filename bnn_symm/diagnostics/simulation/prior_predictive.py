@@ -57,7 +57,17 @@ class PriorPredictive:
 def prior_functions(
     model: BayesianModel, dataset: Dataset, num_draws: int, *, seed: int = 0
 ) -> SamplePosterior:
-    """Return independent draws of the prior, with predictions in the target's own units."""
+    """Return independent draws of the prior, with predictions in the target's own units.
+
+    Args:
+        model: Model with the prior.
+        dataset: Provides the scaling of the target.
+        num_draws: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        The draws as a sample posterior.
+    """
     draws = prior_draws(model, 1, num_draws, seed=seed).draws()[None]
     return SamplePosterior.from_draws(model, draws, dataset.scaling, info={"method": "prior"})
 

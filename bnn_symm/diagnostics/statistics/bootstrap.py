@@ -177,7 +177,15 @@ def _score(
 def weighted_mean(
     weights: Float[np.ndarray, "resample point"], values: Float[np.ndarray, "point column"]
 ) -> Float[np.ndarray, "resample column"]:
-    """Return the mean of every column in each resample; infinite if a resampled value is."""
+    """Return the mean of every column in each resample; infinite if a resampled value is.
+
+    Args:
+        weights: Counts (resample, point).
+        values: Values of every point.
+
+    Returns:
+        One mean per resample and column.
+    """
     infinite = np.isinf(values)
     result = (weights @ np.where(infinite, 0.0, values)) / weights.sum(1, keepdims=True)
     if infinite.any():

@@ -70,7 +70,15 @@ class EcdfBand:
 def ecdf(
     values: Float[np.ndarray, " value"], points: Float[np.ndarray, " point"]
 ) -> Float[np.ndarray, " point"]:
-    """Return the fraction of the numbers that are at most each point."""
+    """Return the fraction of the numbers that are at most each point.
+
+    Args:
+        values: Numbers.
+        points: Points of evaluation.
+
+    Returns:
+        One fraction per point.
+    """
     return np.searchsorted(np.sort(values), points, side="right") / len(values)
 
 

@@ -129,7 +129,14 @@ class Share:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Return the mean of one value per seed with Student's interval; NaN counts as missing."""
+    """Return the mean of one value per seed with Student's interval; NaN counts as missing.
+
+    Args:
+        values: One value per seed.
+
+    Returns:
+        The mean and its interval.
+    """
     defined = _sorted(values)
     return _estimate(defined, defined, "seeds")
 
