@@ -206,7 +206,7 @@ class Method(metaclass=SettingsType):
             else [],
         )
         for note in posterior.info["warnings"]:
-            warnings.warn(f"convergence: {note}", ConvergenceWarning, stacklevel=2)
+            warnings.warn(f"convergence: {note}", ConvergenceWarning, stacklevel=3)
         if failure:
             failure.posterior = posterior
             raise failure
