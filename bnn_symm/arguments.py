@@ -9,6 +9,7 @@ import inspect
 import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -170,7 +171,9 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
         if None in members:
             return None
         return tuple(kind for kinds in members if kinds for kind in kinds)
-    if get_origin(hint) in (Sequence, list):
+    if get_origin(hint) in (Sequence, list) or (
+        get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,)
+    ):
         items = _alternatives(get_args(hint)[0])
         return None if items is None else (_SequenceOf(items),)
     if get_origin(hint) in (Mapping, dict) or hint is Mapping:
@@ -184,7 +187,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
         return (NoneType,)
     is_class = isinstance(hint, type) and not getattr(hint, "_is_protocol", False)
     if is_class and (
-        hint in (Tensor, int) or hint.__module__.split(".")[0] in ("bnn_symm", "torch")
+        hint in (Tensor, int, float) or hint.__module__.split(".")[0] in ("bnn_symm", "torch")
     ):
         return (hint,)
     return None
@@ -194,8 +197,9 @@ def _matches(value: Any, kind: Any) -> bool:
     if isinstance(kind, _SequenceOf):
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(any(_matches(item, each) for each in kind) for item in value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (int, float):
+        number = Integral if kind is int else Real
+        return isinstance(value, number) and not isinstance(value, bool)
     return isinstance(value, kind)
 
 
