@@ -161,13 +161,15 @@ def align(
         )
     first, baseline = coordinate(objective, group, identity, seed, "coordinate", 0)
     if part is not None and matching == "activations":
-        found = activation_alignment(reference, other, part.x, group)
-        return _result(other, objective, group, found, matching, "activations", 1, baseline)
+        permutation = activation_alignment(reference, other, part.x, group)
+        return _result(other, objective, group, permutation, matching, "activations", 1, baseline)
     if part is not None and solver == "straight_through":
-        found, _ = straight_through(
+        permutation, _ = straight_through(
             reference, other, part, group, noisy=matching == "w2", seed=seed
         )
-        return _result(other, objective, group, found, matching, "straight_through", 1, baseline)
+        return _result(
+            other, objective, group, permutation, matching, "straight_through", 1, baseline
+        )
     large = max(units.size for units in group.spec.groups.values()) > _LARGE
     restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
     candidates: list[tuple[float, SolverName, Permutation]] = []

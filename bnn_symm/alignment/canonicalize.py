@@ -149,7 +149,9 @@ def _balancing(
         name: torch.zeros(draws, len(units), dtype=torch.float64) for name, units in frozen.items()
     }
     occurrences = {
-        name: [found for found in _scaled_occurrences(spec, name) if found[0] in mass]
+        name: [
+            occurrence for occurrence in _scaled_occurrences(spec, name) if occurrence[0] in mass
+        ]
         for name in frozen
     }
     for _ in range(_MAX_ROUNDS):

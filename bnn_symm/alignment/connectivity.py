@@ -141,7 +141,7 @@ def align_pairs(
     check_same_parameters(list(posteriors))
     group = group or symmetry_group(posteriors[0].model.net)
     digests = [digest(posterior) for posterior in posteriors]
-    found: dict[tuple[int, int], Permutation] = {}
+    aligned: dict[tuple[int, int], Permutation] = {}
     distances: dict[tuple[int, int], float] = {}
     for pair in combinations(range(len(posteriors)), 2):
         reference, other = sorted(pair, key=lambda number: digests[number])
@@ -153,10 +153,10 @@ def align_pairs(
             restarts=restarts,
             seed=seed,
         )
-        found[reference, other] = result.permutation
-        found[other, reference] = result.permutation.inverse()
+        aligned[reference, other] = result.permutation
+        aligned[other, reference] = result.permutation.inverse()
         distances[reference, other] = distances[other, reference] = result.distance_after
-    return PairwiseAlignments(permutations=found, distances=distances, cost=cost, group=group)
+    return PairwiseAlignments(permutations=aligned, distances=distances, cost=cost, group=group)
 
 
 def composed_paths(
@@ -226,7 +226,7 @@ def cycles(
             "from 3 to the number of posteriors"
         )
     pairs = pairs or align_pairs(posteriors)
-    found = []
+    results = []
     for chosen in combinations(range(len(posteriors)), length):
         for rest in permutations(chosen[1:]):
             if rest[0] > rest[-1]:
@@ -239,7 +239,7 @@ def cycles(
                 )
             fixed = total.fixed_points()
             first = posteriors[members[0]]
-            found.append(
+            results.append(
                 Cycle(
                     members=members,
                     permutation=total,
@@ -252,7 +252,7 @@ def cycles(
                     ).distance(total),
                 )
             )
-    return found
+    return results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,9 +109,11 @@ class DrawBatch:
                 if not len(open_rows):
                     continue
                 gain = _select_draws(gain, open_rows)
-                found = [assign(cells[name], _select_draws(gain, i)) for i in range(len(open_rows))]
-                index = torch.stack([index for index, _ in found])
-                sign = torch.stack([sign for _, sign in found])
+                assignments = [
+                    assign(cells[name], _select_draws(gain, i)) for i in range(len(open_rows))
+                ]
+                index = torch.stack([index for index, _ in assignments])
+                sign = torch.stack([sign for _, sign in assignments])
                 chosen = _gather_units(gain.unsigned, index)
                 if gain.signed is not None:
                     chosen = chosen + sign * _gather_units(gain.signed, index)
@@ -202,17 +204,17 @@ class DrawBatch:
         for i in range(len(self)):
             draw = {name: value[i] for name, value in self.tensors.items()}
             objective = Objective(group.spec, (Term(reference, draw, True),), 0.0)
-            found, new_value = coordinate(objective, group, identity, "one draw")
+            permutation, new_value = coordinate(objective, group, identity, "one draw")
             before = objective.value(identity)
             if new_value <= before + _TOLERANCE * abs(before):
                 continue
             changed += 1
-            for name, value in found.apply(draw).items():
+            for name, value in permutation.apply(draw).items():
                 self.tensors[name][i] = value
-            for name, index in found.indices.items():
+            for name, index in permutation.indices.items():
                 self.indices[name][i] = self.indices[name][i][index]
-            for name, sign in found.signs.items():
-                self.signs[name][i] = sign * self.signs[name][i][found.indices[name]]
+            for name, sign in permutation.signs.items():
+                self.signs[name][i] = sign * self.signs[name][i][permutation.indices[name]]
         return changed
 
 

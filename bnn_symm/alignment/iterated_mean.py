@@ -153,7 +153,7 @@ def align_to_mean(
     """
     chains, draws, _ = posterior.shape
     chosen = numpy_generator(seed, "first means").permutation(chains * draws)[:restarts].tolist()
-    found: list[_MeanState] = []
+    candidates: list[_MeanState] = []
     for number in [None, *chosen]:
         permutations = [list(part) for part in first]
         if number is None:
@@ -167,8 +167,8 @@ def align_to_mean(
                 {name: value[0] for name, value in whole.items()}
             )
             start = _MeanState(permutations, chain_means(posterior, permutations, group, mean), 1)
-        found.append(_iterate(posterior, start, group, _TRIAL_ROUNDS))
-    best = _iterate(posterior, min(found, key=lambda state: state.means.dispersion), group)
+        candidates.append(_iterate(posterior, start, group, _TRIAL_ROUNDS))
+    best = _iterate(posterior, min(candidates, key=lambda state: state.means.dispersion), group)
     failed = 0
     for number in range(_KICKS):
         before = best.means.dispersion

@@ -103,14 +103,14 @@ class Objective:
         Args:
             group: the group of units; it is its own neighbor if a tensor has it twice.
         """
-        found = {
+        groups = {
             segment.group
             for name, dim, _, _ in self.occurrences(group)
             for d, axis in enumerate(self.spec.axes[name])
             if d != dim
             for segment in axis
         }
-        return {name for name in found if name is not None}
+        return {name for name in groups if name is not None}
 
     def occurrences(self, group: str) -> Iterator[Occurrence]:
         """Yield the compared occurrences of a group's units (`PermutationSpec.occurrences`).

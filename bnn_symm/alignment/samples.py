@@ -234,7 +234,7 @@ def _aligned(
     model = posterior.model
     chains, draws, _ = posterior.shape
     identity = group.spec.identity()
-    found, rounds = [[identity] for _ in range(chains)], 0
+    permutations, rounds = [[identity] for _ in range(chains)], 0
     if chains > 1 and not group.is_trivial:
         parts = [
             SamplePosterior(model, posterior.scaling, positions=_Chain(posterior, c))
@@ -243,21 +243,21 @@ def _aligned(
         joint = synchronize(
             parts, group=group, restarts=restarts if per == "chain" else None, seed=seed
         )
-        found, rounds = [[permutation] for permutation in joint.permutations], joint.sweeps
+        permutations, rounds = [[permutation] for permutation in joint.permutations], joint.sweeps
     if per == "draw":
-        found = [permutation * draws for permutation in found]
+        permutations = [permutation * draws for permutation in permutations]
         if not group.is_trivial:
-            found, rounds = align_to_mean(posterior, found, group, restarts, seed)
-    found = _relative_to_most(found)
+            permutations, rounds = align_to_mean(posterior, permutations, group, restarts, seed)
+    permutations = _relative_to_most(permutations)
     difference = 0.0
-    for chain, part in enumerate(found):
+    for chain, part in enumerate(permutations):
         most = max(range(len(part)), key=lambda draw: part[draw].num_moved)
         positions = _Chain(posterior, chain) if per == "chain" else _Chain(posterior, chain, most)
         checked = SamplePosterior(model, posterior.scaling, positions=positions)
         difference = max(difference, check_same_function(checked, part[most]))
     before = chain_means(posterior, [[identity]] * chains, group)
-    after = chain_means(posterior, found, group)
-    flat = [permutation for part in found for permutation in part]
+    after = chain_means(posterior, permutations, group)
+    flat = [permutation for part in permutations for permutation in part]
     shape = (chains,) if per == "chain" else (chains, draws)
     agreement = Agreement(
         moved=np.array([not permutation.is_identity for permutation in flat]).reshape(shape),
@@ -275,7 +275,7 @@ def _aligned(
         between_chains_after=after.between_chains,
         rounds=rounds,
     )
-    return found, agreement, difference
+    return permutations, agreement, difference
 
 
 class _Chain:

@@ -184,15 +184,15 @@ def synchronize(
     )
     if group.is_trivial or len(members) == 1:
         restarts = 0
-    found = []
+    candidates = []
     for start in range(restarts + 1):
         permutations = (
             universe.identities() if start == 0 else universe.sequential_start(seed, start)
         )
-        found.append(universe.ascend(permutations, seed, start))
-    values = [universe.value(permutations) for permutations, _ in found]
+        candidates.append(universe.ascend(permutations, seed, start))
+    values = [universe.value(permutations) for permutations, _ in candidates]
     winner = values.index(max(values))
-    in_universe, sweeps = found[winner]
+    in_universe, sweeps = candidates[winner]
     frame = in_universe[0].inverse()
     in_frame = [frame.compose(permutation) for permutation in in_universe]
     differences = [

@@ -153,7 +153,9 @@ def _set_of(
     component: Component | None = None,
 ) -> UnitOrbit:
     selected = torch.tensor(units)
-    occurrences = [found for found in group.spec.occurrences(name) if found[0] in index]
+    occurrences = [
+        occurrence for occurrence in group.spec.occurrences(name) if occurrence[0] in index
+    ]
     tensors = [tensor for tensor, _, _, _ in occurrences]
     touched = torch.zeros(model.num_parameters + 1, dtype=torch.bool)
     columns, signed, incomplete = [], [], False

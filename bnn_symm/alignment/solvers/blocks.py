@@ -29,12 +29,12 @@ def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
     Returns:
         (owner of blocks, groups whose blocks it owns) of each component.
     """
-    found = []
+    families = []
     for component in group.components:
         family = _family(group.spec, component)
         if family is not None:
-            found.append(family)
-    return found
+            families.append(family)
+    return families
 
 
 def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]] | None:

@@ -198,7 +198,7 @@ def occurrences(spec: PermutationSpec, terms: Sequence[Term], group: str) -> Ite
         terms: their tensors are compared.
         group: the group of units.
     """
-    return (found for found in spec.occurrences(group) if found[0] in terms[0].other)
+    return (occurrence for occurrence in spec.occurrences(group) if occurrence[0] in terms[0].other)
 
 
 def other_dims(tensor: Tensor, dim: int) -> list[int]:
