@@ -49,7 +49,8 @@ _UNSUPPORTED = {
     "initial": "an estimator starts from the initial values of the network",
     "warm_start": "an estimator runs one method; bnn-symm fit, and fit_run in Python, run several",
     "checkpoint": "an estimator writes no files",
-    "save": "an estimator writes no files; pickle it, or use save_posterior(estimator.posterior_, PATH)",
+    "save": "an estimator writes no files; pickle it, or use "
+    "save_posterior(estimator.posterior_, PATH)",
 }
 
 

@@ -115,8 +115,8 @@ def import_run(
         out: a directory that does not exist.
         config: data, architecture, likelihood and prior, as for a fit.
         module: `package.module:factory` of the network; default: the configured architecture.
-        names: a name mapping or its file, where names alone do not determine the matching of arrays and
-            parameters.
+        names: a name mapping or its file, where names alone do not determine the matching of arrays
+            and parameters.
 
     Returns:
         The run. `record["derived"]` has the files with their SHA-256, the matching, the axes that
