@@ -163,7 +163,7 @@ def linear_posteriors(loc: tuple[float, float], scale: tuple[float, float], nois
 
 
 class SquaredSlope(nn.Module):
-    """Logit w^2 x: two modes, and nothing to say between them."""
+    """Logit w^2 x: two modes with an uninformative middle."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,8 @@ def mode() -> Tensor:
 def test_the_bend_in_a_quadratic_loss_is_known(kind):
     """With e_0 and e_1 the ends seen from the mode, whatever the curvature H,
 
-        the mean over t of |(1 - t) e_0 + t e_1 + 2 t (1 - t) b|_H^2 is least at b = -5/4 (e_0 + e_1),
+        the mean over t of |(1 - t) e_0 + t e_1 + 2 t (1 - t) b|_H^2 is least at
+        b = -5/4 (e_0 + e_1),
 
     since the means of 2 t (1 - t)^2 and of 4 t^2 (1 - t)^2 are 1/6 and 2/15; over pairs of draws
     their means count. What Adam's last steps leave was seen to be below 1 %; of normals the pair

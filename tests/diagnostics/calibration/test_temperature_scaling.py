@@ -65,7 +65,7 @@ def test_it_minimizes_the_nll_of_the_mixture(likelihood, num_outputs):
     posterior = posterior_of(model, 30, spread=3.0)
     x = points(200)
     mixture = posterior.predict(x).probabilities()
-    part = Split(x=x, y=targets(mixture.sqrt()))  # flatter than it says
+    part = Split(x=x, y=targets(mixture.sqrt()))  # flatter than predicted
     found = fit_temperature(posterior, part)
 
     def nll(tau):

@@ -100,7 +100,7 @@ def test_smoothing_removes_most_noise_and_its_error_is_about_true():
         off = curve.smoothed.values - planted(0, noise=0.0).values
         errors.append(np.sqrt(np.mean(off[100:] ** 2)))
         inside.append(np.mean(np.abs(off) <= 2 * curve.smoothed.standard_error))
-    # A third of the noise at most; and about nine of ten, as the module says.
+    # A third of the noise at most; and about nine of ten, as the module states.
     assert np.mean(errors) < 0.1 / 3
     assert 0.82 < np.mean(inside) < 0.97
 
@@ -220,7 +220,7 @@ def test_the_interval_of_a_planted_plateau_covers_it():
     # 95 % +- three Monte Carlo standard errors of 200 seeds.
     assert abs(covered - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 200)
     starts = np.array([plateau.start for plateau in found])
-    # It begins where what decays is as small as the noise (row 94), give or take what can be told.
+    # It begins where what decays is as small as the noise (row 94), within the resolution.
     assert 70 < np.median(starts) < 120
 
 
@@ -374,7 +374,7 @@ def test_sign_flip_p_values_are_those_of_enumeration():
     wanted = np.mean(np.array(sums) >= abs(scores.sum()) - 1e-12)
     assert sign_flip_p_value(scores) == pytest.approx(wanted)
     assert sign_flip_p_value(np.array([1.0, 2.0, 3.0, 4.0, 5.0])) == 1 / 16 == smallest_p_value(5)
-    # A pair that says nothing changes nothing.
+    # An uninformative pair changes nothing.
     assert sign_flip_p_value(np.array([1.0, 2.0, 0.0, 3.0, 4.0, 5.0])) == 1 / 16
     assert sign_flip_p_value(np.zeros(3)) == 1.0
     # Of many pairs, by random flips.
@@ -405,7 +405,7 @@ def test_a_faster_kind_of_run_is_found_and_its_ratio():
     assert test.p_value == pytest.approx(2 / 2**10)
     assert test.ratio.value == pytest.approx(base.mean() / slow.mean())
     assert test.ratio.low < np.exp(-0.7) < test.ratio.high
-    # Pairs tell more than groups: the same times without their seeds leave the ratio less certain.
+    # Pairs are more informative than groups: without seeds the ratio is less certain.
     apart = compare_unpaired(first, second)
     assert apart.ratio.high - apart.ratio.low > test.ratio.high - test.ratio.low
     again = (

@@ -212,11 +212,11 @@ def test_views_of_copies_are_not_passed(name):
     found = mixing(posterior_of(CASES[name][0]), part(), per_draw=False)
     views = {key: view.status for key, view in found.views.items() if key != "chainwise"}
     assert not set(views.values()) & {"pass", "too few draws"}
-    said = verdicts(found)
-    assert said.usable is False
-    assert "copies.num_distinct" in [one.measure for one in said.evidence]
-    assert all(not one.is_inside for one in said.evidence)
-    assert f"{found.copies.num_distinct} of 4" in said.conclusion
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert "copies.num_distinct" in [one.measure for one in verdict.evidence]
+    assert all(not one.is_inside for one in verdict.evidence)
+    assert f"{found.copies.num_distinct} of 4" in verdict.conclusion
 
 
 def test_without_copies_the_same_views_pass():
@@ -230,9 +230,9 @@ def test_repeats_within_a_chain_take_the_pass_of_every_view():
     values[0, 500:] = values[0, :500].clone()
     found = mixing(posterior_of(values), part(), per_draw=False)
     assert found.chainwise.status == "no evidence"
-    said = verdicts(found)
-    assert said.usable is False
-    assert [one.measure for one in said.evidence] == ["copies.repeats.share"]
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert [one.measure for one in verdict.evidence] == ["copies.repeats.share"]
     assert [one.measure for one in verdicts(dataclasses.replace(found, frozen=(0,))).evidence] == [
         "frozen_chains"
     ]

@@ -62,13 +62,13 @@ def test_independent_draws_of_one_mode_pass_everywhere():
     assert [
         modes.count for modes in (found.raw_modes, found.aligned_modes, found.function_modes)
     ] == [1, 1, 1]
-    said = verdicts(found)
-    assert said.usable is True
-    assert said.next is None
+    verdict = verdicts(found)
+    assert verdict.usable is True
+    assert verdict.next is None
 
 
 def test_autocorrelated_chains_of_one_mode_are_held_against_their_effective_draws():
-    """Dependent draws reach an R-hat that independent ones would not; ESS says how far they go."""
+    """Dependent draws reach an R-hat that independent ones would not; ESS decides about them."""
     model, length = model_of(widths=(4,)), 500
     noise = torch.randn(
         CHAINS, length, model.num_parameters, generator=torch.Generator().manual_seed(2)
@@ -141,9 +141,9 @@ def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     assert found.chainwise.rhat_max < 1.06
     assert found.aligned_modes is not None
     assert found.aligned_modes.count == CHAINS
-    said = verdicts(found)
-    assert said.usable is False
-    assert "different modes: 4 as functions; modulo symmetry 4" in said.conclusion
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert "different modes: 4 as functions; modulo symmetry 4" in verdict.conclusion
 
 
 def test_weights_that_do_not_matter_differ_while_functions_agree():
@@ -160,9 +160,9 @@ def test_weights_that_do_not_matter_differ_while_functions_agree():
     assert (found.raw.status, found.function.status) == ("fail", "pass")
     assert found.aligned is not None
     assert found.aligned.view.status == "fail"
-    said = verdicts(found)
-    assert said.usable is True
-    assert "interpret them with care" in said.conclusion
+    verdict = verdicts(found)
+    assert verdict.usable is True
+    assert "interpret them with care" in verdict.conclusion
 
 
 def test_a_drifting_chain_is_named():
@@ -187,9 +187,11 @@ def test_a_single_chain_that_drifts_is_reported():
     draws = around(model, one_mode(model)[None]).read(0, 0, DRAWS)[None]
     drifting = draws + torch.linspace(0, 1, DRAWS, dtype=torch.float64)[:, None]
     for values, drifts in ((draws, False), (drifting, True)):
-        said = verdicts(mixing(SamplePosterior.from_draws(model, values), points(), per_draw=False))
-        assert said.usable is None
-        assert ("Its weights drift" in said.conclusion) is drifts
+        verdict = verdicts(
+            mixing(SamplePosterior.from_draws(model, values), points(), per_draw=False)
+        )
+        assert verdict.usable is None
+        assert ("Its weights drift" in verdict.conclusion) is drifts
 
 
 def test_a_frozen_chain_is_named():
@@ -200,9 +202,9 @@ def test_a_frozen_chain_is_named():
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.frozen == (1,)
     assert found.by_chain[1] is None
-    said = verdicts(found)
-    assert said.usable is False
-    assert "chain 1 never moved" in said.conclusion
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert "chain 1 never moved" in verdict.conclusion
     everywhere = mixing(
         SamplePosterior.from_draws(model, draws[1:2].expand(2, -1, -1)), points(), per_draw=False
     )
@@ -227,9 +229,9 @@ def test_a_draw_that_is_not_finite_is_never_a_pass():
     assert set(statuses(found).values()) == {"undefined"}
     assert found.raw.reason == f"values are not finite in 1 of {model.num_parameters} quantities"
     assert (found.aligned, found.aligned_reason) == (None, "values are not finite")
-    said = verdicts(found)
-    assert said.usable is False
-    assert said.next == "find the chain with these values, and remove it or fit it again"
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert verdict.next == "find the chain with these values, and remove it or fit it again"
 
 
 def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
@@ -256,10 +258,10 @@ def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_mode
     assert (found.function.status, found.chainwise.status) == ("fail", "pass")
     assert found.function_modes is not None
     assert found.function_modes.count == 1
-    said = verdicts(found)
-    assert said.usable is False
-    assert "mix slowly within one mode" in said.conclusion
-    assert "run longer" in (said.next or "")
+    verdict = verdicts(found)
+    assert verdict.usable is False
+    assert "mix slowly within one mode" in verdict.conclusion
+    assert "run longer" in (verdict.next or "")
 
 
 def test_agreement_of_a_handful_of_draws_is_no_evidence():
@@ -268,16 +270,16 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     draws = torch.stack([posterior.read(c, 0, 6) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
     assert found.function.status == "too few draws"
-    said = verdicts(found)
-    assert said.usable is None
-    assert "even independent draws reach an R-hat of" in said.conclusion
-    assert "where even independent draws reach" in said.views["function"]
+    verdict = verdicts(found)
+    assert verdict.usable is None
+    assert "even independent draws reach an R-hat of" in verdict.conclusion
+    assert "where even independent draws reach" in verdict.views["function"]
     centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
     draws = 0.01 * (draws - one_mode(model)) + centers[:, None]
-    said = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
-    assert said.usable is False
-    assert "stationarity of the chains is inconclusive" in said.conclusion
-    assert said.next == "draw more (1000 draws per chain)"
+    verdict = verdicts(mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False))
+    assert verdict.usable is False
+    assert "stationarity of the chains is inconclusive" in verdict.conclusion
+    assert verdict.next == "draw more (1000 draws per chain)"
     around_each = around(model, centers)
     draws = torch.stack([around_each.read(c, 0, 12) for c in range(CHAINS)])
     found = mixing(SamplePosterior.from_draws(model, draws), points(), per_draw=False)
@@ -303,10 +305,10 @@ def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason
     assert found.raw.rhat_max is None
     assert reason in (found.raw.reason or "")
     assert reason in (found.function.reason or "")
-    said = verdicts(found, method=NUTS())
-    assert said.usable is None
-    assert said.conclusion
-    assert said.next is None if following is None else following in (said.next or "")
+    verdict = verdicts(found, method=NUTS())
+    assert verdict.usable is None
+    assert verdict.conclusion
+    assert verdict.next is None if following is None else following in (verdict.next or "")
     if chains == 1 and draws > 1:
         assert found.chainwise.status == "pass"
 
@@ -402,8 +404,8 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     assert sampler is not None
     assert sum(sampler.divergences or ()) > 0
     assert sampler.biased
-    said = verdicts(found, sampler)
-    assert said.usable is False
+    verdict = verdicts(found, sampler)
+    assert verdict.usable is False
     # Which trajectories diverge depends on rounding: on some machines a chain is stuck, and the
     # conclusion is about that chain.
-    assert found.frozen or found.copies or said.conclusion.startswith("these draws are biased")
+    assert found.frozen or found.copies or verdict.conclusion.startswith("these draws are biased")

@@ -1,4 +1,4 @@
-"""What samplers say of their chains."""
+"""Statistics that samplers record of their chains."""
 
 import arviz
 import numpy as np
@@ -31,7 +31,7 @@ def test_a_healthy_sampler_has_no_problems():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"diverging": np.eye(2, 100, dtype=bool)}, "2 of 200 draws diverged"),
         (
@@ -45,10 +45,10 @@ def test_a_healthy_sampler_has_no_problems():
         ),
     ],
 )
-def test_problems_are_named(changes, said):
+def test_problems_are_named(changes, expected):
     found = sampler_statistics(stats(**changes), max_tree_depth=10, target=0.8)
     assert found is not None
-    assert any(said in problem for problem in found.problems)
+    assert any(expected in problem for problem in found.problems)
 
 
 def test_what_was_not_recorded_is_none():

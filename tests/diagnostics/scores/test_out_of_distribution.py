@@ -68,7 +68,7 @@ def test_a_constant_score_is_guessing():
     found = separation(*CASES["constant"], num_resamples=20)
     assert (found.auroc.value, found.fpr95.value) == (0.5, 1.0)
     assert found.aupr_out.value == pytest.approx(50 / 120)
-    # What differs by rounding only tells nothing apart either.
+    # Differences by rounding only separate nothing either.
     rounding = separation(1 + 1e-12 * INSIDE, 1 + 1e-12 * OUTSIDE, num_resamples=0)
     assert rounding.auroc.value == 0.5
 

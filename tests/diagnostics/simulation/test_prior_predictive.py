@@ -26,7 +26,7 @@ DRAWS = 4000
 
 
 def test_functions_of_a_linear_model_have_their_known_variances():
-    """Var f(x) = s^2 (1 + |x|^2), and E var over points = s^2 tr cov(x), in the units of the targets.
+    """Var f(x) = s^2 (1 + |x|^2), and E var over points = s^2 tr cov(x), in target units.
 
     A variance of N normal numbers has a relative standard error of sqrt(2 / N); five of these are
     11 %.

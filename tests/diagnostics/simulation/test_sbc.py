@@ -158,7 +158,7 @@ def test_correlated_draws_are_thinned_by_their_ess():
     )
 
 
-def test_of_mean_field_weights_that_depend_on_each_other_the_spread_is_wrong_and_the_location_right():
+def test_mean_field_vi_of_dependent_weights_has_a_wrong_spread_and_a_right_location():
     found = check(Conjugate(mean_field=True), offset=3.0)
     assert found.kind == "vsbc"
     assert {shapes(found)[name] for name in WEIGHTS} == {"too narrow"}
@@ -227,7 +227,7 @@ def test_simulations_do_not_depend_on_their_order_or_on_global_generators():
 
 @dataclass(frozen=True)
 class Fails:
-    """Fails where the targets have a positive mean, and otherwise says that three draws
+    """Fails where the targets have a positive mean, and otherwise reports that three draws
     diverged."""
 
     def fit(self, model, dataset, *, seed):
@@ -373,7 +373,7 @@ def test_nuts_is_calibrated_on_a_line_with_unknown_noise():
 
 
 @pytest.mark.slow
-def test_mean_field_vi_is_calibrated_where_its_family_holds_the_posterior_and_too_narrow_where_not():
+def test_mean_field_vi_is_calibrated_if_its_family_contains_the_posterior_else_too_narrow():
     # 400 steps reach the optimum of two weights to a few per cent of a standard deviation.
     method = MeanFieldVI(num_steps=400, learning_rate=0.05)
     found = check(method, number=60, num_draws=50, jobs=2)

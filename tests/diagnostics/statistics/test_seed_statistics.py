@@ -163,7 +163,7 @@ def test_jackknife_intervals_hold_the_truth_as_often_as_is_said(num_seeds, effec
             }
         )
         held += found.low <= 0 <= found.high
-    # Four Monte Carlo errors, and half a percent for the rounding of what is said.
+    # Four Monte Carlo errors, and half a percent for the rounding of the table.
     assert (
         abs(held / SIMULATIONS - stated) < 4 * np.sqrt(stated * (1 - stated) / SIMULATIONS) + 0.005
     )
@@ -317,7 +317,7 @@ def test_the_whole_effect_is_a_share_of_one():
 
 @pytest.mark.parametrize("of_pairs", [False, True])
 def test_fiellers_intervals_hold_the_truth(of_pairs):
-    held = told = 0
+    held = significant = 0
     for number in range(SIMULATIONS):
         if of_pairs:
             baseline = pairs_of(5, "base", number)
@@ -331,9 +331,9 @@ def test_fiellers_intervals_hold_the_truth(of_pairs):
             {unit: control[unit] - baseline[unit] for unit in baseline},
             {unit: treatment[unit] - baseline[unit] for unit in baseline},
         )
-        told += found.value is not None
+        significant += found.value is not None
         held += found.value is not None and found.low <= 0.5 <= found.high
-    # An effect this large is nearly always told; of pairs, intervals are a little wide.
-    assert told / SIMULATIONS > 0.97
+    # An effect this large is nearly always significant; for pairs, intervals are a little wide.
+    assert significant / SIMULATIONS > 0.97
     margin = 4 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
-    assert 0.95 - margin < held / told < 0.95 + margin + (0.02 if of_pairs else 0)
+    assert 0.95 - margin < held / significant < 0.95 + margin + (0.02 if of_pairs else 0)
