@@ -1,6 +1,7 @@
 """What every method promises, whatever it computes: one battery for all."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from bnn_symm.inference import (
     SGHMC,
     SGLD,
     SWAG,
+    AnyMethod,
     Callback,
     ChEESHMC,
     CyclicalSGHMC,
@@ -138,6 +140,10 @@ class Recorder(Callback):
 
 def without_times(history):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def test_every_method_is_in_this_battery():
+    assert {type(method) for method in METHODS} == set(get_args(get_args(AnyMethod)[0]))
 
 
 @every_method

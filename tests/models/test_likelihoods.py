@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from scipy import special, stats
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import (
+    AnyLikelihood,
     Bernoulli,
     Categorical,
     Gaussian,
@@ -185,6 +187,11 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
         )
         assert f"--set likelihood.name={default().name}" in message
         assert f"--set data.task={own}" in message
+
+
+def test_every_likelihood_is_a_case() -> None:
+    kinds = get_args(get_args(AnyLikelihood)[0])
+    assert {type(case.likelihood) for case in CASES.values()} == set(kinds)
 
 
 def test_default_likelihoods_fit_their_tasks() -> None:

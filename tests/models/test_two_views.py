@@ -5,15 +5,16 @@ from pyro import poutine
 from torch import Tensor
 
 from bnn_symm.models import BayesianModel, Prior, PriorOverride
+from bnn_symm.models.priors.families import FAMILIES
 from tests.models.cases import CASES, normal
 
-FAMILIES = ["normal", "laplace", "student_t", "scale_mixture"]
+FAMILY_NAMES = list(FAMILIES)
 NUM_POINTS = 5
 
 
 def priors() -> dict[str, Prior]:
     result = {}
-    for family, other in zip(FAMILIES, FAMILIES[1:] + FAMILIES[:1], strict=True):
+    for family, other in zip(FAMILY_NAMES, FAMILY_NAMES[1:] + FAMILY_NAMES[:1], strict=True):
         result[f"{family}-0.7"] = Prior(name=family, scale=0.7)
         result[f"{family}-fan_in"] = Prior(name=family, scale="fan_in", degrees_of_freedom=3.0)
         overrides = {"*.bias": PriorOverride(name=other), "head.*": PriorOverride(scale="fan_in")}

@@ -18,19 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.priors.families import (
-    Centered,
-    Family,
-    Laplace,
-    Normal,
-    ScaleMixture,
-    StudentT,
-)
+from bnn_symm.models.priors.families import Centered, Family, FamilyName, build_family
 from bnn_symm.models.priors.informed_mean import PriorMean
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
-FamilyName = Literal["normal", "laplace", "student_t", "scale_mixture"]
 Scale = Positive | Literal["fan_in", "moped"]
 
 
@@ -127,7 +119,7 @@ class Prior:
             if fnmatch.fnmatchcase(parameter, pattern):
                 name = override.name or name
                 scale = override.scale or scale
-        family = self._family(name)
+        family = build_family(name, self)
         if scale == "fan_in":
             variance = 2.0 / fan_in if fan_in else 1.0
             scale = math.sqrt(variance / family.unit_variance)
@@ -139,17 +131,6 @@ class Prior:
                 )
             return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)
         return family, float(scale)
-
-    def _family(self, name: FamilyName) -> Family:
-        match name:
-            case "normal":
-                return Normal()
-            case "laplace":
-                return Laplace()
-            case "student_t":
-                return StudentT(self.degrees_of_freedom)
-            case "scale_mixture":
-                return ScaleMixture(self.narrow_weight, self.narrow_ratio)
 
 
 def check_prior(prior: Any) -> None:

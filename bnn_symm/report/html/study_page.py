@@ -4,19 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.report.html.page import Block, Cell, Code, Page, Section, Table, Text, facts
-from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_overview import overview
-from bnn_symm.report.html.study_sections import (
-    calibration,
-    comparisons,
-    convergence,
-    cost,
-    parameters,
-    rhat,
-    scores,
-    times,
-)
+from bnn_symm.report.html.study_sections import SECTIONS, calibration, cost, scores
 from bnn_symm.report.html.study_settings import (
     ContextView,
     context_views,
@@ -98,17 +88,8 @@ def _warnings(data: StudyData) -> list[str]:
 
 def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> list[Section]:
     """Return the sections of a context, except those with the titles in `without`."""
-    sections = {
-        "Conclusions": _conclusions(data.summary, view),
-        "Convergence": convergence(view),
-        "Time to the target": times(data.summary, view),
-        "Scores": scores(data, view),
-        "Barriers": barriers(data, view),
-        "Calibration": calibration(data, view),
-        "R-hat": rhat(view),
-        "Parameters and symmetries": parameters(view),
-        "All comparisons": comparisons(data.summary, view),
-    }
+    sections = {"Conclusions": _conclusions(data.summary, view)}
+    sections |= {title: section(data, view) for title, section in SECTIONS.items()}
     end = f"-{view.number + 1}"
     return [
         Section(title=title, name=title.lower().replace(" ", "-") + end, blocks=blocks)

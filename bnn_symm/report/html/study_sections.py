@@ -1,13 +1,15 @@
 """Build the sections of a context of a study, each with a table and possibly a figure.
 
-A section without numbers is empty, and the page leaves it out.
+A section without numbers is empty, and the page leaves it out. To add one, add its function and a
+line in `SECTIONS`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.interpretation import number
 from bnn_symm.report.html.page import Block, Cell, Picture, Table, Text
+from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_measures import (
     MEASURES,
@@ -36,10 +38,11 @@ _RHAT = {
 }
 
 
-def convergence(view: ContextView) -> list[Block]:
+def convergence(data: StudyData, view: ContextView) -> list[Block]:
     """Return the convergence curves of all settings with their bands.
 
     Args:
+        data: not used.
         view: of the context.
 
     Returns:
@@ -108,11 +111,11 @@ def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantit
     )
 
 
-def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
+def times(data: StudyData, view: ContextView) -> list[Block]:
     """Return the time of each setting to the target, and its ratio to the standard network.
 
     Args:
-        summary: content of `summary.json`.
+        data: of the study.
         view: of the context.
 
     Returns:
@@ -123,7 +126,7 @@ def times(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
         return []
     ratios = {
         one["first"]: one
-        for one in summary["comparisons"]
+        for one in data.summary["comparisons"]
         if (one["context"], one["measure"], one["second"])
         == (view.number, "gradients_to_target", view.baseline)
     }
@@ -314,10 +317,11 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
     )
 
 
-def rhat(view: ContextView) -> list[Block]:
+def rhat(data: StudyData, view: ContextView) -> list[Block]:
     """Return R-hat of raw weights, aligned weights and functions, of chains and between fits.
 
     Args:
+        data: not used.
         view: of the context.
 
     Returns:
@@ -361,10 +365,11 @@ def rhat(view: ContextView) -> list[Block]:
     return [picture]
 
 
-def parameters(view: ContextView) -> list[Block]:
+def parameters(data: StudyData, view: ContextView) -> list[Block]:
     """Return the free parameters of the settings, their symmetry groups and certificates.
 
     Args:
+        data: not used.
         view: of the context.
 
     Returns:
@@ -393,18 +398,18 @@ def parameters(view: ContextView) -> list[Block]:
     return [Table(caption="Settings of the study", header=header, rows=rows, words=(0, 3, 4))]
 
 
-def comparisons(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
+def comparisons(data: StudyData, view: ContextView) -> list[Block]:
     """Return a folded table of all comparisons of the context.
 
     Args:
-        summary: content of `summary.json`.
+        data: of the study.
         view: of the context.
 
     Returns:
         The blocks of the section.
     """
     rows = []
-    for one in summary["comparisons"]:
+    for one in data.summary["comparisons"]:
         if one["context"] != view.number:
             continue
         other = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
@@ -457,3 +462,16 @@ def p_text(value: float | None) -> str:
         if value < 0.1
         else f"{value:.2f}"
     )
+
+
+SECTIONS: dict[str, Callable[[StudyData, ContextView], list[Block]]] = {
+    "Convergence": convergence,
+    "Time to the target": times,
+    "Scores": scores,
+    "Barriers": barriers,
+    "Calibration": calibration,
+    "R-hat": rhat,
+    "Parameters and symmetries": parameters,
+    "All comparisons": comparisons,
+}
+"""Title -> function, in the order of the page."""

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -13,11 +14,18 @@ from torch import nn
 from bnn_symm.architectures import CNNConfig, MLPConfig, build_network
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Gaussian, Prior, PriorOverride
+from bnn_symm.models.priors.families import FAMILIES, FamilyName
 from tests.models.cases import CASES, normal
 
-FAMILIES = ["normal", "laplace", "student_t", "scale_mixture"]
+FAMILY_NAMES = list(FAMILIES)
 LOCATIONS = (-2.0, 0.0, 0.02, 0.3, 1.0, 5.0)
 UP_TO_ONE_SCALE = (1e-3, 0.03, 0.1, 0.3, 1.0)
+
+
+def test_every_name_of_a_family_has_a_class_whose_settings_the_prior_has() -> None:
+    assert get_args(FamilyName) == tuple(FAMILIES)
+    for name, kind in FAMILIES.items():
+        assert isinstance(Prior(name=name).bind({"w": None}, {"w": 3}).blocks[0].family, kind)
 
 
 def log_density(prior: Prior, scale: float) -> Callable[[float], float]:
@@ -106,7 +114,7 @@ def test_mixture_cross_entropy_has_the_accuracy_that_is_stated(weight, ratio, to
     check_cross_entropy(prior, (*UP_TO_ONE_SCALE, 3.0, 10.0), tolerance)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_gradients_of_cross_entropy_are_those_of_the_exact_integral(family) -> None:
     prior, step = Prior(name=family, scale=1.0), 1e-4
     density = log_density(prior, 1.0)
@@ -140,7 +148,7 @@ def test_mixture_cross_entropy_has_finite_values_and_gradients_far_from_the_narr
     torch.testing.assert_close(value.detach(), torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("prior_name", FAMILIES)
+@pytest.mark.parametrize("prior_name", FAMILY_NAMES)
 def test_cross_entropy_of_a_narrow_gaussian_is_minus_the_log_prior_coordinate_by_coordinate(
     prior_name,
 ) -> None:
@@ -175,7 +183,7 @@ def test_cross_entropy_of_a_latent_variable_is_that_of_its_normal_prior() -> Non
 
 @settings(max_examples=40, deadline=None)
 @given(
-    family=st.sampled_from(FAMILIES),
+    family=st.sampled_from(FAMILY_NAMES),
     value=st.floats(-20, 20),
     scale=st.floats(0.05, 5),
     df=st.floats(2.1, 50),
@@ -220,7 +228,7 @@ def fan_in_of_layers(net: nn.Module) -> dict[str, int]:
     return result
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILY_NAMES)
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
