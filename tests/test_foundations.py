@@ -88,6 +88,7 @@ def test_names_that_left_the_top_level_are_found_in_their_namespaces():
     for name in ("Gaussian", "mixing", "score", "merge", "run_study", "Config", "Predictive"):
         assert name not in bnn_symm.__all__
         assert getattr(bnn_symm, name).__name__ == name
+    assert bnn_symm.foreign_run is bnn_symm.runs.external_run
     with pytest.raises(AttributeError, match="has no attribute 'Gausian'"):
         _ = bnn_symm.Gausian
 
