@@ -29,6 +29,8 @@ def _public_names() -> dict[str, str]:
 
 
 _MODULE_OF = _public_names()
+_FORMER = {"foreign_run": "external_run", "canonicalise": "canonicalize"}
+"""Former name -> present name."""
 # Names that this module exported in earlier versions are looked up in these.
 _NAMESPACES = [name for name, module in _MODULE_OF.items() if module == __name__]
 
@@ -43,7 +45,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULE_OF:
         value = getattr(import_module(_MODULE_OF[name]), name)
     else:
-        value = _from_namespaces(name)
+        value = _from_namespaces(_FORMER.get(name, name))
     globals()[name] = value
     return value
 
