@@ -105,7 +105,8 @@ def _measure(
 
 
 def _useful(answers: list[dict[str, Any]]) -> str:
-    return f"{sum(told['steps'] for told in answers) / sum(told['lane_steps'] for told in answers):.0%}"
+    steps = sum(answer["steps"] for answer in answers)
+    return f"{steps / sum(answer['lane_steps'] for answer in answers):.0%}"
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ def peak_megabytes(name: str, draws: int) -> float:
     code = f"""
 import torch; torch.set_num_threads(1)
 from benchmarks.predictive import made, summarize
-def most(): return float(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1000
+def most():
+    lines = open("/proc/self/status").read().splitlines()
+    return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1000
 posterior, x = made({name!r}, {draws})
 before = most()
 summarize(posterior, x)

@@ -36,7 +36,10 @@ _BEGIN, _END = "<!-- table: begin -->", "<!-- table: end -->"
 
 def measured(name: str, *, quick: bool) -> list[dict[str, Any]] | str:
     """The rows of a module, or in one line why there are none."""
-    code = f"import json; from benchmarks.{name} import measure; print(json.dumps(measure(quick={quick})))"
+    code = (
+        f"import json; from benchmarks.{name} import measure; "
+        f"print(json.dumps(measure(quick={quick})))"
+    )
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -71,7 +74,8 @@ def _line(one: dict[str, Any]) -> str:
     wanted = "-" if target is None else f"{'<=' if one['sense'] == 'at most' else '>='} {target:g}"
     reached = {True: "yes", False: "**no**", None: "-"}[one["met"]]
     notes = "; ".join(part for part in (one["limit"], one["note"]) if part)
-    return f"| {one['quantity']} | {ours} | {one['peer']}: {theirs} | {compared} | {wanted} | {reached} | {notes} |"
+    peer = f"{one['peer']}: {theirs}"
+    return f"| {one['quantity']} | {ours} | {peer} | {compared} | {wanted} | {reached} | {notes} |"
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw the figure of the README: measures of the settings of a study with 95 % intervals over seeds.
+"""Draw the figure of the README: measures of the settings of a study, with 95 % intervals.
 
 bnn-symm compare configs/digits_study.yaml --out runs/digits_study
 python benchmarks/study_picture.py runs/digits_study docs/digits_study.png

@@ -208,4 +208,5 @@ def _processor() -> str:
     vectors = [
         flag for flag in ("avx2", "avx512f", "amx_tile") if flag in found.get("flags", "").split()
     ]
-    return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')}, {' '.join(vectors)})"
+    family, model = found.get("cpu family", "?"), found.get("model", "?")
+    return f"{name} (family {family}, model {model}, {' '.join(vectors)})"

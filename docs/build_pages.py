@@ -1,8 +1,6 @@
-"""Builds the documentation: a page a module from its docstrings, and the guides, linked and
-searchable (`make docs`).
+"""Build the documentation: one page per module and per guide, linked and searchable (`make docs`).
 
-    python docs/build_pages.py [FOLDER]                       default: docs/_build; open
-    FOLDER/index.html
+    python docs/build_pages.py [FOLDER]        default: docs/_build; open FOLDER/index.html
 
 pdoc reads docstrings as they are written here: Markdown in Google sections, strings under fields,
     names that
@@ -40,8 +38,7 @@ first heading."""
 
 
 def build(folder: Path) -> list[str]:
-    """Writes all pages into a folder, which is made anew; returns the names of the modules that
-    have one.
+    """Write all pages into a new folder, and return the names of the modules that have one.
 
     Raises:
         SystemExit: if the folder holds something that is not pages of an earlier build.
@@ -81,26 +78,20 @@ def build(folder: Path) -> list[str]:
 
 
 def public_modules() -> list[str]:
-    """`bnn_symm` and every module in it whose name has no underscore in front, whether or not its
-    package names it.
-    """
+    """Return the names of all modules without a leading underscore."""
     found = [module.name for module in pkgutil.walk_packages(bnn_symm.__path__, "bnn_symm.")]
     return ["bnn_symm", *sorted(name for name in found if "._" not in name)]
 
 
 def _resolve_public_names() -> None:
-    """Imports what `bnn_symm` imports when it is first used: pdoc looks into the module's
-    dictionary only.
-    """
+    """Import all public names, since pdoc only reads the dictionary of the module."""
     for name in bnn_symm.__all__:
         setattr(bnn_symm, name, getattr(bnn_symm, name))
 
 
 @jinja2.pass_context
 def _link(context: jinja2.runtime.Context, spec: tuple[str, str], text: str | None = None) -> str:
-    """As pdoc's, but names without an entry stay text: private base classes, and inherited
-    constructors.
-    """
+    """Link a name as pdoc does; private base classes and inherited constructors stay text."""
     parts = spec[1].split(".")
     has_entry = parts[-1] != "__init__" and not any(re.match(r"_(?!_)", part) for part in parts)
     return pdoc.render_helpers.link(context, spec, text) if has_entry else (text or spec[1])
@@ -115,9 +106,7 @@ def _guides() -> dict[str, tuple[Path, str]]:
 
 
 def _pages(guides: dict[str, tuple[Path, str]]) -> dict[str, pdoc.doc.Module]:
-    """Guides as modules whose docstring is their text: so they are rendered, linked and searched as
-    the others are.
-    """
+    """Return the guides as modules, which pdoc renders, links and searches like all others."""
     page_of = {str(path.relative_to(ROOT)): name for name, (path, _) in guides.items()}
     pages = {}
     for name, (path, _) in guides.items():

@@ -76,7 +76,10 @@ def test_threads_go_by_problem_size_and_come_back():
 
 
 def test_public_names_are_lazy_and_complete():
-    code = "import sys, bnn_symm; assert not {'torch', 'pyro', 'pandas'} & set(sys.modules); bnn_symm.MeanFieldVI"
+    code = (
+        "import sys, bnn_symm; assert not {'torch', 'pyro', 'pandas'} & set(sys.modules); "
+        "bnn_symm.MeanFieldVI"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in bnn_symm.__all__:
         assert getattr(bnn_symm, name) is not None

@@ -328,7 +328,7 @@ def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
     [
         (
             ["architecture.symmetry={kind: weight_asymmetric, fixed_per_row: 4}"],
-            "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs per row; want at most 3",
+            "layers.0: fixed_per_row=4 leaves nothing trainable of 4 inputs per row",
         ),
         (
             ["architecture.symmetry.kind=weight_asymmetric", "architecture.widths=[64]"],

@@ -185,7 +185,7 @@ def test_weight_norm_as_parametrization_and_as_hook(wrap, flips):
 
 @pytest.mark.parametrize("wrap", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
 def test_spectral_norm_has_the_symmetries_of_its_vectors(wrap):
-    """In evaluation mode the weight is divided by u W v with fixed u and v: u distinguishes units."""
+    """In evaluation mode the weight is divided by u W v, whose fixed u distinguishes units."""
     net = nn.Sequential(wrap(linear(3, 4)), nn.Tanh(), linear(4, 2))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     assert symmetry_group(net, input_shape=(3,)).is_trivial

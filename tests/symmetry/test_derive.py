@@ -181,7 +181,8 @@ def test_random_elements_leave_outputs_unchanged(data):
     if kind != "resnet" and config.activation == "relu":
         return  # few units may all be off at every point, and nothing that is done to them shows
     if kind == "mlp" and config.norm == "layer" and 2 in config.widths:
-        return  # two normalized units are 1 and -1 at nearly every point, and a change of the sign may not show
+        # Two normalized units are 1 and -1 at nearly every point: a change of sign may not show.
+        return
     group = data.draw(st.sampled_from(sorted(spec.groups)))
     order = torch.arange(spec.groups[group].size).roll(1)
     half = spec.permutation({group: order}).apply(values)

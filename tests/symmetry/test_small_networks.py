@@ -265,7 +265,7 @@ def test_brute_force_finds_no_other_move_of_one_unit(subject, kind):
 
 
 def test_brute_force_finds_no_other_flip_of_whole_tensors(subject):
-    """All units of several tensors at once, as before a norm; what the group lacks must be counted as not searched."""
+    """All units of several tensors at once, as before a norm: what is missing is counted."""
     weights = {**subject.start, **{name: subject.random[name] for name in subject.trainable}}
     read = sorted(name for name in subject.trainable if matters(subject, weights, name))
     if len(read) > 9:

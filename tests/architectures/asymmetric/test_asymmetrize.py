@@ -237,7 +237,7 @@ def test_a_layer_that_is_used_twice_has_one_mask_and_tied_weights_are_refused():
         ),
         (
             {"kappa": (1.0,)},
-            r"kappa: got 1 values, want one, or one for each of the 3 layers: layers.0, layers.1, head",
+            r"kappa: got 1 values, want one, or one for each of the 3 layers: ",
         ),
         ({"fixed_per_row": 10}, "layers.0: fixed_per_row=10 leaves nothing trainable of 10 inputs"),
         (

@@ -55,7 +55,8 @@ def batch_norm(num_outputs):
     return nn.Sequential(nn.Linear(4, num_outputs), nn.BatchNorm1d(num_outputs))
 
 def instance_norm(num_outputs):
-    return nn.Sequential(nn.Linear(4, num_outputs), nn.InstanceNorm1d(num_outputs, track_running_stats=True))
+    norm = nn.InstanceNorm1d(num_outputs, track_running_stats=True)
+    return nn.Sequential(nn.Linear(4, num_outputs), norm)
 
 def dropout(num_outputs, rate=0.1):
     return nn.Sequential(nn.Linear(4, num_outputs), nn.Dropout(rate))

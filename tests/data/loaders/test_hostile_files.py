@@ -335,12 +335,14 @@ from bnn_symm.errors import BnnSymmError, ConfigError
 loader = torch.utils.data.DataLoader([1])
 iris = load_dataset("iris").preprocessing
 for thing in (loader, pd.DataFrame({"a": [1]}), np.zeros(3), [1, 2], None, torch.zeros(2), 5):
-    for call in (lambda: load_dataset(thing), lambda: load_points(thing, iris), lambda: read_inputs(thing, iris),
+    for call in (lambda: load_dataset(thing), lambda: load_points(thing, iris),
+                 lambda: read_inputs(thing, iris),
                  lambda: load_points("iris", thing)):
         try:
             call()
         except ConfigError as error:
-            assert type(thing).__name__ in str(error) and "\\n" not in str(error) and len(str(error)) <= 300
+            assert type(thing).__name__ in str(error)
+            assert "\\n" not in str(error) and len(str(error)) <= 300
         else:
             raise SystemExit(f"accepted {thing!r}")
 for thing in (loader, [1, 2], None, torch.zeros(2)):

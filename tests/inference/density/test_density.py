@@ -158,7 +158,8 @@ def check_compiled(pass_bytes: int) -> None:
 def test_compiled_it_is_the_same(pass_bytes):
     # In a process of its own: functions whose annotations are checked, as they are here, cannot be
     # compiled.
-    code = f"from tests.inference.density.test_density import check_compiled; check_compiled({pass_bytes})"
+    call = f"check_compiled({pass_bytes})"
+    code = f"from tests.inference.density.test_density import check_compiled; {call}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

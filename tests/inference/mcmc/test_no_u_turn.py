@@ -182,6 +182,7 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
 def test_compiled_they_are_the_same(chains, dense, groups):
     # In a process of its own: functions whose annotations are checked, as they are here, cannot be
     # compiled.
-    code = f"from tests.inference.mcmc.test_no_u_turn import check_compiled; check_compiled({chains}, {dense}, {groups})"
+    call = f"check_compiled({chains}, {dense}, {groups})"
+    code = f"from tests.inference.mcmc.test_no_u_turn import check_compiled; {call}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -30,9 +30,10 @@ def unchecked():
 
 
 def ridge(data, temperature: float = 1.0, tempering: str = "likelihood") -> torch.Tensor:
-    """Where the objective is least: E|y - X (w k)|^2 = |y - X w|^2 + p / (1 - p) sum_j |x_j|^2 w_j^2.
+    """Return the minimum of E|y - X (w k)|^2 = |y - X w|^2 + p / (1 - p) sum_j |x_j|^2 w_j^2.
 
-    Wager, Wang & Liang 2013, arXiv:1307.1493. The prior is charged at w k too: E|w k|^2 = |w|^2 / (1 - p).
+    Wager, Wang & Liang 2013, arXiv:1307.1493. The prior is charged at w k too:
+    E|w k|^2 = |w|^2 / (1 - p).
     """
     x, y = design(data)
     dropped = torch.tensor([1.0] * 10 + [0.0]).double()  # all but the bias
@@ -119,6 +120,6 @@ def test_a_network_without_dropout_is_refused():
         net = build_network(config, input_shape=data.input_shape, num_outputs=3)
         with pytest.raises(
             ConfigError,
-            match=r"needs a hidden layer with dropout, got none; type --set architecture\.dropout=0\.1",
+            match=r"needs a hidden layer with dropout, got none",
         ):
             MCDropout(num_steps=1).fit(BayesianModel(net, Prior(), Categorical()), data, seed=0)

@@ -317,7 +317,7 @@ def test_a_newer_schema_is_refused_with_both_numbers(path) -> None:
     save_posterior(samples(), path)
     with h5netcdf.File(path, "a") as file:
         file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA + 1
-    wanted = f"schema {POSTERIOR_SCHEMA + 1}, this version reads up to {POSTERIOR_SCHEMA}; upgrade bnn_symm"
+    wanted = f"schema {POSTERIOR_SCHEMA + 1}, this version reads up to {POSTERIOR_SCHEMA}"
     with pytest.raises(InvalidRun, match=wanted):
         load_posterior(path, MODEL, SCALING)
 
