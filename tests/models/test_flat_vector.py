@@ -116,7 +116,7 @@ def test_a_submodule_named_like_the_likelihood_is_refused():
             return self.likelihood(x)
 
     with pytest.raises(
-        ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are taken"
+        ConfigError, match=r"likelihood\.weight: names that begin with 'likelihood.' are reserved"
     ):
         BayesianModel(Net(), Prior(), Gaussian())
 
