@@ -1,4 +1,9 @@
-"""Align posteriors over permutations of hidden units and merge aligned posteriors."""
+"""Align posteriors over permutations of hidden units and merge aligned posteriors.
+
+In: posteriors of one network. Out: permutations, and permuted or merged posteriors. Reading order:
+`align` (pairs), `synchronize` (many), `samples` and `iterated_mean` (draws), `draws`, `objective`,
+`solvers`, `activations`, `connectivity`, `merge`, `canonicalize`.
+"""
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
 from bnn_symm.alignment.canonicalize import canonical_samples, canonicalize

@@ -1,6 +1,8 @@
 """Define the networks: maps from (point, *input_shape) to (point, num_outputs).
 
-They know nothing of data, priors and likelihoods.
+In: a configuration, or a module of the user's. Out: an initialized `torch.nn.Module`. Networks know
+nothing of data, priors and likelihoods. Reading order: `config`, `build`, `mlp`, `cnn`, `resnet`,
+`layers`, `asymmetric`, `modules`, `initial_values`, `input_shapes`, `sequence`, `flops`.
 """
 
 from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize

@@ -1,6 +1,9 @@
-"""Data sets by name, user files, splits, standardization and shifts.
+"""Load data sets by name or from files, split and standardize them, and shift them.
 
-This layer does not depend on networks. Nothing is downloaded unless `fetch` is called.
+In: a name, a path or a `DataConfig`. Out: a `Dataset` of three splits with its preprocessing. This
+layer does not depend on networks, and nothing is downloaded unless `fetch` is called. Reading
+order: `config`, `registry`, `loaders`, `raw`, `assemble`, `preprocessing`, `splits`, `dataset`,
+`summary`, `shifts`, `out_of_distribution`.
 """
 
 from bnn_symm.data.config import DataConfig

@@ -1,4 +1,8 @@
-"""Numbers from posteriors."""
+"""Measure posteriors, predictions and histories; check priors and the inference itself.
+
+In: posteriors, histories and data. Out: frozen results with their standard errors. Folders:
+`mixing`, `convergence`, `scores`, `calibration`, `barriers`, `elbo`, `simulation`, `statistics`.
+"""
 
 from bnn_symm.diagnostics.barriers.barriers import Barrier, barrier
 from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier, simplex_barrier

@@ -1,4 +1,9 @@
-"""Fit posteriors: one inference method per file, each of which returns a `Posterior`."""
+"""Fit posteriors: one inference method per file, each of which returns a `Posterior`.
+
+In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
+`optimization`, `variational`, `mcmc`, `sgmcmc`, `density`, `parallel`, `warm_start`, `validation`,
+`fit_checks`.
+"""
 
 from typing import Annotated
 

@@ -1,4 +1,8 @@
-"""Combine a network, a prior and a likelihood into a Pyro model and its log density."""
+"""Combine a network, a prior and a likelihood into a Pyro model and its log density.
+
+In: a network, a `Prior` and a likelihood. Out: a `BayesianModel`. Reading order: `bayesian_model`,
+`priors`, `likelihoods`, `interchangeable_units`, `fisher`, `output_checks`, `pyro_distribution`.
+"""
 
 from bnn_symm.models.bayesian_model import BayesianModel, Tempering
 from bnn_symm.models.likelihoods import (

@@ -1,4 +1,9 @@
-"""Provide the result type of every inference method, its predictions and its files."""
+"""Provide the result type of every inference method, its predictions and its files.
+
+In: draws, or the parameters of a distribution. Out: a `Posterior` and its `Predictive`. Reading
+order: `posterior`, `samples`, `gaussian_family`, `gaussian`, `low_rank`, `keyed_draws`,
+`predictive`, `io`, `external`.
+"""
 
 from bnn_symm.posteriors.external.external_draws import ExternalDraws, read_checkpoint, read_netcdf
 from bnn_symm.posteriors.external.name_mapping import read_names

@@ -179,7 +179,7 @@ class StageCallback(Callback):
         self._callback.on_history({"stage": self._stage, **row})
 
     def on_draws(self, chunk: DrawChunk) -> None:
-        """Forward draws unchanged."""
+        """Forward draws to the callbacks, unchanged."""
         self._callback.on_draws(chunk)
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:

@@ -1,7 +1,8 @@
 """Derive, certify and count the permutations of hidden units that preserve a network's function.
 
-`permutation_spec` derives the permutation symmetries of a network; `symmetry_group` finds the
-subgroup that fixed entries leave; `continuous_symmetries` lists the rescalings and shifts.
+In: any module. Out: `permutation_spec` derives its permutation symmetries; `symmetry_group` finds
+the subgroup that fixed entries leave; `continuous_symmetries` lists the rescalings and shifts.
+Reading order: `derive`, `tracing`, `rules`, `group`, `certificate`, `continuous`.
 """
 
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale
