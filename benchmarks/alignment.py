@@ -1,19 +1,18 @@
-"""Aligning two networks: against git-re-basin's weight matching, and the cost of aligning
-posteriors by width.
+"""Measure alignment: against git-re-basin's weight matching, and its cost by width.
 
     python -m benchmarks.alignment [--quick]
     python -m benchmarks.alignment --widths 64 128 ... [--resnet 1 2 4]
 
-The first compares seconds and objective, the inner product of the one network's weights with the
-other's permuted, on pairs of independent MLPs 64-w-w-10 with ReLU units, means only. Independent
-networks are the hardest case for an assignment. The peer is weight matching as its paper states it
-(algorithm 1), on the same BLAS and the same assignment solver. Like is compared with like:
-coordinate matching from one start. Beside it stand the relaxations, which take longer and reach
-more, and the default, which takes the best of several, from one start too.
+The first command compares seconds and objective, the inner product of the weights of one network
+with the permuted weights of the other, on pairs of independent MLPs 64-w-w-10 with ReLU units,
+means only. Independent networks are the hardest case for an assignment. The peer is weight matching
+as its paper describes it (algorithm 1), with the same BLAS and the same assignment solver. It is
+compared with coordinate matching from one start. The relaxations, which take longer and reach
+higher objectives, and the default, the best of several solvers, are shown as well, from one start.
 
-The second is about two independent random posteriors of an MLP with three hidden layers (784
-inputs), or of a ResNet-20 with `width_multiplier`, and then one and its own noisy permutation,
-where the answer is known. `share` is the part of the planted distance that was removed.
+The second command aligns two independent random posteriors of an MLP with three hidden layers (784
+inputs), or of a ResNet-20 with `width_multiplier`, and then a posterior and its noisy permutation,
+where the answer is known. `share` is the fraction of the planted distance that was removed.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836.
@@ -33,7 +32,7 @@ from torch import Tensor
 
 from benchmarks.timing import interleaved, ratio, ratio_of, row
 from bnn_symm.alignment import Solver, align
-from bnn_symm.alignment.objective import objective
+from bnn_symm.alignment.objective import alignment_objective
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
@@ -53,7 +52,7 @@ TITLES: dict[Solver, str] = {
     "sinkhorn": "Sinkhorn matching",
     "auto": "align by default from one start",
 }
-# Rounds that are timed, by width: one of a large width lasts minutes.
+# Number of timed rounds, by width: a round of a large width takes minutes.
 ROUNDS = {256: 3, 512: 3, 1024: 1, 2048: 1}
 NOISE = 0.5
 
@@ -81,7 +80,7 @@ def cost_row(name: str, width: int, resnet: bool) -> None:
     derived = time.perf_counter() - started
     first, second = posterior(model, 0), posterior(model, 1)
     started = time.perf_counter()
-    found = align(first, second, group=group)
+    result = align(first, second, group=group)
     seconds = time.perf_counter() - started
     planted = first.permute(group.random("planted"))
     spread = first.loc.std()
@@ -98,24 +97,25 @@ def cost_row(name: str, width: int, resnet: bool) -> None:
     )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"| {name} | {model.num_parameters:,} | {derived:.1f} | {seconds:.1f} | {found.solver} | "
-        f"{found.distance_before:.1f} | {found.coordinate_from_identity:.1f} | "
-        f"{found.distance_after:.1f} | {planted_seconds:.1f} | {share:.4f} | {memory:.2f} |",
+        f"| {name} | {model.num_parameters:,} | {derived:.1f} | {seconds:.1f} | {result.solver} | "
+        f"{result.distance_before:.1f} | {result.coordinate_from_identity:.1f} | "
+        f"{result.distance_after:.1f} | {planted_seconds:.1f} | {share:.4f} | {memory:.2f} |",
         flush=True,
     )
 
 
 def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> list[Tensor]:
-    """Git-re-basin's weight matching of an MLP with two hidden layers: one layer at a time, the
-    others held.
+    """Match the weights of an MLP with two hidden layers, as git-re-basin does.
+
+    One layer at a time is matched, with the others fixed.
 
     Args:
         first: weight and bias of each layer of the network that stays.
-        second: of the one whose hidden units are permuted.
+        second: of the network whose hidden units are permuted.
         seed: of the random order of the layers.
 
     Returns:
-        For each hidden layer the old unit that each new unit is.
+        For each hidden layer, the old index of each new unit.
     """
     (w1, b1, w2, b2, w3, _), (v1, c1, v2, c2, v3, _) = first, second
     own_first = w1 @ v1.T + torch.outer(b1, c1)
@@ -142,7 +142,7 @@ def weight_matching(first: list[Tensor], second: list[Tensor], seed: int) -> lis
 
 
 def pair_of(width: int, pair: int) -> list[GaussianPosterior]:
-    """Two independent networks 64-w-w-10, as posteriors of which only the means count."""
+    """Return posteriors around two independent networks 64-w-w-10, of which only means matter."""
     net = build_network(
         MLPConfig(widths=(width, width), activation="relu"), input_shape=(64,), num_outputs=10
     )
@@ -154,8 +154,8 @@ def pair_of(width: int, pair: int) -> list[GaussianPosterior]:
     ]
 
 
-def compared(width: int, rounds: int) -> list[dict[str, Any]]:
-    """Rows of one width; every round is another pair of networks."""
+def comparison_rows(width: int, rounds: int) -> list[dict[str, Any]]:
+    """Return the rows of one width; every round is another pair of networks."""
     group = symmetry_group(pair_of(width, 0)[0].model.net)
     names = list(group.spec.groups)
     pairs = [pair_of(width, number) for number in range(rounds + 1)]
@@ -180,15 +180,15 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
         def find(first: GaussianPosterior, second: GaussianPosterior) -> Permutation:
             if solver == "auto":
                 return align(first, second, matching="means", group=group, restarts=0).permutation
-            goal = objective(first, second, group.spec, "means")
-            return SOLVERS[solver](goal, group, group.spec.identity(), 0)[0]
+            objective = alignment_objective(first, second, group.spec, "means")
+            return SOLVERS[solver](objective, group, group.spec.identity(), 0)[0]
 
         return find
 
     finders = {**{name: ours(name) for name in TITLES}, "peer": peer}
-    # No round to warm up at large widths: there is nothing to compile, and one lasts minutes.
+    # No warm-up round at large widths: nothing is compiled, and a round takes minutes.
     warm_up = 1 if rounds > 1 else 0
-    found = interleaved(
+    result = interleaved(
         {n: candidate(n, f) for n, f in finders.items()}, repeats=rounds, warm_up=warm_up
     )
     higher = {n: [a / b for a, b in zip(gains[n], gains["peer"], strict=True)] for n in gains}
@@ -198,15 +198,15 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
             "peer": "git-re-basin's weight matching",
             "details": {"objectives": gains},
         }
-        # The relaxations are other solvers, that are to reach more: their seconds have no target.
+        # The relaxations aim at a higher objective: their seconds have no target.
         target = 1.0 if name == "coordinate" else None
         rows.append(
             row(
                 f"{title}, MLP 64-{width}-{width}-10: seconds",
-                ours=found[name].median,
-                theirs=found["peer"].median,
+                ours=result[name].median,
+                theirs=result["peer"].median,
                 unit="s",
-                ratio=ratio(found[name], found["peer"]),
+                ratio=ratio(result[name], result["peer"]),
                 target=target,
                 note=f"{rounds} pair{'s' * (rounds > 1)} of networks",
                 **shared,
@@ -228,12 +228,12 @@ def compared(width: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table, two a width and solver."""
+    """Return the rows of the table, two for each width and solver."""
     torch.set_num_threads(1)
     return [
         one
         for width in WIDTHS[: 1 if quick else None]
-        for one in compared(width, 2 if quick else ROUNDS[width])
+        for one in comparison_rows(width, 2 if quick else ROUNDS[width])
     ]
 
 

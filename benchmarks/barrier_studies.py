@@ -1,13 +1,16 @@
-"""Barriers between independent fits, with their spread over pairs: the tables of the README.
+"""Measure barriers between independent fits, with their spread over pairs: tables of the README.
 
-    python benchmarks/barrier_studies.py posteriors      width and temperature, naive and aligned
-    (Rossi et al. 2023) python benchmarks/barrier_studies.py connectivity    standard, asymmetric,
-    and the controls (Lim et al. 2024) python benchmarks/barrier_studies.py triples         three
-    networks at once, by width (Sharma et al. 2024) python benchmarks/barrier_studies.py fashion
-    width 512 on Fashion-MNIST
+    python benchmarks/barrier_studies.py posteriors
+    python benchmarks/barrier_studies.py connectivity
+    python benchmarks/barrier_studies.py triples
+    python benchmarks/barrier_studies.py fashion
 
-Fits go to runs/studies and are not repeated. A row is the mean and the standard deviation over
-pairs (or triples) of independent fits, each pair with seeds of its own.
+`posteriors` varies width and temperature, naive and aligned (Rossi et al. 2023). `connectivity`
+compares standard and asymmetric networks and the controls (Lim et al. 2024). `triples` takes three
+networks at once, by width (Sharma et al. 2024). `fashion` uses width 512 on Fashion-MNIST.
+
+Fits are stored in runs/studies and not repeated. A row is the mean and the standard deviation over
+pairs (or triples) of independent fits, each pair with different seeds.
 """
 
 import argparse
@@ -89,7 +92,7 @@ def measure(runs: list[Path], out: Path) -> dict:
 
 
 def scores(content: dict, runs: list[Path]) -> dict[str, float]:
-    """What a row shows of one pair or triple."""
+    """Return the values that a row shows of one pair or triple."""
     tests = [json.loads((run / "metrics.json").read_text())["test"] for run in runs]
     found = {"accuracy": statistics.mean(test["accuracy"] for test in tests)}
     if "simplex" in content:

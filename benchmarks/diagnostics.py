@@ -1,10 +1,9 @@
-"""R-hat, bulk and tail ESS of all weights of a posterior: seconds, memory, and ArviZ on some of the
-columns.
+"""Measure R-hat, bulk and tail ESS of all weights of a posterior: seconds, memory, and ArviZ.
 
     python benchmarks/diagnostics.py [--chains 4] [--draws 500] [--weights 100000]
 
-ArviZ is timed on 1,000 of the columns, one by one as it computes them, and scaled up; the values
-are compared there.
+ArviZ is timed on 1,000 of the columns, one by one as it computes them, and its time is scaled up.
+The values are compared there.
 """
 
 import argparse

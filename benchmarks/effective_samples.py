@@ -1,16 +1,15 @@
-"""Smallest bulk ESS of predictions a second: ChEES-HMC and NUTS of this toolkit, NumPyro's NUTS and
-Pyro's.
+"""Measure the smallest bulk ESS of predictions per second: ChEES-HMC, NUTS, and NUTS of peers.
 
     python -m benchmarks.effective_samples [--problems breast_cancer gap digits] [--quick]
 
-ESS is the smallest over 100 test inputs, all chains together; seconds are of the processor, for a
-core that others want too gives wall seconds that say little (`results.json` has both): those after
-warm-up, and those with warm-up; compilation is shown apart. What is compared was chosen before it
-was measured: ChEES-HMC; NUTS is shown beside it. A candidate with an R-hat above 1.05 in any repeat
-is marked "not converged": its ESS says nothing, and a ratio that would need it is left out. Pyro
-runs four chains, one after the other.
+ESS is the smallest over 100 test inputs, all chains together. Seconds are processor seconds,
+because wall seconds of a shared core are not informative (`results.json` has both). They are
+measured after warm-up and including warm-up; compilation is separate. The comparison was chosen
+before it was measured: ChEES-HMC, with NUTS shown as well. A candidate with an R-hat above 1.05 in
+any repeat is marked "not converged": its ESS is not valid, and its ratios are omitted. Pyro runs
+four chains, one after another.
 
-Every run is written to `--log` as soon as it is measured, a line of JSON each.
+Every run is written to `--log` as soon as it is measured, one line of JSON each.
 """
 
 import argparse
@@ -31,8 +30,7 @@ from benchmarks.timing import ratio_of, row
 PROBLEMS = ("breast_cancer", "gap", "digits")
 OURS, BESIDE, NUMPYRO, PYRO = "ChEES-HMC", "NUTS", "NumPyro NUTS", "Pyro NUTS, jit"
 ENGINES = {OURS: "chees_hmc", BESIDE: "nuts", NUMPYRO: "numpyro", PYRO: "pyro"}
-# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth), which ChEES-HMC has no
-# use for.
+# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth). ChEES-HMC has no trees.
 SETTINGS = {
     "breast_cancer": {
         OURS: (16, 200, 200, 10),
@@ -46,7 +44,7 @@ SETTINGS = {
 REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 2}
 # A smoke test.
 QUICK = {OURS: (16, 20, 20, 4), NUMPYRO: (16, 20, 20, 4)}
-# Ours over the peer's.
+# Ratios of this package to the peer.
 TARGETS = {
     ("gap", NUMPYRO): 5.0,
     ("breast_cancer", NUMPYRO): 5.0,
@@ -62,7 +60,7 @@ def measure(
     repeats: int | None = None,
     log: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the table: of every problem and peer one after warm-up and one with it."""
+    """Return the rows of the table: for every problem and peer, after and including warm-up."""
     torch.set_num_threads(1)
     rows = []
     for name in problems[:1] if quick else problems:
@@ -74,13 +72,16 @@ def measure(
 
 
 def _run(
-    own: Problem, candidates: dict[str, tuple[int, int, int, int]], repeats: int, log: Path | None
+    setup: Problem,
+    candidates: dict[str, tuple[int, int, int, int]],
+    repeats: int,
+    log: Path | None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Candidate -> what it reached, seed by seed."""
+    """Return candidate -> its results, seed by seed."""
     runs: dict[str, list[dict[str, Any]]] = {label: [] for label in candidates}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         most = max(chains for chains, *_ in candidates.values())
-        path = own.write(Path(folder) / "problem.npz", chains=most, seeds=range(1, repeats + 1))
+        path = setup.write(Path(folder) / "problem.npz", chains=most, seeds=range(1, repeats + 1))
         workers = {
             label: stack.enter_context(checked_worker(ENGINES[label], path)) for label in candidates
         }
@@ -91,28 +92,28 @@ def _run(
                 )
                 warm = worker("warmup", seed=seed, accept=0.8, **settings)
                 answer, positions = worker.sample(settings["draws"])
-                run = _reached(own, settings, warm, answer, positions) | {"seed": seed}
+                run = _result(setup, settings, warm, answer, positions) | {"seed": seed}
                 runs[label].append(run)
                 if log is not None:
                     with log.open("a") as lines:
                         lines.write(
-                            json.dumps({"problem": own.name, "candidate": label} | run) + "\n"
+                            json.dumps({"problem": setup.name, "candidate": label} | run) + "\n"
                         )
     return runs
 
 
-def _reached(
-    own: Problem,
+def _result(
+    setup: Problem,
     settings: dict[str, Any],
     warm: dict[str, Any],
     answer: dict[str, Any],
     positions: Any,
 ) -> dict[str, Any]:
-    found = quality(own.predictions(positions))
+    result = quality(setup.predictions(positions))
     busy, warm_busy = answer["busy_seconds"], warm["busy_seconds"]
     return {
         **settings,
-        **found,
+        **result,
         "warmup_seconds": warm["seconds"],
         "sampling_seconds": answer["seconds"],
         "compile_seconds": warm["compile_seconds"] + answer["compile_seconds"],
@@ -120,8 +121,8 @@ def _reached(
         "sampling_busy_seconds": busy,
         "divergences": answer["divergences"],
         "steps_per_draw": answer["steps_per_draw"],
-        "after": found["ess_bulk_min"] / busy,
-        "included": found["ess_bulk_min"] / (busy + warm_busy),
+        "after": result["ess_bulk_min"] / busy,
+        "included": result["ess_bulk_min"] / (busy + warm_busy),
     }
 
 
@@ -129,29 +130,29 @@ def _converged(runs: list[dict[str, Any]]) -> bool:
     return all(run["rhat_max"] <= CONVERGED_RHAT for run in runs)
 
 
-def _rows(own: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _rows(setup: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     rows = []
-    for key, words in (("after", "after warm-up"), ("included", "warm-up included")):
+    for key, title in (("after", "after warm-up"), ("included", "warm-up included")):
         for peer in (label for label in (NUMPYRO, PYRO) if label in runs):
             ours, theirs = (
                 runs[label] if _converged(runs[label]) else None for label in (OURS, peer)
             )
-            found = None
+            result = None
             if ours and theirs:
-                found = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
+                result = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
             rows.append(
                 row(
-                    f"smallest bulk ESS of predictions a second, {words}; {own.title}",
+                    f"smallest bulk ESS of predictions per second, {title}; {setup.title}",
                     ours=statistics.median(run[key] for run in ours) if ours else None,
                     peer=peer,
                     theirs=statistics.median(run[key] for run in theirs) if theirs else None,
                     unit="ESS/s",
-                    ratio=found,
-                    target=TARGETS.get((own.name, peer)),
+                    ratio=result,
+                    target=TARGETS.get((setup.name, peer)),
                     sense="at least",
-                    limit="draws are independent at best: ESS about the number of draws",
+                    limit="the limit is independent draws, with an ESS of about their number",
                     note="; ".join(
-                        _words(label, runs[label])
+                        _description(label, runs[label])
                         for label in runs
                         if label in (OURS, BESIDE, peer)
                     ),
@@ -165,12 +166,12 @@ def _rows(own: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str,
     return rows
 
 
-def _words(label: str, runs: list[dict[str, Any]]) -> str:
+def _description(label: str, runs: list[dict[str, Any]]) -> str:
     keys = ("ess_bulk_min", "after", "included", "compile_seconds", "steps_per_draw")
     middle = {key: statistics.median(run[key] for run in runs) for key in keys}
     first = runs[0]
     rates = (
-        f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} a second, "
+        f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} per second, "
         if _converged(runs)
         else ""
     )
@@ -178,7 +179,7 @@ def _words(label: str, runs: list[dict[str, Any]]) -> str:
         f"{label} ({first['chains']} chains, {first['iterations']} + {first['draws']}): "
         f"{'' if _converged(runs) else 'not converged, '}largest R-hat "
         f"{max(run['rhat_max'] for run in runs):.3f}, ESS {middle['ess_bulk_min']:.0f}, "
-        f"{rates}{middle['steps_per_draw']:.0f} steps a draw, divergences "
+        f"{rates}{middle['steps_per_draw']:.0f} steps per draw, divergences "
         f"{sum(run['divergences'] for run in runs)}, compilation {middle['compile_seconds']:.0f} s"
     )
 

@@ -1,14 +1,12 @@
-"""Value and gradient of the log density of MLP 64-50-50-10 on 1,500 digits, one thread, against its
-matrix products.
+"""Measure value and gradient of the log density against its matrix products.
 
     python -m benchmarks.gradient [--quick]
 
-The limit is what any implementation has to do: for each layer the product forwards and the two
-    products backwards (the
-first layer has no gradient by its input), on arrays that exist and lie as the products are fastest.
-Everything else (tanh, softmax, prior, sums) is what the ratio is above 1 for. Beside it the
-potential that Pyro makes of the same model; its `jit_compile` refuses models that call a module
-with other parameters than its own.
+The network is MLP 64-50-50-10 on 1,500 digits, with one thread. The limit is the work of any
+implementation: for each layer one product forwards and two products backwards (the first layer has
+no gradient by its input), on existing arrays in the fastest layout. The ratio is above 1 because of
+everything else (tanh, softmax, prior, sums). The potential of the same model in Pyro is shown as
+well; its `jit_compile` refuses models that call a module with substituted parameters.
 """
 
 import itertools
@@ -22,18 +20,17 @@ from benchmarks.timing import interleaved, print_rows, ratio, row
 from bnn_symm.inference.density.density import TemperedDensity
 
 
-def matrix_products(own: Problem, chains: int) -> Any:
-    """A call that makes the matrix products of one gradient of each chain, in the fastest layout
-    that we know.
+def matrix_products(setup: Problem, chains: int) -> Any:
+    """Return a call that computes the matrix products of one gradient of each chain.
 
-    Points are the last axis, the chains' first layers are one product with the data, and chains go
-    in the groups that the density makes of them, for the caches; single inputs and outputs need no
-    matrix products.
+    The layout is the fastest that we know. Points are the last axis, the first layers of all chains
+    are one product with the data, and chains are grouped for the caches as the density groups them.
+    Single inputs and outputs need no matrix products.
     """
-    group = _density(own, chains, compile=False).group_size
-    x = own.dataset.train.x.flatten(1)
+    group = _density(setup, chains, compile=False).group_size
+    x = setup.dataset.train.x.flatten(1)
     layers = []
-    for depth, (a, b) in enumerate(itertools.pairwise(own.sizes)):
+    for depth, (a, b) in enumerate(itertools.pairwise(setup.sizes)):
         if min(a, b) == 1:
             continue
         batch = () if depth == 0 else (group,)
@@ -55,11 +52,11 @@ def matrix_products(own: Problem, chains: int) -> Any:
     return products
 
 
-def _density(own: Problem, chains: int, *, compile: bool) -> TemperedDensity:
-    positions = starting_positions(own.model, chains, 0)
+def _density(setup: Problem, chains: int, *, compile: bool) -> TemperedDensity:
+    positions = starting_positions(setup.model, chains, 0)
     return TemperedDensity(
-        own.model,
-        own.dataset.train,
+        setup.model,
+        setup.dataset.train,
         temperature=1.0,
         prior_weight=1.0,
         like=positions,
@@ -67,10 +64,10 @@ def _density(own: Problem, chains: int, *, compile: bool) -> TemperedDensity:
     )
 
 
-def pyro_gradient(own: Problem) -> Any:
-    """A call of Pyro's potential of the model and its gradient, one chain."""
-    part = own.dataset.train
-    start, potential, *_ = initialize_model(own.model, model_args=(part.x, part.y))
+def pyro_gradient(setup: Problem) -> Any:
+    """Return a call of the potential of the model in Pyro and its gradient, for one chain."""
+    part = setup.dataset.train
+    start, potential, *_ = initialize_model(setup.model, model_args=(part.x, part.y))
     leaves = {name: value.detach().requires_grad_() for name, value in start.items()}
 
     def call() -> None:
@@ -80,19 +77,19 @@ def pyro_gradient(own: Problem) -> Any:
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table, one a number of chains."""
+    """Return the rows of the table, one for each number of chains."""
     torch.set_num_threads(1)
-    own = problem("digits")
+    setup = problem("digits")
     rows = []
     for chains in (1, 16):
-        positions = starting_positions(own.model, chains, 0)
-        density = _density(own, chains, compile=True)
+        positions = starting_positions(setup.model, chains, 0)
+        density = _density(setup, chains, compile=True)
         candidates = {
             "ours": lambda density=density, positions=positions: density(positions),
-            "products": matrix_products(own, chains),
+            "products": matrix_products(setup, chains),
         }
         if chains == 1:
-            candidates["Pyro"] = pyro_gradient(own)
+            candidates["Pyro"] = pyro_gradient(setup)
         found = interleaved(candidates, repeats=5 if quick else 40, inner=20 if chains == 1 else 2)
         products = found["products"]
         others = [
@@ -103,9 +100,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         ]
         rows.append(
             row(
-                f"gradient of the log density, {chains} chain{'s' * (chains > 1)}; {own.title}",
+                f"gradient of the log density, {chains} chain{'s' * (chains > 1)}; {setup.title}",
                 ours=1e3 * found["ours"].median,
-                peer="the matrix products alone",
+                peer="matrix products alone",
                 theirs=1e3 * products.median,
                 unit="ms",
                 ratio=ratio(found["ours"], products),

@@ -1,13 +1,13 @@
-"""Seconds of a leapfrog step and chain inside NUTS, 16 chains: this toolkit, NumPyro and BlackJAX.
+"""Measure seconds per leapfrog step and chain inside NUTS with 16 chains, NumPyro and BlackJAX.
 
     python -m benchmarks.leapfrog [--quick]
 
-Seconds of the processor (a core that others want too gives wall seconds that say little; these are
-in `results.json` too) in drawing, after warm-up and without compilation, over the leapfrog steps
-that the chains' trees hold. Steps that a vectorized sampler computes for chains whose tree is
-finished cost time and do not count. This is a timing: all have the same starts, warm-up, depth and
-target acceptance, long before anything has converged, where trees reach their bound. The limit is
-the matrix products of as many gradients, alone and in one batch.
+Processor seconds of sampling (wall seconds of a shared core are not informative; they are in
+`results.json` as well), after warm-up and without compilation, are divided by the leapfrog steps of
+the trees of all chains. Steps that a vectorized sampler computes for chains whose tree is finished
+take time and are not counted. All candidates have the same initial values, warm-up, depth and
+target acceptance. They are timed long before convergence, where trees reach their maximum depth.
+The limit is the matrix products of as many gradients, alone and in one batch.
 """
 
 import tempfile
@@ -25,17 +25,16 @@ from benchmarks.timing import print_rows, ratio, row, timing_of
 
 CHAINS = 16
 ENGINES = {"numpyro": "NumPyro NUTS", "blackjax": "BlackJAX NUTS"}
-# (warm-up iterations, draws a round, tree depth). A run of NumPyro costs 0.3 s apart from its
-# draws: enough of them.
+# (warm-up iterations, draws per round, tree depth). There are enough draws because a run of
+# NumPyro has an overhead of 0.3 s.
 SETTINGS = {"gap": (20, 40, 6), "digits": (10, 8, 5)}
 # A smoke test, most of which is compilation.
 QUICK = {"gap": (4, 3, 3)}
 
 
-def seconds_of_products(own: Problem, repeats: int) -> float:
-    """Processor seconds of the matrix products of one gradient of one chain, of a batch of them,
-    one thread."""
-    products = matrix_products(own, CHAINS)
+def seconds_of_products(setup: Problem, repeats: int) -> float:
+    """Return processor seconds of the matrix products of one gradient per chain, one thread."""
+    products = matrix_products(setup, CHAINS)
     products()
     started = time.process_time()
     for _ in range(repeats):
@@ -44,7 +43,7 @@ def seconds_of_products(own: Problem, repeats: int) -> float:
 
 
 def measure(*, quick: bool = False, repeats: int = 5) -> list[dict[str, Any]]:
-    """Rows of the table, one a problem and peer."""
+    """Return the rows of the table, one for each problem and peer."""
     torch.set_num_threads(1)
     settings = QUICK if quick else SETTINGS
     return [
@@ -55,12 +54,12 @@ def measure(*, quick: bool = False, repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def _measure(
-    own: Problem, iterations: int, draws: int, depth: int, repeats: int
+    setup: Problem, iterations: int, draws: int, depth: int, repeats: int
 ) -> list[dict[str, Any]]:
     engines = ["nuts", *ENGINES]
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        path = own.write(Path(folder) / "problem.npz", chains=CHAINS, seeds=[1])
+        path = setup.write(Path(folder) / "problem.npz", chains=CHAINS, seeds=[1])
         workers = {name: stack.enter_context(checked_worker(name, path)) for name in engines}
         settings = {"chains": CHAINS, "iterations": iterations, "draws": draws, "depth": depth}
         settings |= {"accept": 0.8, "seed": 1}
@@ -73,14 +72,14 @@ def _measure(
                     worker("warmup", **settings)
                 answers[name].append(worker.sample(draws)[0])
     timings = {
-        name: timing_of([own["busy_seconds"] / own["steps"] for own in told])
-        for name, told in answers.items()
+        name: timing_of([answer["busy_seconds"] / answer["steps"] for answer in of_worker])
+        for name, of_worker in answers.items()
     }
-    limit = seconds_of_products(own, 100)
+    limit = seconds_of_products(setup, 100)
     ours = timings["nuts"]
     return [
         row(
-            f"leapfrog step inside NUTS, {CHAINS} chains, a chain; {own.title}",
+            f"leapfrog step inside NUTS, {CHAINS} chains, per chain; {setup.title}",
             ours=1e3 * ours.median,
             peer=label,
             theirs=1e3 * timings[name].median,
@@ -91,7 +90,7 @@ def _measure(
             note=(
                 f"a timing, not converged: tree depth at most {depth}, {iterations} iterations of "
                 "warm-up, "
-                f"{repeats} x {draws} draws; steps of theirs that count, of those computed: "
+                f"{repeats} x {draws} draws; fraction of computed steps that count: "
                 f"{_useful(answers[name])}"
             ),
             details={
@@ -105,8 +104,8 @@ def _measure(
 
 
 def _useful(answers: list[dict[str, Any]]) -> str:
-    steps = sum(answer["steps"] for answer in answers)
-    return f"{steps / sum(answer['lane_steps'] for answer in answers):.0%}"
+    steps, computed = (sum(answer[key] for answer in answers) for key in ("steps", "lane_steps"))
+    return f"{steps / computed:.0%}"
 
 
 if __name__ == "__main__":

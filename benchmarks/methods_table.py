@@ -1,9 +1,10 @@
-"""The table of methods in the README: what studies of many methods reached, one row a method.
+"""Print the tables of methods in docs/methods.md: one for each study, with one row per method.
 
-bnn-symm compare configs/methods_digits.yaml --jobs 1 --out runs/methods_digits bnn-symm compare
-configs/methods_fashion_mnist.yaml --jobs 1 --out runs/methods_fashion_mnist bnn-symm compare
-configs/methods_diabetes.yaml --jobs 1 --out runs/methods_diabetes python -m
-benchmarks.methods_table runs/methods_digits runs/methods_fashion_mnist runs/methods_diabetes
+    bnn-symm compare configs/methods_digits.yaml --jobs 1 --out runs/methods_digits
+    bnn-symm compare configs/methods_fashion_mnist.yaml --jobs 1 --out runs/methods_fashion_mnist
+    bnn-symm compare configs/methods_diabetes.yaml --jobs 1 --out runs/methods_diabetes
+    python -m benchmarks.methods_table runs/methods_digits runs/methods_fashion_mnist \\
+        runs/methods_diabetes
 """
 
 import argparse
@@ -13,9 +14,9 @@ from typing import Any
 
 from bnn_symm.report.text.intervals import plus_minus_text
 
-# Of which a study has those of its task.
+# A study has the measures of its task.
 MEASURES = {"test_nll": "NLL", "test_ece": "ECE", "test_coverage_90": "inside 90 %", "seconds": "s"}
-# What makes a row, where a study varies it.
+# Keys that distinguish rows, where a study varies them.
 KEYS = ("inference.name", "inference.structure")
 
 
@@ -27,21 +28,16 @@ def main() -> None:
     studies = [
         json.loads((path / "summary.json").read_text()) for path in parser.parse_args().studies
     ]
-    columns = [
-        (study, measure) for study in studies for measure in MEASURES if _has(study, measure)
-    ]
-    names = [
-        f"{study['provenance']['dataset']['name']}, {MEASURES[measure]}"
-        for study, measure in columns
-    ]
-    methods = list(
-        dict.fromkeys(_method(context) for study in studies for context in study["contexts"])
-    )
-    for row in [["method", *names], ["---"] * (len(names) + 1)]:
-        print(f"| {' | '.join(row)} |")
-    for method in methods:
-        cells = [plus_minus_text(_measure(study, method, measure)) for study, measure in columns]
-        print(f"| {' | '.join([method, *cells])} |")
+    for study in studies:
+        measures = [measure for measure in MEASURES if _has(study, measure)]
+        name = study["provenance"]["dataset"]["name"]
+        header = ["method", *(f"{name}, {MEASURES[measure]}" for measure in measures)]
+        for row in [header, ["---"] * len(header)]:
+            print(f"| {' | '.join(row)} |")
+        for method in dict.fromkeys(_method(context) for context in study["contexts"]):
+            cells = [plus_minus_text(_measure(study, method, measure)) for measure in measures]
+            print(f"| {' | '.join([method, *cells])} |")
+        print()
 
 
 def _method(context: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""Peak memory of predicting: 1,000 draws of an MLP with 500,000 weights on 10,000 inputs, from a
-file, within 2 GB.
+"""Measure the peak memory of prediction from a file: it must stay below 2 GB.
 
-python benchmarks/predict_memory.py
+    python benchmarks/predict_memory.py
+
+The posterior has 1,000 draws of an MLP with 500,000 weights, and predicts 10,000 inputs.
 """
 
 import resource
@@ -19,8 +20,8 @@ from bnn_symm.posteriors import SamplePosterior, load_posterior, save_posterior
 DRAWS, POINTS, LIMIT_GB = 1000, 10_000, 2.0
 
 
-class MadeUp:
-    """Draws that are made when they are read, so that writing the file needs no memory either."""
+class GeneratedDraws:
+    """Generate draws when they are read, so that writing the file takes no memory either."""
 
     def __init__(self, parameters: int):
         self.shape = (1, DRAWS, parameters)
@@ -38,7 +39,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "posterior.nc"
         save_posterior(
-            SamplePosterior(model, scaling, positions=MadeUp(model.num_parameters)), path
+            SamplePosterior(model, scaling, positions=GeneratedDraws(model.num_parameters)), path
         )
         posterior = load_posterior(path, model, scaling)
         x = torch.randn(POINTS, 1, 28, 28)

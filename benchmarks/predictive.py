@@ -1,14 +1,13 @@
-"""The predictive of 1,000 draws on 10,000 inputs, against as many deterministic forward passes, one
-thread.
+"""Measure the predictive of 1,000 draws on 10,000 inputs against as many deterministic passes.
 
     python -m benchmarks.predictive [--quick]
 
-A deterministic pass is the network under `torch.no_grad` on the 10,000 inputs in chunks of 1,024,
-with nothing kept. Ours is `Posterior.predict` on the slices of the inputs that
-`Posterior.iter_predict` makes of them for 1,000 draws: outputs of all draws exist for some inputs
-at a time, so that memory stays bounded; from them follow the mixture's class probabilities. Fewer
-draws are timed, on those slices, and seconds are scaled: both sides grow with the draws. The peak
-of memory is that of a process that does nothing else, of the small network with all 1,000 draws.
+All run on one thread. A deterministic pass is the network under `torch.no_grad` on the 10,000
+inputs in chunks of 1,024; results are dropped. The predictive is `Posterior.predict` on the slices
+of inputs that `Posterior.iter_predict` uses for 1,000 draws. Outputs of all draws exist for one
+slice at a time, so memory is bounded. The class probabilities follow from them. Fewer draws are
+timed, on those slices, and seconds are scaled, because both sides are proportional to the number of
+draws. Peak memory is that of a separate process, for the small network with all 1,000 draws.
 """
 
 import subprocess
@@ -25,14 +24,14 @@ from bnn_symm.posteriors.predictive import Predictive
 from bnn_symm.posteriors.samples import ArrayDraws
 
 POINTS, CHUNK = 10_000, 1024
-# As `iter_predict` cuts the inputs for 1,000 draws of 10 outputs: 2^25 numbers at a time.
+# The slices of `iter_predict` for 1,000 draws of 10 outputs: 2^25 numbers at a time.
 SLICE = 2**25 // 10_000
-# Name -> draws that are timed, inputs, widths.
+# Name -> number of timed draws, inputs, widths.
 NETWORKS = {"64-50-50-10": (250, 64, (50, 50)), "784-400-400-10": (5, 784, (400, 400))}
 
 
-def made(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
-    """Random draws of the network's weights, and random inputs."""
+def random_inputs(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
+    """Return random draws of the network's weights, and random inputs."""
     _, features, widths = NETWORKS[name]
     net = build_network(MLPConfig(widths=widths), input_shape=(features,), num_outputs=10)
     model = BayesianModel(net, Prior(), Categorical())
@@ -49,27 +48,27 @@ def made(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]:
 
 
 def predictives(posterior: SamplePosterior, x: torch.Tensor) -> Iterator[Predictive]:
-    """The predictive of one slice of the inputs after another."""
+    """Yield the predictive of one slice of the inputs after another."""
     return (posterior.predict(part) for part in x.split(SLICE))
 
 
 def summarize(posterior: SamplePosterior, x: torch.Tensor) -> torch.Tensor:
-    """Class probabilities of all inputs."""
+    """Return class probabilities of all inputs."""
     return torch.cat([part.probabilities() for part in predictives(posterior, x)])
 
 
 def peak_megabytes(name: str, draws: int) -> float:
-    """The most memory that a process needs which predicts, beyond the draws themselves."""
+    """Return the peak memory of a process that predicts, beyond the draws themselves."""
     code = f"""
 import torch; torch.set_num_threads(1)
-from benchmarks.predictive import made, summarize
-def most():
-    lines = open("/proc/self/status").read().splitlines()
+from benchmarks.predictive import random_inputs, summarize
+def peak():
+    lines = open("/proc/self/status")
     return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1000
-posterior, x = made({name!r}, {draws})
-before = most()
+posterior, x = random_inputs({name!r}, {draws})
+before = peak()
 summarize(posterior, x)
-print(most() - before)
+print(peak() - before)
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
@@ -78,12 +77,12 @@ print(most() - before)
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table, one a network."""
+    """Return the rows of the table, one for each network."""
     torch.set_num_threads(1)
     rows = []
     for name, (number, _, _) in NETWORKS.items():
         draws = 5 if quick else number
-        posterior, x = made(name, draws)
+        posterior, x = random_inputs(name, draws)
         net = posterior.model.net
 
         def passes(net: Any = net, x: torch.Tensor = x, draws: int = draws) -> None:
@@ -99,9 +98,9 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         }
         found = interleaved(candidates, repeats=2 if quick else 9)
         whole = 1000 / draws
-        # 1,000 draws of the large network are for a file: benchmarks/predict_memory.py.
+        # benchmarks/predict_memory.py measures 1,000 draws of the large network, from a file.
         memory = (
-            f"{peak_megabytes(name, 1000):.0f} MB beside 1,000 draws"
+            f"{peak_megabytes(name, 1000):.0f} MB in addition to 1,000 draws"
             if name.startswith("64")
             else ""
         )

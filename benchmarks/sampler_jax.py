@@ -1,4 +1,4 @@
-"""NumPyro's and BlackJAX's NUTS on one problem, as `sampler_peers` serves them."""
+"""Provide the NUTS of NumPyro and of BlackJAX on one problem, for `sampler_peers`."""
 
 import itertools
 import time
@@ -11,15 +11,13 @@ Answer = dict[str, Any]
 
 
 class CompileClock:
-    """Seconds that JAX traced, lowered and compiled, each moment counted once."""
+    """Measure the seconds in which JAX traces, lowers and compiles, without overlap."""
 
     def __init__(self) -> None:
         from jax import monitoring
 
         self._spans: list[tuple[float, float]] = []
-        self.busy = (
-            0.0  # processor seconds of what was timed last, its share of compilation taken off
-        )
+        self.busy = 0.0  # processor seconds of the last timed work, without compilation
         monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, seconds: float, **_: Any) -> None:
@@ -28,8 +26,7 @@ class CompileClock:
             self._spans.append((now - seconds, now))
 
     def timed(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
-        """What `work` returns, once it is computed; its seconds without compilation; the seconds of
-        compilation."""
+        """Return the result of `work`, and its seconds without and of compilation."""
         import jax
 
         self._spans.clear()
@@ -45,7 +42,7 @@ class CompileClock:
 
 
 class _Jax:
-    """What NumPyro and BlackJAX share: the log density of a problem on one flat vector."""
+    """Provide what NumPyro and BlackJAX share: the log density of a problem on one flat vector."""
 
     def __init__(self, problem: dict[str, np.ndarray]):
         import jax
@@ -95,7 +92,7 @@ class _Jax:
 
 
 class NumPyroNUTS(_Jax):
-    """numpyro.infer.MCMC(NUTS(potential_fn), chain_method="vectorized")."""
+    """Run numpyro.infer.MCMC(NUTS(potential_fn), chain_method="vectorized")."""
 
     def warmup(
         self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
@@ -104,9 +101,7 @@ class NumPyroNUTS(_Jax):
         from numpyro.infer import MCMC, NUTS
 
         settings = (chains, iterations, draws, depth, accept)
-        if settings != getattr(
-            self, "_settings", None
-        ):  # the same object again compiles nothing again
+        if settings != getattr(self, "_settings", None):  # the same object is not compiled again
             self._settings = settings
             self.mcmc = MCMC(
                 NUTS(
@@ -166,8 +161,7 @@ class NumPyroNUTS(_Jax):
 
 
 class BlackJaxNUTS(_Jax):
-    """blackjax.window_adaptation and blackjax.nuts, every chain adapted on its own, under vmap and
-    scan."""
+    """Run blackjax.window_adaptation and blackjax.nuts per chain, under vmap and scan."""
 
     _compiled: dict[Any, Any]
 
@@ -205,8 +199,12 @@ class BlackJaxNUTS(_Jax):
             def scanned(states: Any, keys: Any, step_size: Any, inverse_mass: Any) -> Any:
                 def body(states: Any, keys: Any) -> Any:
                     states, info = jax.vmap(step)(states, keys, step_size, inverse_mass)
-                    told = (info.num_integration_steps, info.is_divergent, info.acceptance_rate)
-                    return states, (states.position, *told)
+                    info_of_draw = (
+                        info.num_integration_steps,
+                        info.is_divergent,
+                        info.acceptance_rate,
+                    )
+                    return states, (states.position, *info_of_draw)
 
                 return jax.lax.scan(body, states, keys)
 
@@ -231,18 +229,19 @@ class BlackJaxNUTS(_Jax):
 
         self._keys, key = jax.random.split(self._keys)
         keys = jax.random.split(key, (draws, self._chains))
-        (self._states, told), seconds, compiling = self.clock.timed(
+        (self._states, info_of_draw), seconds, compiling = self.clock.timed(
             lambda: self._run_sampling(self._states, keys, self._step_size, self._inverse_mass)
         )
-        positions, steps, diverging, accepted = (np.asarray(array).swapaxes(0, 1) for array in told)
+        positions, steps, diverging, accepted = (
+            np.asarray(array).swapaxes(0, 1) for array in info_of_draw
+        )
         return sampled(seconds, self.clock.busy, compiling, steps, diverging, accepted), positions
 
 
 def sampled(
     seconds: float, busy: float, compiling: float, steps: Any, diverging: Any, accepted: Any
 ) -> Answer:
-    """What a worker says of draws; `lane_steps`: steps that were computed, those of finished chains
-    included."""
+    """Return a worker's answer about draws; `lane_steps` includes steps of finished chains."""
     return {
         "seconds": seconds,
         "busy_seconds": busy,

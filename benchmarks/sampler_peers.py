@@ -1,26 +1,23 @@
-"""Samplers in processes of their own, one core and one thread each: NumPyro, BlackJAX, Pyro, and
-this toolkit's.
+"""Run samplers in separate processes, on one core and thread: NumPyro, BlackJAX, Pyro, and ours.
 
     python -m benchmarks.sampler_peers ENGINE PROBLEM.npz CORE PIPE
 
-is the worker: it reads one JSON command a line and answers each with one line of JSON on a pipe of
-    its own, so that
-whatever a library prints does no harm. `sampler_worker` is the other end. Commands:
+is the worker. It reads one JSON command per line and answers each with one line of JSON on a
+separate pipe, so that the output of libraries does not interfere. `sampler_worker` is the other
+end. Commands:
 
-    {"do": "check"}     largest differences of log density and gradient from this toolkit's, at
-    given points {"do": "warmup", "seed": 1, "chains": 16, "iterations": 300, ...}     a fresh start
-    and its adaptation {"do": "sample", "draws": 500, "out": "draws.npy"}                    goes on
-    from where it is
+- `{"do": "check"}`: largest differences of log density and gradient from this toolkit's;
+- `{"do": "warmup", "seed": 1, "chains": 16, "iterations": 300, ...}`: new chains and adaptation;
+- `{"do": "sample", "draws": 500, "out": "draws.npy"}`: draws that continue the chains.
 
-This toolkit's methods warm up and draw in one `fit`: `warmup` runs it, its history says how long
-each phase took, and `sample` tells of the draws.
+The methods of this toolkit warm up and draw in one `fit`: `warmup` runs it, its history has the
+seconds of each phase, and `sample` returns the draws.
 
-Seconds of compilation are counted apart: JAX tells when it traces, lowers and compiles, and of this
-    toolkit's functions
-the first call of each is compilation (every fit traces its own anew). All of them work on one flat
-vector (Pyro, whose `jit_compile` wants a model, on one site a layer) with a diagonal mass matrix
-and the step size adapted by dual averaging, as is their default. Pyro runs chains one after
-another.
+Seconds of compilation are measured separately. JAX reports when it traces, lowers and compiles. In
+this toolkit the first call of each compiled function counts as compilation (every fit traces
+anew). All samplers use one flat vector (Pyro, whose `jit_compile` requires a model, one site per
+layer) with a diagonal mass matrix and a step size adapted by dual averaging, as is their default.
+Pyro runs chains one after another.
 """
 
 import argparse
@@ -40,7 +37,7 @@ from bnn_symm.inference.callbacks import Callback
 
 
 class PyroNUTS:
-    """pyro.infer.NUTS(model, jit_compile=True), chain after chain."""
+    """Run pyro.infer.NUTS(model, jit_compile=True), chain after chain."""
 
     def __init__(self, problem: dict[str, np.ndarray]):
         import torch
@@ -177,7 +174,7 @@ class PyroNUTS:
 
 
 class _BusyClock(Callback):
-    """Notes the processor seconds at the last row of history of each phase."""
+    """Record the processor seconds at the last row of history of each phase."""
 
     def __init__(self, noted: dict[str, float]):
         self._noted = noted
@@ -187,8 +184,7 @@ class _BusyClock(Callback):
 
 
 class _CompileClock:
-    """While active, sums up the seconds, of the wall and of the processor, of what compiles: first
-    calls."""
+    """Sum up the wall and processor seconds of first calls, which compile, while active."""
 
     def __enter__(self) -> "_CompileClock":
         from bnn_symm.inference.density.compiled import Compiled
@@ -215,8 +211,7 @@ class _CompileClock:
 
 
 class _Ours:
-    """This toolkit's batched engine, with its own density: what `check` compares is the peers'
-    business."""
+    """Run this toolkit's batched engine; `check` applies to peers only."""
 
     method = "nuts"
 
@@ -310,8 +305,10 @@ ENGINES = {
 
 
 def _check(engine: Any, problem: dict[str, np.ndarray]) -> Answer:
-    """Differences from this toolkit's density: relative to the largest value, and to each
-    gradient's largest entry."""
+    """Return the largest differences from this toolkit's density and gradient.
+
+    They are relative to the largest value, and to the largest entry of each gradient.
+    """
     own_values, own_gradients = problem["values"], problem["gradients"]
     values, gradients = engine.check(problem["starts"][0, : len(own_values)])
     largest = np.abs(own_gradients).max(axis=1, keepdims=True)
@@ -322,7 +319,7 @@ def _check(engine: Any, problem: dict[str, np.ndarray]) -> Answer:
 
 
 def serve(engine: Any, problem: dict[str, np.ndarray], answers: Any) -> None:
-    """Answers the commands of standard input until it ends."""
+    """Answer the commands of standard input until it ends."""
     for line in sys.stdin:
         command = json.loads(line)
         match command.pop("do"):

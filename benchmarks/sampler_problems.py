@@ -1,16 +1,14 @@
-"""The three problems on which samplers are measured, as models of this toolkit and as plain arrays
-for its peers.
+"""Define the three problems on which samplers are measured, as models and as arrays for peers.
 
 `gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardized units.
-    `breast_cancer`: MLP
-30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical. All with tanh units and
-in float32. A peer reads one npz file: data, prior scales, where the chains start, and the density
-and its gradient at some points, against which it checks its own model before anything is timed.
+`breast_cancer`: MLP 30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical.
+All have tanh units and use float32. A peer reads one npz file with data, prior scales, initial
+positions, and the density and its gradient at some points. It checks its model against these
+values before anything is timed.
 
-What is judged is a function of the network, which does not depend on how hidden units are numbered:
-    at 100 test
-inputs the network's output (gap), the log odds of the second class, or the log odds of the true
-class. Bulk ESS and R-hat are computed on ranks, so that probabilities would give the same numbers.
+ESS is computed for functions of the network that do not depend on the order of hidden units: at 100
+test inputs the output of the network (gap), the log odds of the second class, or the log odds of
+the true class. Bulk ESS and R-hat use ranks, so probabilities would give the same numbers.
 """
 
 from collections.abc import Sequence
@@ -39,20 +37,20 @@ from bnn_symm.models.priors.prior import PriorOverride
 
 NOISE = 0.1
 TEST_INPUTS = 100
-# Above this split R-hat of any prediction the chains do not agree, and their ESS is not comparable.
+# With a larger split R-hat of any prediction the chains disagree, and ESS is not comparable.
 CONVERGED_RHAT = 1.05
-# Draws whose outputs are computed at once: a few megabytes.
+# Number of draws whose outputs are computed at once: a few megabytes.
 _CHUNK = 200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """One network, prior, likelihood and data set.
+    """Define one network, prior, likelihood and data set.
 
     Attributes:
-        name: as on the command line.
-        title: for tables.
-        sizes: of the layers, inputs and outputs included.
+        name: on the command line.
+        title: in tables.
+        sizes: of the layers, including inputs and outputs.
         kind: of likelihood: gaussian, bernoulli or categorical.
     """
 
@@ -65,29 +63,29 @@ class Problem:
 
     @property
     def test(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The test inputs that are judged, (input, feature), and their targets."""
+        """Return the test inputs of the predictions, (input, feature), and their targets."""
         part = self.dataset.test
         rows = torch.linspace(0, len(part) - 1, TEST_INPUTS).round().long()
         return part.x[rows].flatten(1), part.y[rows]
 
     def log_density(self, position: torch.Tensor) -> torch.Tensor:
-        """Log density in nats, normalized."""
+        """Return the normalized log density in nats."""
         return -self.model.potential(position, self.dataset.train.x, self.dataset.train.y)
 
     def predictions(self, positions: np.ndarray) -> np.ndarray:
-        """What is judged, (chain, draw, input), of positions (chain, draw, parameter)."""
+        """Return predictions, (chain, draw, input), of positions (chain, draw, parameter)."""
         x, y = self.test
         chains, draws, parameters = positions.shape
         flat = positions.reshape(-1, parameters)
         found = np.concatenate(
             [
-                self._judged(torch.tensor(flat[start : start + _CHUNK]), x, y)
+                self._outputs(torch.tensor(flat[start : start + _CHUNK]), x, y)
                 for start in range(0, len(flat), _CHUNK)
             ]
         )
         return found.reshape(chains, draws, TEST_INPUTS)
 
-    def _judged(self, positions: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    def _outputs(self, positions: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
             outputs = torch.func.vmap(self.model.outputs, in_dims=(0, None))(positions, x)
         if self.kind != "categorical":
@@ -97,8 +95,7 @@ class Problem:
         return (outputs.masked_fill(~true, 0).sum(-1) - others).numpy()
 
     def write(self, path: Path, *, chains: int, seeds: Sequence[int]) -> Path:
-        """Writes what a peer needs, with `chains` starting positions of each seed, and returns the
-        path."""
+        """Write the data for peers, with `chains` initial positions for each seed."""
         (block,) = self.model.parameter_prior.blocks
         starts = torch.stack([starting_positions(self.model, chains, seed) for seed in seeds])
         evaluated = [torch.func.grad_and_value(self.log_density)(start) for start in starts[0, :4]]
@@ -120,8 +117,7 @@ class Problem:
 
 
 def starting_positions(model: BayesianModel, chains: int, seed: int) -> torch.Tensor:
-    """Where all candidates start: where this toolkit starts the chains of a fit with this seed,
-    (chain, parameter)."""
+    """Return the initial positions of a fit with this seed, for all candidates."""
     return torch.stack(initial_positions(model, None, chains, seed))
 
 
@@ -148,19 +144,19 @@ def _problem(
 
 @cache
 def problem(name: str) -> Problem:
-    """A problem by name: gap, breast_cancer or digits."""
+    """Return a problem by name: gap, breast_cancer or digits."""
     match name:
         case "gap":
-            # Slopes of the first layer wide enough for the wiggles of the function; the rest by
-            # fan-in, without which functions of 50 hidden units a layer are far larger than the
-            # data.
+            # The first layer has scales that allow the oscillations of the function. The others
+            # scale with fan-in; otherwise functions of 50 hidden units per layer are far larger
+            # than the data.
             wide = PriorOverride(scale=2.0)
             prior = Prior(scale="fan_in", overrides={"layers.0.*": wide})
             return _problem("gap", (50, 50), Gaussian(noise=NOISE), prior)
         case "breast_cancer":
             return _problem("breast_cancer", (16,), Bernoulli(), Prior(scale="fan_in"))
         case "digits":
-            # 297 of 1,797 digits are for the test.
+            # 297 of 1,797 digits are test points.
             prior = Prior(scale="fan_in")
             return _problem(
                 "digits", (50, 50), Categorical(), prior, test_fraction=0.165, limit=1500
@@ -169,8 +165,9 @@ def problem(name: str) -> Problem:
 
 
 def quality(predictions: np.ndarray) -> dict[str, float]:
-    """Smallest bulk ESS and largest split R-hat over inputs (Vehtari et al. 2021,
-    arXiv:1903.08008), by ArviZ.
+    """Return the smallest bulk ESS and the largest split R-hat over inputs, by ArviZ.
+
+    Both follow Vehtari et al. 2021 (arXiv:1903.08008).
 
     Args:
         predictions: (chain, draw, input).

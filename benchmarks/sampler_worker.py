@@ -1,4 +1,4 @@
-"""A sampler of `sampler_peers` in a process of its own, seen from the benchmark that times it."""
+"""Start a sampler of `sampler_peers` in a separate process and send it commands."""
 
 import json
 import os
@@ -20,20 +20,20 @@ THREADS = {
 }
 # Largest relative difference of log densities and gradients: a hundred roundings of float32.
 _AGREES = 1e-5
-# Whose densities are checked: those that are not this toolkit's.
+# Engines with a density that is not this toolkit's, which is checked.
 PEERS = ("numpyro", "blackjax", "pyro")
 
 Answer = dict[str, Any]
 
 
 class Worker:
-    """A sampler in a process of its own, pinned to one core.
+    """Run a sampler in a separate process, pinned to one core.
 
     Args:
         engine: one of `ENGINES`.
         problem: npz file of the problem.
-        core: which core; default the last one that this process may use.
-        python: interpreter that has the peer.
+        core: the core; by default the last one that this process may use.
+        python: interpreter in which the peer is installed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Worker:
         self._answers = os.fdopen(reading)
 
     def __call__(self, do: str, **settings: Any) -> Answer:
-        """Sends a command and waits for its answer."""
+        """Send a command and wait for its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **settings}) + "\n")
         self._process.stdin.flush()
@@ -74,14 +74,14 @@ class Worker:
         return json.loads(line)
 
     def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
-        """Draws onwards from where the chains are, (chain, draw, parameter)."""
+        """Return the next draws of the chains, (chain, draw, parameter)."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "draws.npy"
             answer = self("sample", draws=draws, out=str(path))
             return answer, np.load(path)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -95,7 +95,7 @@ class Worker:
 
 
 def checked_worker(engine: str, problem: Path) -> Worker:
-    """A worker whose log density and gradient agree with this toolkit's.
+    """Return a worker whose log density and gradient agree with this toolkit's.
 
     Raises:
         RuntimeError: if they differ by more than rounding in float32.

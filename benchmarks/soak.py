@@ -1,24 +1,21 @@
-"""A soak: small fits by every method are killed at random moments, resumed, loaded and predicted
-from, again and again.
+"""Run a soak test: fits by every method are killed at random, resumed, loaded and used to predict.
 
     python -m benchmarks.soak [--minutes 60] [--seed 0] [--out benchmarks/soak.json]
 
-In every cycle one method, in a process of its own, is killed by signal 9 one to four times at
-moments drawn at random over the whole length of a fit (imports and the last files included), and
-then resumed to its end. After every kill and at the end, what is on disk is held against an
-undisturbed fit of the same seed:
+In every cycle a small fit by one method runs in a separate process and is killed by signal 9 one to
+four times, at random moments of the whole fit (including imports and the last files). It is then
+resumed to its end. After every kill and at the end, the files are compared with those of an
+uninterrupted fit of the same seed:
 
-- draws are the first ones of the undisturbed chains, bit by bit, none missing, none twice; at the
-  end all of them;
-- so are the rows of the history, columns that measure time apart, and at the end posterior,
-  predictions and scores;
-- no file is left that the undisturbed run does not have, no zombie, no process of a killed fit's
-  chains.
+- draws are the first draws of the uninterrupted chains, bitwise, none missing, none repeated; at
+  the end all of them;
+- the same holds for the rows of the history, except columns that measure time, and at the end for
+  posterior, predictions and scores;
+- there are no additional files, no zombies, and no processes of the chains of a killed fit.
 
-One process lives through all of it, and loads and predicts after every kill: its resident memory
-    must not grow. The
-methods are those of `AnyMethod`, with each of their engines and estimators; a new one needs no line
-here.
+One process lives during the whole test, and loads and predicts after every kill. Its resident
+memory must not grow. The methods are those of `AnyMethod`, with each of their engines and
+estimators; new methods are included automatically.
 """
 
 import argparse
@@ -51,7 +48,7 @@ from bnn_symm.io.atomic import write_json
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.runs import Run, load_run
 
-# Settings of which a method takes those that it has: fits of one or two seconds.
+# Each method uses the settings that it has: fits of one or two seconds.
 _SMALL = {
     "num_steps": 800,
     "num_members": 2,
@@ -63,20 +60,20 @@ _SMALL = {
     "chain_method": "sequential",
 }
 _COMMON = ["data.name=gap", "architecture.widths=[4]", "checkpoint.every=0.02"]
-# What a method cannot do without.
+# Settings that a method requires.
 _NEEDED = {"mc_dropout": ["architecture.dropout=0.2"]}
-# Settings of which every choice is soaked.
+# Settings of which every choice is tested.
 _CHOICES = ("engine", "estimator")
-# Files of a complete run that are not the run's.
+# Files in the directory of a complete run that do not belong to its results.
 AFTERWARDS = {"lock.json", "writer.lock", "figures"}
-# Different seeds of each method: each needs an undisturbed fit, which is made once.
+# Number of seeds per method: each needs one uninterrupted fit.
 _SEEDS = 2
 _MOST_KILLS = 4
-# One cycle in so many runs its chains in processes of their own.
+# One in this number of cycles runs its chains in separate processes.
 _PARALLEL_EVERY = 5
-# Resident memory may be larger by this part at the end than in the second quarter of the soak.
+# Relative growth of resident memory that is allowed from the second quarter to the end.
 _GROWTH = 0.03
-# Seconds for the chains of a killed fit to notice, and for anything else that should not take long.
+# Seconds for the chains of a killed fit to end, and for other short waits.
 _PATIENCE = 60.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -86,8 +83,7 @@ _CONTEXT.set_forkserver_preload(
 
 
 def cases() -> dict[str, list[str]]:
-    """Name -> overrides of a small fit, for every method with each of its engines and
-    estimators."""
+    """Return name -> overrides of a small fit, for every method, engine and estimator."""
     found = {}
     for method in get_args(get_args(AnyMethod)[0]):
         fields = {field.name: field for field in dataclasses.fields(method)}
@@ -104,7 +100,7 @@ def cases() -> dict[str, list[str]]:
         for variant, own in variants.items():
             fewer = (
                 ["inference.num_chains=2"] if "inference.engine=pyro" in own else []
-            )  # it runs one after another
+            )  # chains run one after another
             found[variant] = [
                 *_COMMON,
                 f"inference.name={name}",
@@ -116,12 +112,11 @@ def cases() -> dict[str, list[str]]:
     return found
 
 
-# -- the process that lives through all
+# -- the process that loads and predicts
 
 
 def _reader(connection: Connection) -> None:
-    """Answers (run, undisturbed run, whether it should be complete) with what it found, until it is
-    told None."""
+    """Answer each (run, uninterrupted run, must be complete) with its comparison, until None."""
     torch.set_num_threads(1)
     while (question := connection.recv()) is not None:
         path, undisturbed, complete = question
@@ -133,7 +128,7 @@ def _reader(connection: Connection) -> None:
 
 
 def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
-    """Problems of a run beside an undisturbed one, and how far it had come."""
+    """Return the problems of a run compared with an uninterrupted one, and its phase."""
     problems: list[str] = []
     whole = undisturbed.posterior
     drawn = 0
@@ -151,7 +146,7 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
             if not np.array_equal(positions, draws[chain, : len(positions)]):
                 problems.append(
                     f"chain {chain}: its {len(positions)} draws are not the first of the "
-                    "undisturbed"
+                    "uninterrupted run"
                 )
         problems += _compare_rows(run.directory.read_history(), whole.history, whole=False)
     try:
@@ -164,7 +159,7 @@ def _compare(run: Run, undisturbed: Run, complete: bool) -> dict[str, Any]:
         problems.append("predictions are not finite")
     if run.status == "complete":
         if not torch.equal(predictive.outputs, whole.predict(undisturbed.dataset().test.x).outputs):
-            problems.append("predictions are others")
+            problems.append("predictions differ")
         return {"problems": problems, "phase": "complete", "drawn": drawn}
     phase = (
         "last files"
@@ -181,38 +176,40 @@ def _compare_complete(run: Run, undisturbed: Run) -> list[str]:
     one, other = run.posterior, undisturbed.posterior
     if one.shape != other.shape:
         problems.append(
-            f"draws: chains x draws x parameters is {one.shape}, undisturbed {other.shape}"
+            f"draws: chains x draws x parameters is {one.shape}, uninterrupted {other.shape}"
         )
     elif not torch.equal(one.draws(), other.draws()):
-        problems.append("draws are others")
+        problems.append("draws differ")
     for name in ("loc", "scale"):
         if hasattr(other, name) and not torch.equal(getattr(one, name), getattr(other, name)):
-            problems.append(f"{name} is another")
+            problems.append(f"{name} differs")
     for name, values in getattr(other, "sample_stats", {}).items():
         if not np.array_equal(one.sample_stats[name], values):  # type: ignore[attr-defined]
-            problems.append(f"sample_stats {name} are others")
+            problems.append(f"sample_stats {name} differ")
     problems += _compare_rows(one.history, other.history, whole=True)
     if run.metrics != undisturbed.metrics:
-        problems.append("metrics are others")
-    # A process that is killed after the last file of the run leaves its lock, which belongs to
-    # nobody any more, and has not drawn all of the picture that the command adds to a complete run.
+        problems.append("metrics differ")
+    # A process that is killed after the last file of the run leaves its lock, which has no owner,
+    # and an incomplete figure, which the command adds to a complete run.
     files, wanted = (
         {file.name for file in r.path.iterdir()} - AFTERWARDS for r in (run, undisturbed)
     )
     if files != wanted:
         problems.append(
-            f"files are {', '.join(sorted(files))}, undisturbed {', '.join(sorted(wanted))}"
+            f"files are {', '.join(sorted(files))}, uninterrupted {', '.join(sorted(wanted))}"
         )
     if "resumed_with_changes" in run.record:
-        problems.append("it says that it was resumed with changes")
+        problems.append("the record has `resumed_with_changes`")
     return problems
 
 
 def _compare_rows(
     rows: list[dict[str, Any]], whole_rows: list[dict[str, Any]], *, whole: bool
 ) -> list[str]:
-    """Rows are those of the undisturbed run, each once; all of them, in its order, of a whole
-    run."""
+    """Return problems of rows, which must be unique rows of the uninterrupted run.
+
+    A whole run has all of them, in the same order.
+    """
 
     def without_seconds(row: dict[str, Any]) -> str:
         return json.dumps(
@@ -226,10 +223,10 @@ def _compare_rows(
         [without_seconds(row) for row in whole_rows],
     )
     if whole:
-        return [] if got == wanted else ["the history is another"]
+        return [] if got == wanted else ["the history differs"]
     if len(set(got)) < len(got):
-        return ["rows of the history stand there twice"]
-    return [] if set(got) <= set(wanted) else ["rows of the history are others"]
+        return ["rows of the history are repeated"]
+    return [] if set(got) <= set(wanted) else ["rows of the history differ"]
 
 
 # -- fits that are killed
@@ -247,10 +244,10 @@ def _command_line(arguments: list[str], log: str) -> None:
 
 
 class _Command:
-    """The command in an interpreter of its own, with the methods of a `multiprocessing.Process`.
+    """Run the command in a separate interpreter, with the methods of a `multiprocessing.Process`.
 
-    For fits whose chains have processes: the semaphores of a killed one are given back by its own
-        resource tracker.
+    It is used for fits whose chains have processes: the resource tracker of a killed interpreter
+    releases its semaphores.
     """
 
     def __init__(self, arguments: list[str], log: str):
@@ -269,7 +266,7 @@ class _Command:
 
 
 class Soak:
-    """One soak: its folder, its reader, and what it has found."""
+    """Run one soak test, with its folder, its reader and the problems so far."""
 
     def __init__(self, folder: Path, seed: int):
         self._folder, self._seed = folder, seed
@@ -288,7 +285,7 @@ class Soak:
         self.phases: Counter[str] = Counter()
 
     def safe_cycle(self, number: int) -> None:
-        """A cycle; one that fails altogether is a problem, and the soak goes on with the next."""
+        """Run a cycle and record any failure as a problem, so that the test continues."""
         try:
             self._cycle(number)
         except (BnnSymmError, OSError, psutil.Error):
@@ -297,7 +294,7 @@ class Soak:
             (self._folder / f"run-{number:06d}.log").unlink(missing_ok=True)
 
     def _cycle(self, number: int) -> None:
-        """One fit, killed and resumed."""
+        """Run one fit, with its kills and its resumed end."""
         chance = numpy_generator(self._seed, "soak", number)
         names = list(self._cases)
         name = names[number % len(names)]
@@ -330,12 +327,12 @@ class Soak:
         print(f"{number:6d} {name:24s} seed {seed} {time.monotonic() - begun:6.1f} s", flush=True)
 
     def close(self) -> None:
-        """Ends the reader."""
+        """End the reader."""
         self._connection.send(None)
         self._reader.join()
 
     def _undisturbed(self, name: str, seed: int) -> tuple[Path, float]:
-        """The undisturbed run of a method and seed, and the seconds that its process took."""
+        """Return the uninterrupted run of a method and seed, and the seconds of its process."""
         if (name, seed) not in self._references:
             path = self._folder / f"undisturbed-{name}-{seed}"
             begun = time.monotonic()
@@ -356,7 +353,7 @@ class Soak:
         return process
 
     def _killed(self, path: Path, keys: list[str], seconds: float) -> bool:
-        """Whether a fit was killed after so many seconds; it may have come to its end before."""
+        """Return whether a fit was killed after these seconds; it may have ended before."""
         process = self._start(path, keys)
         process.join(seconds)
         try:
@@ -395,7 +392,7 @@ class Soak:
         return found
 
     def _look_around(self, name: str, path: Path) -> None:
-        """Stray files beside the runs, zombies, and processes that nobody waits for."""
+        """Check for additional files, zombies and processes without a parent that waits."""
         known = {
             path.name,
             f"{path.name}.log",
@@ -417,15 +414,14 @@ class Soak:
 
 
 def growth(memory: list[int]) -> dict[str, Any]:
-    """How resident memory went: quarters in megabytes, and the slope after the first, a thousand
-    loads.
+    """Return the growth of resident memory: quarters in megabytes, and a slope per thousand loads.
 
-    Imports, caches and the allocator fill up in the first quarter, which does not count.
+    The first quarter, in which imports, caches and the allocator grow, is excluded.
     """
     megabytes = [value / 1e6 for value in memory]
     quarter = len(megabytes) // 4
     if quarter < 5:
-        return {"grows": None, "reason": f"{len(megabytes)} loads are too few to tell"}
+        return {"grows": None, "reason": f"{len(megabytes)} loads are too few"}
     early, late = (
         statistics.median(part) for part in (megabytes[quarter : 2 * quarter], megabytes[-quarter:])
     )
@@ -482,18 +478,18 @@ def main() -> int:
     )
     for phase, count in soak.phases.most_common():
         print(f"  {count:6d} while: {phase}")
-    print(f"memory of the process that loads and predicts: {_in_words(memory)}")
+    print(f"memory of the process that loads and predicts: {_describe_memory(memory)}")
     print(f"{len(soak.problems)} problems; written to {options.out}")
     return 0 if result["passed"] else 1
 
 
-def _in_words(memory: dict[str, Any]) -> str:
+def _describe_memory(memory: dict[str, Any]) -> str:
     if memory["grows"] is None:
         return memory["reason"]
     slope = memory["per_1000_loads"]
     return (
         f"{memory['second_quarter']:.1f} MB in the second quarter of {memory['loads']} loads, "
-        f"{memory['last_quarter']:.1f} MB in the last; {slope['slope']:.1f} MB a thousand loads "
+        f"{memory['last_quarter']:.1f} MB in the last; {slope['slope']:.1f} MB per thousand loads "
         f"(95 %: {slope['low']:.1f} to {slope['high']:.1f})"
     )
 

@@ -1,4 +1,4 @@
-"""Seconds of `import bnn_symm` and of `bnn-symm --help`, each in a process of its own.
+"""Measure seconds of `import bnn_symm` and of `bnn-symm --help`, each in a separate process.
 
 python -m benchmarks.start_up [--quick]
 """
@@ -14,8 +14,7 @@ _TARGETS = {"import bnn_symm": 0.3, "bnn-symm --help": 0.5}
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table: seconds against the seconds allowed, the interpreter's own start beside
-    them."""
+    """Return the rows of the table: seconds against the allowed seconds."""
     commands = {
         "import bnn_symm": [sys.executable, "-c", "import bnn_symm"],
         "bnn-symm --help": [str(Path(sys.executable).parent / "bnn-symm"), "--help"],
@@ -30,7 +29,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         row(
             name,
             ours=found[name].median,
-            peer="what is allowed",
+            peer="the allowed time",
             theirs=allowed,
             unit="s",
             ratio=Ratio(

@@ -1,4 +1,4 @@
-"""Draw the figure of the README: measures of the settings of a study, with 95 % intervals.
+"""Draw the figure of the README: measures of a study's settings, with 95 % intervals over seeds.
 
 bnn-symm compare configs/digits_study.yaml --out runs/digits_study
 python benchmarks/study_picture.py runs/digits_study docs/digits_study.png
@@ -16,8 +16,8 @@ from bnn_symm.report.plots.studies.styles import styles_of
 
 PANELS = {
     "gradients_to_target": "gradients to 95 % of the distance",
-    "test_nll": "test NLL, nats a point",
-    "naive": "barrier as they are, nats",
+    "test_nll": "test NLL, nats per point",
+    "naive": "barrier, unaligned, nats",
     "aligned": "barrier, aligned, nats",
 }
 
@@ -35,14 +35,17 @@ def main() -> None:
     for measure, title in PANELS.items():
         rows = []
         for setting in settings:
-            own = setting["measures"].get(measure) or {}
+            values = setting["measures"].get(measure) or {}
             table = next(table for table in tables if measure in table)
-            found = table[table.setting == setting["label"]]
-            if measure == "gradients_to_target" and found.to_target_censored.astype(bool).any():
+            rows_of_setting = table[table.setting == setting["label"]]
+            if (
+                measure == "gradients_to_target"
+                and rows_of_setting.to_target_censored.astype(bool).any()
+            ):
                 rows.append({"mean": None, "low": None, "high": None, "values": []})
                 continue
-            numbers = {key: own.get(key) for key in ("mean", "low", "high")}
-            rows.append({**numbers, "values": found[measure].dropna().tolist()})
+            numbers = {key: values.get(key) for key in ("mean", "low", "high")}
+            rows.append({**numbers, "values": rows_of_setting[measure].dropna().tolist()})
         panels.append({"title": title, "rows": rows})
     labels = [setting["label"] for setting in settings]
     save_png(

@@ -1,13 +1,13 @@
-"""What training the symmetrized ELBO brings over training the plain one: a network of one hidden
-layer on few points.
+"""Compare training on the symmetrized ELBO with training on the plain ELBO.
 
     python -m benchmarks.symmetrized_vi_study [--seeds 5] [--steps 2000]
 
-y = sin(1.5 x) + sigma noise at N points, x uniform on [-2, 2], n ReLU units, prior Normal(0, 1),
-known noise. Each seed draws its own data, initial values and noise, the same for both trainings.
-The values are those of `diagnose`: the ELBO of q, the exact mutual information I, and their sum,
-the ELBO of q spread over all n! copies. With N = 20 and sigma = 0.1 units stay apart by themselves,
-I is log n! after either training, and the gap is a constant.
+The network has one hidden layer and few points: y = sin(1.5 x) + sigma noise at N points, x uniform
+on [-2, 2], n ReLU units, prior Normal(0, 1), known noise. Each seed draws different data, initial
+values and noise, the same for both trainings. The values are those of `diagnose`: the ELBO of q,
+the exact mutual information I, and their sum, the ELBO of q averaged over all n! permutations. With
+N = 20 and sigma = 0.1 units are distinct without help, I is log n! after either training, and the
+gap is a constant.
 
 References:
     Gelberg et al. (2024), arXiv:2408.05496; Kurle et al. (2022), arXiv:2209.07157.
@@ -37,7 +37,7 @@ WIDTHS = (3, 5)
 
 
 def draw_data(points: int, sigma: float, seed: int) -> Dataset:
-    """A training part alone, in its own units."""
+    """Return data with only a training part, without standardization."""
     generator = numpy_generator(seed, "symmetrized vi study")
     x = generator.uniform(-2, 2, size=(points, 1))
     y = np.sin(1.5 * x[:, 0]) + sigma * generator.standard_normal(points)
@@ -56,7 +56,7 @@ def draw_data(points: int, sigma: float, seed: int) -> Dataset:
 def fitted(
     method: MeanFieldVI, width: int, sigma: float, data: Dataset, seed: int
 ) -> SymmetrizedElbo:
-    """What `diagnose` says of a fit."""
+    """Return the ELBO of a fit as `diagnose` reports it."""
     net = build_network(MLPConfig(widths=(width,)), input_shape=(1,), num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=sigma))
     start = model.initial(key_seed(seed, "initial value"))
@@ -114,7 +114,7 @@ def _print_rows(
 
 
 def _spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds."""
+    """Return mean and standard deviation over seeds."""
     spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
 

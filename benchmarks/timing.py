@@ -1,10 +1,9 @@
-"""Timing of candidates in turn, ratios round by round, and the rows of the table of
-`benchmarks/README.md`.
+"""Time candidates in turn, compute ratios of rounds, and build rows of `benchmarks/README.md`.
 
 Seconds on a shared machine drift by tens of per cent within minutes. Candidates are therefore timed
 in turn, a, b, c, a, b, c, ..., and a ratio is the median over rounds of the ratio within a round,
-where the machine was the same for both. One round that is thrown away comes first: it compiles,
-allocates and fills caches.
+in which the machine was the same for both. The first round is discarded: it compiles, allocates and
+fills caches.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of one call of a candidate.
+    """Hold the seconds of one call of a candidate.
 
     Attributes:
         median: over rounds.
@@ -40,7 +39,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """A ratio of two candidates: the median over rounds and the quartiles."""
+    """Hold a ratio of two candidates: the median over rounds and the quartiles."""
 
     median: float
     low: float
@@ -54,13 +53,13 @@ def interleaved(
     inner: int | dict[str, int] = 1,
     warm_up: int = 1,
 ) -> dict[str, Timing]:
-    """Seconds of each candidate, timed in turn.
+    """Return the seconds of each candidate, timed in turn.
 
     Args:
-        candidates: name -> what is timed; what it returns is dropped.
-        repeats: rounds that count.
-        inner: calls of a candidate in a row within a round, so that a round lasts well above the
-            clock's resolution; or name -> calls.
+        candidates: name -> call to time; its result is dropped.
+        repeats: number of rounds that count.
+        inner: calls of a candidate in a row within a round, so that a round is much longer than the
+            resolution of the clock; or name -> calls.
         warm_up: rounds of one call each before those that count.
     """
     calls = inner if isinstance(inner, dict) else dict.fromkeys(candidates, inner)
@@ -79,19 +78,18 @@ def interleaved(
 
 
 def timing_of(seconds: Sequence[float]) -> Timing:
-    """A `Timing` of seconds that were measured round by round elsewhere, in other processes for
-    example."""
+    """Return a `Timing` of seconds measured round by round elsewhere."""
     low, median, high = _quartiles(seconds)
     return Timing(median=median, low=low, high=high, seconds=list(seconds))
 
 
 def ratio(a: Timing, b: Timing) -> Ratio:
-    """A over b: the median of the ratios round by round, and their quartiles."""
+    """Return a over b: the median of the ratios of rounds, and their quartiles."""
     return ratio_of([first / second for first, second in zip(a.seconds, b.seconds, strict=True)])
 
 
 def ratio_of(values: Sequence[float]) -> Ratio:
-    """A `Ratio` of values that were measured round by round."""
+    """Return a `Ratio` of values that were measured round by round."""
     low, median, high = _quartiles(values)
     return Ratio(median=median, low=low, high=high)
 
@@ -117,21 +115,19 @@ def row(
     note: str = "",
     details: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A row of the table, as plain data.
+    """Return a row of the table, as plain data.
 
     Args:
-        quantity: what was measured, on which problem.
-        ours: median of this package, in `unit`; None where there is none, for a row about peers
-            alone.
-        peer: what it was measured against.
+        quantity: the measured quantity and the problem.
+        ours: median of this package, in `unit`; None for a row about peers only.
+        peer: the candidate of the comparison.
         theirs: median of the peer.
         unit: of both: s, ms, ESS/s, MB.
-        ratio: ours over the peer's, whatever the unit; None if one of the two is missing, and then
-            `note` says why.
-        target: what the ratio should reach; None for a row that is shown for comparison.
+        ratio: ours over the peer's; None if one of the two is missing, which `note` explains.
+        target: of the ratio; None for a row that is shown for comparison.
         sense: whether the target is an upper or a lower bound.
-        limit: the physical limit of this quantity and what ours is beside it, in words.
-        note: whatever a reader has to know: quality reached, what bounds a target that was missed.
+        limit: the physical limit of this quantity, and the distance of ours from it, as text.
+        note: other facts: quality, and the reason for a missed target.
         details: more numbers for `results.json`.
     """
     met = None
@@ -156,8 +152,7 @@ def row(
 
 
 def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | None) -> None:
-    """The command line of a row's module: prints what `measure` finds as JSON; `--quick` is a smoke
-    test."""
+    """Run a module's command line: print `measure` as JSON; `--quick` is a smoke test."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -166,7 +161,7 @@ def print_rows(measure: Callable[..., list[dict[str, Any]]], description: str | 
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, system, versions of the packages that are measured, and when."""
+    """Return processor, cores, memory, system, versions of measured packages, and the date."""
     versions = {}
     for name in (
         "bnn_symm",
@@ -197,8 +192,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model as /proc/cpuinfo names it, with family and model numbers where its name says
-    little."""
+    """Return the model in /proc/cpuinfo, with family and model numbers if needed."""
     found: dict[str, str] = {}
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():

@@ -1,20 +1,19 @@
-"""A step of mean-field VI, MLP 784-400-400-10, batch 256, one thread, against a deterministic
-training step and peers.
+"""Measure a step of mean-field VI against a deterministic training step and peers.
 
     python -m benchmarks.vi_step [--quick]
 
-A step draws its batch, makes one Monte Carlo sample of the expected log likelihood, adds the KL
-with a Normal(0, 1) prior, takes the gradient and an Adam step. Ours is timed inside
-`MeanFieldVI.fit`: a long fit less a short one, over the steps between, so that batches, noise and
-the history's rows count and set-up does not. The deterministic step is the same network with
-cross-entropy loss and fused Adam. Peers are each used as their documentation says, with fused Adam
-where they leave the optimizer to the user:
+The network is MLP 784-400-400-10, batch 256, one thread. A step draws its batch, takes one Monte
+Carlo sample of the expected log likelihood, adds the KL to a Normal(0, 1) prior, and performs a
+gradient and an Adam step. Ours is timed inside `MeanFieldVI.fit`: the difference of a long and a
+short fit, divided by the number of steps between. It includes batches, noise and rows of the
+history, and excludes set-up. The deterministic step is the same network with cross-entropy loss and
+fused Adam. Peers are used as documented, with fused Adam where the optimizer is free:
 
 - bayesian-torch: LinearReparameterization, LinearFlipout;
 - BLiTZ: BayesianLinear;
-- Pyro: SVI with AutoNormal and TraceMeanField_ELBO over the same Pyro model;
-- TyXe's two estimators, written again for the Pyro of today, since it no longer runs: weights
-  sampled from normals that autograd follows, and local reparameterization, with an analytic KL.
+- Pyro: SVI with AutoNormal and TraceMeanField_ELBO on the same Pyro model;
+- TyXe's two estimators, written again for the current Pyro, since TyXe no longer runs: weights
+  sampled from normals with autograd, and local reparameterization, with an analytic KL.
 """
 
 import itertools
@@ -37,19 +36,19 @@ from bnn_symm.data import Dataset, load_dataset
 
 SIZES = (784, 400, 400, 10)
 BATCH, RATE, POINTS = 256, 1e-3, 5120
-# Steps of the long and the short fit whose difference is timed.
+# Numbers of steps of the long and the short fit whose difference is timed.
 LONG, SHORT = 60, 20
 
 Step = Callable[[], object]
 
 
 def data() -> Dataset:
-    """5,120 images of 28 x 28 pixels; no validation part, which would be scored now and then."""
+    """Return 5,120 images of 28 x 28 pixels, without a validation part, which would be scored."""
     return load_dataset("fashion_mnist", limit=POINTS, validation_fraction=0)
 
 
 def batches(dataset: Dataset) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A function that draws a batch of flat images."""
+    """Return a function that draws a batch of flat images."""
     x, y = dataset.train.x.flatten(1), dataset.train.y
 
     def draw() -> tuple[Tensor, Tensor]:
@@ -60,15 +59,15 @@ def batches(dataset: Dataset) -> Callable[[], tuple[Tensor, Tensor]]:
 
 
 def plain() -> nn.Sequential:
-    """The network with ordinary layers."""
+    """Return the network with ordinary layers."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(SIZES):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
-def trained(loss: Callable[[], Tensor], parameters: Any, rate: float = RATE) -> Step:
-    """An Adam step on a loss."""
+def adam_step(loss: Callable[[], Tensor], parameters: Any, rate: float = RATE) -> Step:
+    """Return an Adam step on a loss."""
     optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
 
     def step() -> None:
@@ -80,19 +79,18 @@ def trained(loss: Callable[[], Tensor], parameters: Any, rate: float = RATE) -> 
 
 
 def deterministic(dataset: Dataset) -> Step:
-    """The step that every estimator is compared with."""
+    """Return the step with which every estimator is compared."""
     net, draw = plain(), batches(dataset)
 
     def loss() -> Tensor:
         x, y = draw()
         return F.cross_entropy(net(x), y)
 
-    return trained(loss, net.parameters())
+    return adam_step(loss, net.parameters())
 
 
-class _Written(nn.Module):
-    """A layer as TyXe has it: normals with a mean and a scale, sampled in weight space or
-    locally."""
+class _TyXeLayer(nn.Module):
+    """Implement a layer of TyXe: normals sampled in weight space or locally."""
 
     def __init__(self, a: int, b: int, *, local: bool):
         super().__init__()
@@ -116,10 +114,10 @@ class _Written(nn.Module):
         ).sum()
 
 
-def written(dataset: Dataset, *, local: bool, rate: float = RATE) -> tuple[Step, nn.ModuleList]:
-    """TyXe's estimators, and their layers."""
+def tyxe_layers(dataset: Dataset, *, local: bool, rate: float = RATE) -> tuple[Step, nn.ModuleList]:
+    """Return the step of TyXe's estimators, and their layers."""
     draw = batches(dataset)
-    layers = nn.ModuleList([_Written(a, b, local=local) for a, b in itertools.pairwise(SIZES)])
+    layers = nn.ModuleList([_TyXeLayer(a, b, local=local) for a, b in itertools.pairwise(SIZES)])
 
     def loss() -> Tensor:
         x, y = draw()
@@ -128,13 +126,13 @@ def written(dataset: Dataset, *, local: bool, rate: float = RATE) -> tuple[Step,
         kl = sum(layer.kl() for layer in layers)
         return F.cross_entropy(layers[-1](x), y) + kl / POINTS
 
-    return trained(loss, layers.parameters(), rate), layers
+    return adam_step(loss, layers.parameters(), rate), layers
 
 
 def bayesian_torch(
     dataset: Dataset, kind: str, rate: float = RATE, *, summed: bool = False
 ) -> tuple[Step, nn.ModuleList]:
-    """bayesian-torch's layers, whose KL is a mean over weights, unless it is to be `summed`."""
+    """Return the step of bayesian-torch; its KL is a mean over weights unless `summed`."""
     from bayesian_torch import layers as theirs
 
     layer = getattr(theirs, kind)
@@ -144,18 +142,18 @@ def bayesian_torch(
     def loss() -> Tensor:
         x, y = draw()
         kl: Any = 0.0
-        for number, own in enumerate(net):
-            x, more = own(x)
-            # With as many means as there are tensors, the sum needs each of them again.
-            kl = kl + (_summed_kl(own) if summed else more)
+        for number, layer in enumerate(net):
+            x, more = layer(x)
+            # bayesian-torch returns a mean over each tensor, so the sum is computed separately.
+            kl = kl + (_summed_kl(layer) if summed else more)
             x = x.relu() if number < len(net) - 1 else x
         return F.cross_entropy(x, y) + kl / POINTS
 
-    return trained(loss, net.parameters(), rate), net
+    return adam_step(loss, net.parameters(), rate), net
 
 
 def _summed_kl(layer: Any) -> Tensor:
-    """The KL of a layer of bayesian-torch in nats."""
+    """Return the KL of a layer of bayesian-torch in nats."""
     total: Any = 0.0
     for name in ("weight", "bias"):
         loc, scale = getattr(layer, f"mu_{name}"), F.softplus(getattr(layer, f"rho_{name}"))
@@ -164,7 +162,7 @@ def _summed_kl(layer: Any) -> Tensor:
 
 
 def blitz(dataset: Dataset) -> Step:
-    """BLiTZ's layers; its KL is that of the sample."""
+    """Return the step of BLiTZ; its KL is that of the sample."""
     from blitz.modules import BayesianLinear
 
     net = nn.ModuleList([BayesianLinear(a, b) for a, b in itertools.pairwise(SIZES)])
@@ -172,18 +170,18 @@ def blitz(dataset: Dataset) -> Step:
 
     def loss() -> Tensor:
         x, y = draw()
-        for number, own in enumerate(net):
-            x = own(x).relu() if number < len(net) - 1 else own(x)
-        kl = sum(own.log_variational_posterior - own.log_prior for own in net)
+        for number, layer in enumerate(net):
+            x = layer(x).relu() if number < len(net) - 1 else layer(x)
+        kl = sum(layer.log_variational_posterior - layer.log_prior for layer in net)
         return F.cross_entropy(x, y) + kl / POINTS
 
-    return trained(loss, net.parameters())
+    return adam_step(loss, net.parameters())
 
 
 def auto_normal(
     model: BayesianModel, dataset: Dataset, *, rate: float = RATE, **keywords: Any
 ) -> tuple[Step, AutoNormal]:
-    """Pyro's SVI over the same model, and its guide."""
+    """Return the step of Pyro's SVI on the same model, and its guide."""
     x, y = dataset.train.x, dataset.train.y
     guide = AutoNormal(model, **keywords)
     svi = SVI(model, guide, pyro.optim.Adam({"lr": rate}), TraceMeanField_ELBO())
@@ -196,14 +194,14 @@ def auto_normal(
 
 
 class Ours:
-    """Seconds of a step of `MeanFieldVI.fit`, which is timed as a whole."""
+    """Measure the seconds per step of `MeanFieldVI.fit`, which is timed as a whole."""
 
     def __init__(self, model: BayesianModel, dataset: Dataset, estimator: str):
         self._model, self._dataset, self._estimator = model, dataset, estimator
         self.seconds: list[float] = []
 
     def __call__(self) -> None:
-        """One round."""
+        """Run one round."""
         taken = []
         for steps in (SHORT, LONG):
             method = MeanFieldVI(
@@ -222,8 +220,7 @@ class Ours:
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table: both estimators against the deterministic step, and each peer with the
-    same estimator."""
+    """Return the rows: both estimators against the deterministic step and against peers."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -241,13 +238,13 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         ],
         "BLiTZ": blitz(dataset),
         "Pyro AutoNormal": auto_normal(model, dataset)[0],
-        "TyXe's weight-space estimator": written(dataset, local=False)[0],
-        "TyXe's local reparameterization": written(dataset, local=True)[0],
+        "TyXe's weight-space estimator": tyxe_layers(dataset, local=False)[0],
+        "TyXe's local reparameterization": tyxe_layers(dataset, local=True)[0],
         "bayesian-torch, flipout": bayesian_torch(dataset, "LinearFlipout")[0],
     }
     inner = {**dict.fromkeys(steps, 15), **dict.fromkeys(ours, 1)}
     found = interleaved({**ours, **steps}, repeats=3 if quick else 12, inner=inner)
-    timings = {**found, **{name: timing_of(own.seconds[1:]) for name, own in ours.items()}}
+    timings = {**found, **{name: timing_of(timed.seconds[1:]) for name, timed in ours.items()}}
     base = timings["the deterministic step"]
     compared = {
         "weight": {"the deterministic step": 1.5, **dict.fromkeys(list(steps)[1:5], 1.0)},
@@ -266,7 +263,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
             limit="the deterministic step is the limit"
             if peer.startswith("the det")
             else f"{timings[peer].median / base.median:.2f} x the deterministic step",
-            note="another estimator of low variance; it has no local one"
+            note="a different low-variance estimator; there is no local one"
             if "flipout" in peer
             else "",
         )

@@ -1,14 +1,13 @@
-"""Seconds to a target ELBO on Fashion-MNIST, MLP 784-400-400-10: mean-field VI here and with its
-peers.
+"""Measure seconds to a target ELBO on Fashion-MNIST: mean-field VI of this package and of peers.
 
     python -m benchmarks.vi_target [--quick]
 
-All start from the same means and scales, with the same prior, batch size, number of samples (one)
-and learning rate of Adam, and take the same number of steps. Every so many steps the clock is
-stopped, and the ELBO of the means and scales that a candidate has come to is computed by the same
-code for all, the KL in closed form. The target of a seed is what the candidate that ends lowest
-ends with, so that all reach it; seconds to it are interpolated between two evaluations. What
-differs is the estimator, how scales are parametrized, and what a step costs.
+The network is MLP 784-400-400-10. All candidates have the same initial means and scales, prior,
+batch size, number of samples (one), learning rate of Adam and number of steps. At regular intervals
+the clock is stopped, and the ELBO of the present means and scales is computed by the same code for
+all, with the KL in closed form. The target of a seed is the lowest final ELBO of all candidates, so
+that all reach it. Seconds are interpolated between two evaluations. Candidates differ in the
+estimator, the parametrization of scales, and the cost of a step.
 """
 
 import math
@@ -23,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import print_rows, ratio, row, timing_of
-from benchmarks.vi_step import BATCH, SIZES, Step, auto_normal, bayesian_torch, data, written
+from benchmarks.vi_step import BATCH, SIZES, Step, auto_normal, bayesian_torch, data, tyxe_layers
 from bnn_symm import BayesianModel, Categorical, MeanFieldVI, MLPConfig, Prior, build_network
 from bnn_symm.data import Dataset
 from bnn_symm.inference import Callback, State
 
 RATE, SCALE = 1e-2, 0.05
 STEPS, EVERY = 120, 15
-# Draws and points behind an ELBO, the same for all: it is within hundreds of nats, where curves
+# Draws and points of an ELBO, the same for all. It is accurate to hundreds of nats, while curves
 # rise by hundreds of thousands.
 _DRAWS, _POINTS = 4, 1024
 
@@ -39,7 +38,7 @@ Scales = Callable[[], tuple[Tensor, Tensor]]
 
 
 class _Clock:
-    """Seconds of training, evaluations taken out, and the ELBO at each of them."""
+    """Measure seconds of training without evaluations, and the ELBO at each of them."""
 
     def __init__(self, model: BayesianModel, dataset: Dataset):
         self._model, self._dataset = model, dataset
@@ -48,7 +47,7 @@ class _Clock:
         self._started = time.perf_counter()
 
     def note(self, loc: Tensor, scale: Tensor) -> None:
-        """The ELBO of these means and scales, at this moment."""
+        """Record the ELBO of these means and scales."""
         now = time.perf_counter()
         loc, scale = loc.detach(), scale.detach()
         generator = torch.Generator().manual_seed(0)
@@ -67,13 +66,13 @@ class _Clock:
 
 
 class _ValidationMonitor(Callback):
-    """Notes what our fit comes to."""
+    """Record the ELBO of our fit at regular intervals."""
 
     def __init__(self, clock: _Clock):
         self._clock = clock
 
     def on_state(self, chain: int, state: Callable[[], State], *, essential: bool = False) -> None:
-        """Every `EVERY` steps."""
+        """Record the ELBO every `EVERY` steps."""
         now = {
             name: torch.from_numpy(value)
             for name, value in state().items()
@@ -83,7 +82,7 @@ class _ValidationMonitor(Callback):
 
 
 def ours(model: BayesianModel, dataset: Dataset, estimator: str, seed: int, steps: int) -> Curve:
-    """The curve of `MeanFieldVI`."""
+    """Return the curve of `MeanFieldVI`."""
     method = MeanFieldVI(
         estimator=estimator,  # type: ignore[arg-type]
         num_steps=steps + 1,
@@ -101,7 +100,7 @@ def ours(model: BayesianModel, dataset: Dataset, estimator: str, seed: int, step
 
 
 def theirs(model: BayesianModel, dataset: Dataset, step: Step, scales: Scales, steps: int) -> Curve:
-    """The curve of a peer, by its step."""
+    """Return the curve of a peer, by its step."""
     clock = _Clock(model, dataset)
     for number in range(steps + 1):
         if number % EVERY == 0:
@@ -111,12 +110,12 @@ def theirs(model: BayesianModel, dataset: Dataset, step: Step, scales: Scales, s
 
 
 def _flat(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Weights and biases of the layers in the order of the flat vector."""
+    """Return weights and biases of the layers in the order of the flat vector."""
     return torch.cat([value.detach().reshape(-1) for pair in pairs for value in pair])
 
 
-def _started_alike(net: nn.Module, model: BayesianModel, kind: str) -> Scales:
-    """Gives a peer's layers our first means and scales; returns how its present ones are read."""
+def _set_initial_values(net: nn.Module, model: BayesianModel, kind: str) -> Scales:
+    """Give the layers of a peer our initial values; return a reader of the present ones."""
     values = list(model.unflatten(model.initial()).values())
     pairs = list(zip(values[::2], values[1::2], strict=True))
     layers: list[Any] = list(net.children())
@@ -154,7 +153,7 @@ def _pyro(model: BayesianModel, dataset: Dataset) -> tuple[Step, Scales]:
         init_scale=SCALE,
         init_loc_fn=pyro.infer.autoguide.initialization.init_to_value(values=start),
     )
-    step()  # which makes its parameters
+    step()  # creates its parameters
 
     def scales() -> tuple[Tensor, Tensor]:
         loc = {name: pyro.param(f"AutoNormal.locs.{name}") for name in model.shapes}
@@ -165,7 +164,7 @@ def _pyro(model: BayesianModel, dataset: Dataset) -> tuple[Step, Scales]:
 
 
 def curves(model: BayesianModel, dataset: Dataset, seed: int, steps: int) -> dict[str, Curve]:
-    """The curves of all candidates."""
+    """Return the curves of all candidates."""
     torch.manual_seed(seed)
     pyro.set_rng_seed(seed)
     found = {
@@ -175,11 +174,13 @@ def curves(model: BayesianModel, dataset: Dataset, seed: int, steps: int) -> dic
         ("TyXe's weight-space estimator", False),
         ("TyXe's local reparameterization", True),
     ):
-        step, net = written(dataset, local=local, rate=RATE)
-        found[name] = theirs(model, dataset, step, _started_alike(net, model, "written"), steps)
+        step, net = tyxe_layers(dataset, local=local, rate=RATE)
+        found[name] = theirs(
+            model, dataset, step, _set_initial_values(net, model, "written"), steps
+        )
     step, net = bayesian_torch(dataset, "LinearReparameterization", rate=RATE, summed=True)
     found["bayesian-torch, reparameterization"] = theirs(
-        model, dataset, step, _started_alike(net, model, "bayesian-torch"), steps
+        model, dataset, step, _set_initial_values(net, model, "bayesian-torch"), steps
     )
     step, scales = _pyro(model, dataset)
     found["Pyro AutoNormal"] = theirs(model, dataset, step, scales, steps)
@@ -187,7 +188,7 @@ def curves(model: BayesianModel, dataset: Dataset, seed: int, steps: int) -> dic
 
 
 def seconds_to(curve: Curve, target: float) -> float:
-    """When a curve first reaches a value, linearly between evaluations."""
+    """Return when a curve first reaches a value, linearly between evaluations."""
     seconds, values = np.array(curve).T
     (above,) = np.nonzero(values >= target)
     if above[0] == 0:
@@ -198,7 +199,7 @@ def seconds_to(curve: Curve, target: float) -> float:
 
 
 def measure(*, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows of the table: our local estimator against each peer, and our weight-space one."""
+    """Return the rows: our local estimator against each peer and our weight-space one."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dataset = data()
@@ -206,7 +207,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
         MLPConfig(widths=SIZES[1:-1]), input_shape=dataset.input_shape, num_outputs=SIZES[-1]
     )
     model = BayesianModel(net, Prior(), Categorical())
-    ours(model, dataset, "local", 0, EVERY)  # what is done once: imports, caches
+    ours(model, dataset, "local", 0, EVERY)  # imports and caches
     seconds: dict[str, list[float]] = {}
     targets = []
     for seed in range(1 if quick else 3):
@@ -216,7 +217,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
             seconds.setdefault(name, []).append(seconds_to(curve, targets[-1]))
     timings = {name: timing_of(values) for name, values in seconds.items()}
     mine = timings["ours, local"]
-    reached = ", ".join(f"{target:,.0f}" for target in targets)
+    nats = ", ".join(f"{target:,.0f}" for target in targets)
     return [
         row(
             f"seconds to an ELBO on Fashion-MNIST, local; MLP {'-'.join(map(str, SIZES))}, batch "
@@ -227,7 +228,7 @@ def measure(*, quick: bool = False) -> list[dict[str, Any]]:
             unit="s",
             ratio=ratio(mine, timing),
             target=None if name.startswith("ours") else 1.0,
-            note=f"targets by seed {reached} nats",
+            note=f"targets by seed {nats} nats",
             details={"targets": targets, "seconds": seconds},
         )
         for name, timing in timings.items()
