@@ -2,10 +2,9 @@
 
     python docs/build_pages.py [FOLDER]        default: docs/_build; open FOLDER/index.html
 
-pdoc reads docstrings as they are written here: Markdown in Google sections, strings under fields,
-    names that
-`bnn_symm.__all__` exports. Any warning of it is an error. Nothing is fetched, and the pages work
-without a server.
+pdoc reads docstrings as they are: Markdown in Google sections, strings below fields, and names that
+`bnn_symm.__all__` exports. Its warnings are errors. Nothing is fetched, and the pages work without
+a server.
 """
 
 import argparse
@@ -33,8 +32,7 @@ GUIDES = {
     "changelog": (ROOT / "CHANGELOG.md", "What changed"),
     "benchmarks": (ROOT / "benchmarks" / "README.md", "Benchmarks"),
 }
-"""Page -> its file and its title. Every docs/*.md is a page beside these, under its own name and
-first heading."""
+"""Page -> its file and its title. Every docs/*.md is a page as well, with its first heading."""
 
 
 def build(folder: Path) -> list[str]:
