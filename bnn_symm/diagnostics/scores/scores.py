@@ -1,11 +1,13 @@
 """Score the predictions of a posterior on one part of the data.
 
 Proper scores and calibration of the marginal predictive distribution. Regression scores are in the
-target's own units.
+target's own units. To add a score, compute it for every point in `_classes` or `_numbers`, and
+add a line in `SCORES`.
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -24,6 +26,32 @@ _CRPS_DRAWS = 500
 _COUNTS = 4096
 # Pairs of mixture components per batch of the closed-form CRPS (32 MB in float64).
 _PAIRS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class ScoreName:
+    """The name of a score in texts, and its use in studies.
+
+    Attributes:
+        title: of the score.
+        better: which values are better. Studies compare the settings by scores for which this is
+            `lower` or `higher`.
+    """
+
+    title: str
+    better: Literal["lower", "higher", "neither"]
+
+
+SCORES = {
+    "nll": ScoreName("NLL", "lower"),
+    "accuracy": ScoreName("accuracy", "higher"),
+    "rmse": ScoreName("RMSE", "lower"),
+    "ece": ScoreName("ECE", "lower"),
+    "brier": ScoreName("Brier score", "lower"),
+    "crps": ScoreName("CRPS", "lower"),
+    "coverage_90": ScoreName("coverage of 90 % intervals", "neither"),
+}
+"""Key in `metrics.json` -> its name; the tables of a study have a column for each."""
 
 
 @checked
@@ -68,17 +96,7 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     if "squared_error" in joined:
         result["rmse"] = float(joined.pop("squared_error").mean().sqrt())
     result.update({name: float(value.double().mean()) for name, value in joined.items()})
-    order = (
-        "points",
-        "nll",
-        "accuracy",
-        "rmse",
-        "ece",
-        "crps",
-        "brier",
-        "coverage_90",
-        "expected_nll",
-    )
+    order = ("points", *SCORES, "expected_nll")
     return {name: result[name] for name in order if name in result}
 
 

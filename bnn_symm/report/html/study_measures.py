@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.diagnostics.scores.scores import SCORES
 from bnn_symm.report.html.page import Cell
 from bnn_symm.report.text.intervals import mean_text, range_text
 
 MEASURES = {
+    **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
     "test_nll": "test NLL, nats per point",
-    "test_accuracy": "test accuracy",
-    "test_rmse": "test RMSE",
-    "test_ece": "test ECE",
-    "test_brier": "test Brier score",
-    "test_crps": "test CRPS",
-    "test_coverage_90": "coverage of 90 % intervals",
+    "test_coverage_90": SCORES["coverage_90"].title,
     "elbo": "ELBO, nats",
     "train_nll": "training NLL, nats per point",
     "gradients_to_target": "gradients to the target",

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.time_to_target import adjusted
+from bnn_symm.diagnostics.scores.scores import SCORES
 from bnn_symm.diagnostics.statistics.paired_comparison import (
     Share,
     estimate,
@@ -33,15 +34,7 @@ ALIGNED = "aligned_less_naive"
 """Measure that compares the aligned with the naive barrier of one setting."""
 
 _FIT_MEASURES = (
-    *(
-        "test_nll",
-        "test_accuracy",
-        "test_rmse",
-        "test_ece",
-        "test_brier",
-        "test_crps",
-        "test_coverage_90",
-    ),
+    *(f"test_{name}" for name in SCORES),
     *(
         "train_nll",
         "validation_nll",
@@ -59,9 +52,13 @@ _PAIR_MEASURES = (
     *("naive_train", "aligned_train", "distance_before", "distance_after"),
     *("rhat_raw", "rhat_aligned", "rhat_function"),
 )
-_HIGHER_IS_BETTER = ("elbo", "test_accuracy")
+_HIGHER_IS_BETTER = (
+    "elbo",
+    *(f"test_{name}" for name, score in SCORES.items() if score.better == "higher"),
+)
 _COMPARED = (
-    *("test_nll", "test_accuracy", "test_rmse", "test_ece", "test_brier", "test_crps", "elbo"),
+    *(f"test_{name}" for name, score in SCORES.items() if score.better != "neither"),
+    "elbo",
     *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max"),
     *(
         "naive",

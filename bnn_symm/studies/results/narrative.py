@@ -6,6 +6,7 @@ from typing import Any
 
 from bnn_symm.diagnostics.convergence.interpretation import number
 from bnn_symm.diagnostics.convergence.time_to_target import smallest_p_value
+from bnn_symm.diagnostics.scores.scores import SCORES
 
 Row = Mapping[str, Any]
 
@@ -32,12 +33,7 @@ CAUSES = {
 """Texts of the stored values of `because_of_symmetry`."""
 
 MEASURE_NAMES = {
-    "test_nll": "test NLL",
-    "test_accuracy": "test accuracy",
-    "test_rmse": "test RMSE",
-    "test_ece": "test ECE",
-    "test_brier": "test Brier score",
-    "test_crps": "test CRPS",
+    **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
     "elbo": "ELBO",
     "gradients_to_target": "time to the target",
     "rhat_raw_max": "R-hat of weights",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.analyses.convergence.report import describe_convergence
+from bnn_symm.diagnostics.scores.scores import SCORES
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.run import Run
@@ -15,7 +16,6 @@ from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.plan import Pair, Plan, StudyFit
 from bnn_symm.studies.results.fits import open_fit, read_measures, read_pair, section
 
-_SCORES = ("nll", "accuracy", "rmse", "ece", "brier", "crps", "coverage_90")
 _MIXING = ("raw", "aligned", "function")
 TIMINGS = ("seconds",)
 """Columns in which repeated runs of equal settings differ."""
@@ -142,7 +142,7 @@ def _fit_row(
         "status": "missing",
         "error": study_directory.failure(fit.key),
         **_columns(plan, setting.differences),
-        **{f"test_{name}": None for name in _SCORES},
+        **{f"test_{name}": None for name in SCORES},
         **dict.fromkeys(("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood")),
         **dict.fromkeys(("num_parameters", "log10_order", "certificate", "mask_fingerprint")),
         **dict.fromkeys(("gradient_evaluations", "seconds")),
@@ -156,7 +156,7 @@ def _fit_row(
         return row | {"status": "missing" if row["error"] is None else "failed"}
     measures, metrics = read_measures(run), run.metrics or {}
     test = section(metrics, "test", run.directory.metrics)
-    for name in _SCORES:
+    for name in SCORES:
         row[f"test_{name}"] = test.get(name)
     for part in ("train", "validation"):
         row[f"{part}_nll"] = section(metrics, part, run.directory.metrics).get("nll")

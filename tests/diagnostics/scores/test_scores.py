@@ -9,6 +9,7 @@ from sklearn import metrics
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import crps, expected_calibration_error, score
+from bnn_symm.diagnostics.scores.scores import SCORES
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
 from bnn_symm.randomness import torch_generator
@@ -38,6 +39,14 @@ def test_class_scores_equal_scikit_learns():
         ((probabilities - one_hot) ** 2).sum(1).mean(), rel=1e-9
     )
     assert scores["expected_nll"] > scores["nll"]
+
+
+@pytest.mark.parametrize(("likelihood", "num_outputs"), [(Categorical(), 3), (Gaussian(), 1)])
+def test_every_score_has_a_name(likelihood, num_outputs):
+    part = Split(x=randn(6, 2, key="x"), y=torch.arange(6) % num_outputs)
+    scores = score(posterior_of(likelihood, num_outputs), part)
+    assert list(scores) == ["points", *(name for name in SCORES if name in scores), "expected_nll"]
+    assert {"points", "nll", "expected_nll"} < set(scores)
 
 
 def test_calibration_error_by_hand():
