@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+NUMERICAL := symmetry models posteriors inference alignment diagnostics
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test test-all test-slow lint format types docs bench clean
@@ -15,10 +16,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough"
 
-# What takes longer, and all shapes and types of the package checked while the fast tests run.
+# What takes longer, and the fast tests of the numerical layers with all shapes and types checked.
 test-all: $(INSTALLED)
 	$(PYTEST) -m "thorough and not slow"
-	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype
+	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype \
+		$(NUMERICAL:%=tests/%)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
