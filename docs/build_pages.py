@@ -2,9 +2,9 @@
 
     python docs/build_pages.py [FOLDER]        default: docs/_build; open FOLDER/index.html
 
-pdoc reads docstrings as they are: Markdown in Google sections, strings below fields, and names that
-`bnn_symm.__all__` exports. Its warnings are errors. Nothing is fetched, and the pages work without
-a server.
+pdoc reads docstrings without changes: Markdown in Google sections, strings below fields, and names
+that `bnn_symm.__all__` exports. Its warnings are errors. Nothing is fetched, and the pages work
+without a server.
 """
 
 import argparse
