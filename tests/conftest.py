@@ -4,6 +4,9 @@ import torch
 
 from bnn_symm.inference import Sampler
 
+# Scripts that made the fixtures need other software.
+collect_ignore_glob = ["**/fixtures/*.py"]
+
 # The same examples in every run: what fails fails for everybody, and again.
 hypothesis.settings.register_profile("same_examples", derandomize=True)
 hypothesis.settings.load_profile("same_examples")

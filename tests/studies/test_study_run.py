@@ -226,8 +226,8 @@ def test_attempts_of_dead_processes_are_resumed_and_of_living_ones_kept(tmp_path
     study_directory.attempts.mkdir()
     mine = study_directory.begin("k")
     (mine.folder / "work").touch()
-    assert study_directory.begin("k").folder != mine.folder  # this process lives
-    assert study_directory.begin("l").folder != mine.folder
+    others = [study_directory.begin(key) for key in ("k", "l")]  # this process lives
+    assert all(other.folder != mine.folder for other in others)
     mine.release()
     adopted = study_directory.begin("k")
     assert adopted.folder == mine.folder

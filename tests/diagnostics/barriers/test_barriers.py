@@ -562,7 +562,7 @@ def test_other_parameters_are_refused() -> None:
         Prior(),
         Categorical(),
     )
-    with pytest.raises(IncompatiblePosteriors, match="other parameters"):
+    with pytest.raises(IncompatiblePosteriors, match="different parameters"):
         barrier(gaussian(model_of(), 1), gaussian(other, 1), DATA)
 
 

@@ -173,7 +173,7 @@ def test_assignment_of_shuffled_draws_finds_them() -> None:
 def test_other_parameters_are_refused() -> None:
     net = build_network(MLPConfig(widths=(4,)), input_shape=(2,), num_outputs=3).double()
     other = gaussian(1, BayesianModel(net, Prior(), MODEL.likelihood))
-    with pytest.raises(IncompatiblePosteriors, match="other parameters"):
+    with pytest.raises(IncompatiblePosteriors, match="different parameters"):
         couple([gaussian(1), other], num_draws=2)
 
 

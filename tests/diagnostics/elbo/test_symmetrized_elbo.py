@@ -225,7 +225,7 @@ def test_heads_that_only_move_together_count_as_fixed():
     found = symmetrized_elbo(posterior_of(model, 100.0), PLAIN, group=symmetry_group(net, spec))
     assert found.kind == "lower bound"
     assert 0 < found.mutual_information < found.log_order
-    assert "only move together" in found.method
+    assert "jointly permuted" in found.method
 
 
 class OneScaleAUnit(BayesianModel):

@@ -276,7 +276,7 @@ def test_a_single_draw_is_refused():
     ("name", "value"), [("number", 0), ("num_draws", 0), ("jobs", 0), ("level", 1.0)]
 )
 def test_numbers_that_mean_nothing_are_refused(name, value):
-    with pytest.raises(ConfigError, match="wanted"):
+    with pytest.raises(ConfigError, match="expected"):
         check(Conjugate(), **{"number": 2, name: value})
 
 
