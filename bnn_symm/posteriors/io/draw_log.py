@@ -9,6 +9,7 @@ a valid log.
 No function here holds more than a few megabytes of rows in memory, however many draws there are.
 """
 
+import contextlib
 import math
 import re
 import zlib
@@ -163,6 +164,11 @@ class DrawChunk:
     positions: np.ndarray | LoggedArray
     stats: Mapping[str, np.ndarray]
 
+    def part(self, start: int, stop: int) -> "DrawChunk":
+        """Return the draws from `start` to `stop`, counted within this chunk."""
+        stats = {name: values[start:stop] for name, values in self.stats.items()}
+        return DrawChunk(self.chain, self.first + start, self.positions[start:stop], stats)
+
 
 def is_draw_file(name: str) -> bool:
     """Return whether a name is that of a file of a log.
@@ -189,13 +195,19 @@ class DrawLog:
         make_folder(directory)
         files = self._files()
         self._next = int(files[-1].stem) + 1 if files else 0
+        # What an interrupted fit stored, until the resumed one has reached it again.
+        self._former: dict[int, DrawChunk] | None = None if files else {}
 
     def append(self, *chunks: DrawChunk) -> None:
         """Write chunks, of one chain or of several, as one file and sync it to disk.
 
+        Draws that an interrupted fit had stored beyond its last state stay on disk while the
+        resumed fit makes them again; they are not written twice.
+
         Args:
             chunks: consecutive draws of their chains.
         """
+        chunks = tuple(self._new_part(chunk) for chunk in chunks)
         ordered = sorted(
             (chunk for chunk in chunks if len(chunk.positions)),
             key=lambda part: (part.chain, part.first),
@@ -224,6 +236,26 @@ class DrawLog:
             rows[_RUN] = np.uint64(self._run) ^ _checksums(rows)
         self._write(self._directory / f"{self._next:06d}.npy", rows)
         self._next += 1
+
+    def _new_part(self, chunk: DrawChunk) -> DrawChunk:
+        """Return the draws of a chunk that are not stored yet."""
+        if self._former is None:
+            self._former = {}
+            with contextlib.suppress(InvalidRun):  # a log with a gap is refused by its readers
+                self._former = self.chains()
+        former = self._former.get(chunk.chain)
+        known = 0 if former is None else len(former.positions) - chunk.first
+        if former is None or known <= 0:
+            return chunk
+        known = min(known, len(chunk.positions))
+        stored = np.asarray(former.positions[chunk.first : chunk.first + known])
+        if np.array_equal(stored, np.asarray(chunk.positions[:known])):
+            return chunk.part(known, len(chunk.positions))
+        # The fit went another way: what was stored from here on is not of this chain.
+        lengths = {chain: len(other.positions) for chain, other in self._former.items()}
+        self.cut(lengths | {chunk.chain: chunk.first})
+        self._former = self.chains()
+        return chunk
 
     def chains(self) -> dict[int, DrawChunk]:
         """Return all draws written so far, one chunk per chain, which stay on disk until read.

@@ -448,6 +448,8 @@ class RunDirectory:
     def rewrite(self, fit_state: FitState) -> FitState:
         """Truncate the files of the run to a state, so that a resumed fit appends to them.
 
+        Draws beyond the state stay on disk if the resumed fit makes the same ones again.
+
         A process killed here leaves files from which the same state can be read again.
 
         Args:
@@ -463,7 +465,9 @@ class RunDirectory:
             self.history.unlink()
             sync_folder(self.path)
         log = self.draw_log()
-        log.cut({chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()})
+        lengths = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
+        if not self._makes_the_same_draws():
+            log.cut(lengths)
         make_folder(self.checkpoint)
         kept = {f"chain-{chain:04d}.safetensors" for chain in fit_state.states}
         remove_files(
@@ -471,7 +475,16 @@ class RunDirectory:
         )
         sync_folder(self.checkpoint)
         sync_folder(self.path)
-        return dataclasses.replace(fit_state, draws=log.chains())
+        stored = log.chains()
+        draws = {chain: stored[chain].part(0, number) for chain, number in lengths.items()}
+        return dataclasses.replace(fit_state, draws=draws)
+
+    def _makes_the_same_draws(self) -> bool:
+        """Return whether a resumed fit makes the draws beyond its last state once more.
+
+        Those then stay on disk, so that a process killed soon after has not lost them.
+        """
+        return self.record.exists() and "resumed_with_changes" not in self.read_record()
 
     def _remove_leftovers(self) -> None:
         """Remove the temporary files of a process that was killed."""

@@ -275,3 +275,22 @@ def test_an_interrupted_log_becomes_a_posterior(tmp_path) -> None:
     posterior = stack_chains(MODEL, Scaling.identity((2,)), log.chains())
     assert posterior.shape == (2, 2, LENGTH)
     assert posterior.predict(normal(3, 2)).outputs.shape == (2, 2, 3, 1)
+
+
+def test_draws_beyond_the_last_state_stay_while_they_are_made_again(tmp_path: Path) -> None:
+    def chunk(start: int, stop: int, shift: float = 0.0) -> DrawChunk:
+        positions = np.arange(start, stop, dtype=np.float64)[:, None] + shift
+        return DrawChunk(0, start, positions, {})
+
+    folder = tmp_path / "draws"
+    DrawLog(folder, run="a1").append(chunk(0, 4), DrawChunk(1, 0, np.zeros((2, 1)), {}))
+    log = DrawLog(folder, run="a1")  # of a fit that was resumed from its second draw
+    log.append(chunk(2, 3))
+    assert len(log.chains()[0].positions) == 4
+    log.append(chunk(3, 6))
+    assert np.asarray(log.chains()[0].positions).ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    other = DrawLog(folder, run="a1")  # a fit that went another way from there
+    other.append(chunk(2, 5, shift=0.5))
+    chains = DrawLog(folder, run="a1").chains()
+    assert np.asarray(chains[0].positions).ravel().tolist() == [0, 1, 2.5, 3.5, 4.5]
+    assert len(chains[1].positions) == 2

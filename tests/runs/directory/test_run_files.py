@@ -82,7 +82,7 @@ def test_only_files_of_the_run_are_removed(run):
     fit_state = run.rewrite(FitState({0: STATE}, {0: chunk(0, 6)}, []))
     assert not any(path.exists() for path in leftovers)
     assert len(fit_state.draws[0].positions) == 6
-    assert {path.name for path in run.draws.iterdir()} == {"000000.npy", *OF_OTHERS}
+    assert {path.name for path in run.draws.iterdir()} == {"000000.npy", "000001.npy", *OF_OTHERS}
     assert {path.name for path in run.checkpoint.iterdir()} == {
         "chain-0000.safetensors",
         *OF_OTHERS,
