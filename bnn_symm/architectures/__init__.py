@@ -2,7 +2,8 @@
 
 In: a configuration, or a module of the user's. Out: an initialized `torch.nn.Module`. Networks know
 nothing of data, priors and likelihoods. Reading order: `config`, `build`, `mlp`, `cnn`, `resnet`,
-`layers`, `asymmetric`, `modules`, `initial_values`, `input_shapes`, `sequence`, `flops`.
+`layers`, `asymmetric`, `modules`, `module_checks`, `initial_values`, `input_shapes`, `sequence`,
+`flops`.
 """
 
 from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize
@@ -32,7 +33,7 @@ from bnn_symm.architectures.config import (
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.layers.dropout import drop_inputs
-from bnn_symm.architectures.modules.checks import (
+from bnn_symm.architectures.module_checks import (
     check_function,
     outputs_agree,
     preserve_global_state,

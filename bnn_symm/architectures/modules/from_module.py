@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bnn_symm.architectures.config import ModuleConfig
-from bnn_symm.architectures.modules.checks import check_module
+from bnn_symm.architectures.module_checks import check_module
 from bnn_symm.architectures.modules.private_copy import private_copy, set_mode
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.randomness import numpy_and_python_seed
