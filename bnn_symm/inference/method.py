@@ -11,7 +11,7 @@ import platform
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from torch import Tensor
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Scaling, Split
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
-from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder
+from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder, State
 from bnn_symm.inference.fit_checks import check_draws, check_points
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
@@ -289,6 +289,14 @@ class Method(metaclass=SettingsType):
             part: the training part.
         """
         return 1
+
+    def num_draws_before(self, states: Mapping[int, State]) -> dict[int, int]:
+        """Return the number of draws of each chain that precede its state, as far as it counts.
+
+        Args:
+            states: the last state of each chain.
+        """
+        return {}
 
     @abstractmethod
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:

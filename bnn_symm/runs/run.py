@@ -86,6 +86,11 @@ class Run:
             return load_posterior(
                 self.directory.posterior, self.model, scaling, info=info, history=history
             )
+        if self.status == "complete":
+            raise InvalidRun(
+                f"{self.path} is complete, but has no {self.directory.posterior.name} that belongs "
+                "to it; restore the file, or fit again"
+            )
         reasons = []
         for stage in reversed(stages_of(self.directory, self.config)):
             try:
@@ -95,8 +100,7 @@ class Run:
                 continue
             posterior.info["status"] = self.status
             return posterior
-        kind = InvalidRun if self.status == "complete" else NoPosterior
-        raise kind(f"{self.path} has no posterior ({reasons[-1]}); status: {self.status}")
+        raise NoPosterior(f"{self.path} has no posterior ({reasons[-1]}); status: {self.status}")
 
     def checkpoints(self) -> dict[int, Posterior]:
         """Return the posterior at each step that `checkpoint.keep` selected.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.data import Scaling
+from bnn_symm.errors import InvalidRun
 from bnn_symm.inference import Callback, FitState, Method, State
 from bnn_symm.io.atomic import make_folder, write_json
 from bnn_symm.io.boundary import parser_errors
@@ -67,8 +68,27 @@ class Stage:
         if not self.is_last:
             make_folder(self.directory.path)
         with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
-            fit_state = self.method.truncate_to_checkpoint(self.directory.fit_state())
+            fit_state = self.method.truncate_to_checkpoint(self._fit_state())
         return self.directory.rewrite(fit_state)
+
+    def _fit_state(self) -> FitState:
+        """Return the last saved state with all draws before it.
+
+        Draws are written before the state that depends on them, so only damage removes them.
+
+        Raises:
+            InvalidRun: if a file is damaged, or draws are missing.
+        """
+        fit_state = self.directory.fit_state()
+        for chain, expected in self.method.num_draws_before(fit_state.states).items():
+            chunk = fit_state.draws.get(chain)
+            stored = 0 if chunk is None else len(chunk.positions)
+            if stored < expected:
+                raise InvalidRun(
+                    f"{self.directory.draws} has {stored} draws of chain {chain}, but its state "
+                    f"was saved after {expected}; restore the original files, or fit again"
+                )
+        return fit_state
 
     def complete(self, posterior: Posterior, *, max_megabytes: float) -> None:
         """Write the posterior of a stage of the warm start.
@@ -104,7 +124,7 @@ class Stage:
         if not self.directory.has_posterior():
             with parser_errors(self.directory.checkpoint, _ADVICE, problem="is damaged"):
                 return self.method.posterior_from_state(
-                    model, scaling, self.directory.fit_state(), seed=self.seed
+                    model, scaling, self._fit_state(), seed=self.seed
                 )
         info = {"method": self.method.name, "engine": self.method.engine, "seed": self.seed}
         info |= {"temperature": self.method.temperature, "tempering": self.method.tempering}

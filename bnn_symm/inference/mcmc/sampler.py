@@ -6,13 +6,14 @@ products (`batched_chains`). The engine `pyro` runs Pyro's own kernels, one chai
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
 from bnn_symm.data import Scaling, Split
-from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.density.density import TemperedDensity, vectors_per_group
 from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.kernel import Kernel
@@ -107,13 +108,20 @@ class Sampler(Method):
         """Return the chains that the batched engine evaluates together; for Pyro's engine, 1."""
         return vectors_per_group(model, part, self.num_chains) if self.engine == "batched" else 1
 
+    def num_draws_before(self, states: Mapping[int, State]) -> dict[int, int]:
+        """Return the number of draws of each chain at the time of the state of all chains."""
+        done = states.get(0, {}).get("counts.done", np.zeros(0, dtype=np.int64))
+        return {
+            chain: max(0, number - self.num_warmup) for chain, number in enumerate(done.tolist())
+        }
+
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Return the fit state at the last checkpoint, without later draws and rows."""
         state = fit_state.states.get(0, {})
         if "counts.done" not in state:
             return FitState()  # there is no checkpoint, or it is that of another engine
         done = dict(enumerate(state["counts.done"].tolist()))
-        num_draws = {chain: max(0, number - self.num_warmup) for chain, number in done.items()}
+        num_draws = self.num_draws_before(fit_state.states)
         available = {chain: len(chunk.positions) for chain, chunk in fit_state.draws.items()}
         if any(available.get(chain, 0) < number for chain, number in num_draws.items()):
             return FitState()  # draws before the checkpoint are missing
@@ -122,7 +130,7 @@ class Sampler(Method):
             for chain, chunk in fit_state.draws.items()
             if num_draws[chain]
         }
-        history = [row for row in fit_state.history if row["step"] <= done[row["chain"]]]
+        history = [row for row in fit_state.history if row["step"] <= done.get(row["chain"], -1)]
         return FitState({0: state}, draws, history)
 
     def _posterior(

@@ -29,12 +29,13 @@ References:
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.method import Method
 from bnn_symm.inference.optimization.map import posterior_of_states
 from bnn_symm.inference.optimization.minibatches import resolve_batch_size
@@ -107,6 +108,10 @@ class StochasticGradientMethod(Method):
             num_points: size of the training part.
         """
         return resolve_batch_size(self.batch_size, num_points)
+
+    def num_draws_before(self, states: Mapping[int, State]) -> dict[int, int]:
+        """Return the number of draws of each chain at the time of its state."""
+        return {chain: int(state["drawn"]) for chain, state in states.items()}
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Return the fit state at the last state of each chain, without later draws and rows.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.errors import InvalidRun, shell_words
+from bnn_symm.errors import InvalidRun, one_line, shell_words
 from bnn_symm.io.documents import read_json
 from bnn_symm.io.parquet import read_rows
-from bnn_symm.runs.directory.file_schemas import PairFile, SummaryFile, check_file
+from bnn_symm.report.html.summary_schema import check_summary
+from bnn_symm.runs.directory.file_schemas import LARGEST, PairFile, check_file
 
 STUDY_SCHEMA = 1
 SUMMARY = "summary.json"
@@ -145,7 +146,7 @@ def read_study(directory: Path) -> StudyData:
             f"{directory / SUMMARY} is damaged: it has no {', '.join(missing)}; "
             f"write it again: bnn-symm {shell_words('compare', '--resume', directory)}"
         )
-    check_file(directory / SUMMARY, summary, SummaryFile)
+    check_summary(directory / SUMMARY, summary)
     pairs = _rows(directory / "pairs.parquet")
     paths = {row["key"]: directory / "pairs" / f"{row['key']}.json" for row in pairs}
     return StudyData(
@@ -183,6 +184,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 f"{path} is damaged: a row has no {', '.join(missing)}; write it again with "
                 "compare --resume"
             )
+        for name, value in row.items():
+            if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
+                raise InvalidRun(
+                    f"{path} is damaged: {one_line(name, 40)} is {value:g}; write it again with "
+                    "compare --resume"
+                )
     return rows
 
 

@@ -19,6 +19,9 @@ Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
 Number = float | None
+# The largest magnitude of a plotted number; matplotlib overflows near the largest float.
+LARGEST = 1e150
+PlottedFloat = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Label = str | int | float | bool
 # The largest number of inputs or outputs of a network, so that a damaged file cannot request
@@ -187,8 +190,10 @@ class BarrierPart(_File):
     standard_error: Number = None
     midpoint: Number = None
     error_height: Number = None
-    tau: Annotated[list[float], Field(min_length=2)] = Field(default_factory=lambda: [0.0, 1.0])
-    marginal_nll: list[float] | None = None
+    tau: Annotated[list[PlottedFloat], Field(min_length=2)] = Field(
+        default_factory=lambda: [0.0, 1.0]
+    )
+    marginal_nll: list[PlottedFloat] | None = None
 
 
 class BarrierCurves(_File):
@@ -249,17 +254,6 @@ class PlanFile(_File):
     cells: dict[Key, dict[str, Any]]
     pairs: dict[Key, PlannedPair]
     options: PairOptions
-
-
-class SummaryFile(_File):
-    """Define the content of `summary.json` of a study."""
-
-    contexts: list[dict[str, Any]]
-    settings: list[dict[str, Any]]
-    comparisons: list[dict[str, Any]] | dict[str, Any]
-    conclusions: list[Any] | dict[str, Any]
-    headline: str
-    counts: dict[str, Count]
 
 
 def check_file(

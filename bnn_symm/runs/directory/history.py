@@ -67,11 +67,15 @@ def _logged_rows(log: Path) -> Rows:
                 f"{log} is damaged before line {number}; restore the original file"
             ) from None
         rows.append(_checked(row, log))
+        if ("chain" in row) != ("chain" in rows[0]):
+            raise InvalidRun(
+                f"{log} is damaged: some rows have a chain, others have none; restore the file"
+            )
     return rows
 
 
 def _checked(row: Any, path: Path) -> dict[str, Any]:
-    """Return a row after checking its types.
+    """Return a row after checking its types, and that it has a step and both clocks.
 
     Raises:
         InvalidRun: if it is not a row of a history.
@@ -84,6 +88,11 @@ def _checked(row: Any, path: Path) -> dict[str, Any]:
         raise InvalidRun(
             f"{path} is damaged: {one_line(row, 60)} has no step or chain; restore the file"
         )
+    for name in _CLOCKS:
+        if name not in row:
+            raise InvalidRun(
+                f"{path} is damaged: {one_line(row, 60)} has no {name}; restore the file"
+            )
     for name, value in row.items():
         is_clock_or_text = (
             name == "phase" if isinstance(value, str) else isinstance(value, int | float | None)

@@ -313,8 +313,9 @@ class RunDirectory:
         """Return whether there is a posterior file that belongs to this run.
 
         Raises:
-            InvalidRun: if the file is signed but was changed.
+            InvalidRun: if the file is signed but was changed or removed.
         """
+        self.signature.require(self.posterior)
         if not self.posterior.exists() or not self.signature.is_signed(self.posterior):
             return False
         self.signature.check(self.posterior)
@@ -423,9 +424,20 @@ class RunDirectory:
             _, step, _, chain = path.stem.split("-", 3)
             if not (step.isascii() and step.isdecimal() and chain.isascii() and chain.isdecimal()):
                 raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
-            states.setdefault(int(step), {})[int(chain)] = state = read_arrays(path)
-            check_state(path, self.signature.token(self.kept), state)
+            states.setdefault(int(step), {})[int(chain)] = self._read_state(path)
         return states
+
+    def _read_state(self, path: Path) -> State:
+        """Return a state after checking that it belongs to this run."""
+        try:
+            state = read_arrays(path)
+        except FileNotFoundError:
+            raise InvalidRun(
+                f"{path} cannot be found: it is a broken link, or the run continued meanwhile; "
+                "load the run again, or restore the file"
+            ) from None
+        check_state(path, self.signature.token(path.parent), state)
+        return state
 
     def fit_state(self) -> FitState:
         """Return the last saved state of a run that is running, or was killed.
@@ -438,8 +450,7 @@ class RunDirectory:
             chain = path.stem.removeprefix("chain-")
             if not (chain.isascii() and chain.isdecimal()):
                 raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
-            states[int(chain)] = read_arrays(path)
-            check_state(path, self.signature.token(self.checkpoint), states[int(chain)])
+            states[int(chain)] = self._read_state(path)
         with parser_errors(self.draws, "restore the original draws", problem="is damaged"):
             draws = self.draw_log().chains() if self.draws.exists() else {}
         self.signature.check(self.history)

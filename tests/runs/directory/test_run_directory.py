@@ -7,8 +7,11 @@ import pandas
 import pytest
 
 from bnn_symm.errors import InvalidRun
-from bnn_symm.runs import fit_run, load_config, load_run
+from bnn_symm.runs import fit_run, load_config, load_run, resume_run
+from bnn_symm.runs.directory.history import stage_rows
 from tests.runs.fits import GAP, IRIS, METHODS, fit, overrides, sign
+
+from .test_run_files import new_run
 
 SCORES = {
     "classification": {"points", "nll", "accuracy", "ece", "brier", "expected_nll"},
@@ -256,3 +259,42 @@ def test_a_damaged_checkpoint_or_draw(tmp_path, file):
     os.truncate(path, 20)
     with pytest.raises(InvalidRun, match="is damaged"):
         _open(tmp_path / "run")
+
+
+def test_draws_before_the_state_must_exist(tmp_path):
+    from tests.runs.test_interruption import LONG, _stop_after_draws
+
+    path = tmp_path / "run"
+    _stop_after_draws(path, [*LONG["hmc"], "inference.num_draws=60"], 5)
+    for draws in (path / "draws").glob("*.npy"):
+        draws.unlink()
+    for use in (_open, resume_run):
+        with pytest.raises(InvalidRun, match="has 0 draws of chain 0") as error:
+            use(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_state_that_is_a_broken_link(tmp_path):
+    run = new_run(tmp_path / "run")
+    (run.checkpoint / "chain-0000.safetensors").symlink_to("nowhere")
+    with pytest.raises(InvalidRun, match="cannot be found"):
+        run.fit_state()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"step": 2, "chain": 0, "gradient_evaluations": 4},
+        {"step": 2, "chain": 0, "seconds": 0.2},
+        {"step": 2, "seconds": 0.2, "gradient_evaluations": 4},
+        {"chain": 0, "seconds": 0.2, "gradient_evaluations": 4},
+        {"step": 2, "chain": 0, "seconds": "0.2", "gradient_evaluations": 4},
+    ],
+)
+def test_rows_of_the_history_need_their_keys(tmp_path, row):
+    first = {"step": 1, "chain": 0, "seconds": 0.1, "gradient_evaluations": 2}
+    log = tmp_path / "history.jsonl"
+    log.write_text(f"{json.dumps(first)}\n{json.dumps(row)}\n")
+    with pytest.raises(InvalidRun, match=r"history\.jsonl is damaged") as error:
+        stage_rows(tmp_path)
+    assert "\n" not in str(error.value)

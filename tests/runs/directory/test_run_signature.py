@@ -237,3 +237,18 @@ def test_a_file_that_stays_is_hashed_once(tmp_path):
     time.sleep(2.1)  # since its last change
     first = seconds()
     assert seconds() < first / 10
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_complete_run_without_its_posterior_is_refused(copy, is_link):
+    (copy / "posterior.nc").unlink()
+    if is_link:
+        (copy / "posterior.nc").symlink_to("nowhere")
+    for use in (read_all, resume_run):
+        with pytest.raises(InvalidRun) as error:
+            use(copy)
+        assert "\n" not in str(error.value)
+    # Not the posterior of the warm start either, once the loss is accepted.
+    assert main(["sign", str(copy)]) == 0
+    with pytest.raises(InvalidRun, match=r"has no posterior\.nc"):
+        load_run(copy).posterior.draws()
