@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 NUMERICAL := symmetry models posteriors inference alignment diagnostics
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-slow lint format types docs bench clean
+.PHONY: demo test test-all test-types test-slow lint format types docs bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare configs/quickstart.yaml
@@ -16,9 +16,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough"
 
-# What takes longer, and the fast tests of the numerical layers with all shapes and types checked.
 test-all: $(INSTALLED)
 	$(PYTEST) -m "thorough and not slow"
+
+# The fast tests of the numerical layers, with all shapes and types checked at run time.
+test-types: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype \
 		$(NUMERICAL:%=tests/%)
 
