@@ -9,7 +9,7 @@ and every command are run by the command line alone, so that modules may be rena
 
 Every item of the file maps keys to values: numbers of JSON as they are, and the SHA-256 (its first
 16 digits) of arrays, of columns of tables and of lists of more than four values. Texts are marked
-"(text)", and all below a key that contains `seconds` is marked "(seconds)": both may change.
+"(text)", and all below a key that contains `seconds`, or beside a clock in seconds, "(seconds)".
 
 The bits depend on the type of machine and on versions. Where these are not those of the item
 `machine`, record again at the commit before. A round takes five minutes on two idle cores.
@@ -58,8 +58,7 @@ FITS = {
     "vi_2": f"{DIGITS} {VI} seed=2",
     "vi_weight": f"{DIGITS} {VI} inference.estimator=weight "
     "architecture.symmetry.kind=weight_asymmetric",
-    "vi_tempered": f"{HOUSES} {VI} inference.temperature=0.5 "
-    "likelihood.name=heteroscedastic_gaussian",
+    "vi_cold": f"{HOUSES} {VI} inference.temperature=0.5 likelihood.name=heteroscedastic_gaussian",
     "north": f"{TOWNS} {VI} data.name=north.csv inference.estimator=flipout",
     "south": f"{TOWNS} {VI} data.name=south.csv inference.estimator=flipout",
     "symmetrized_vi": f"{IRIS} {VI} inference.name=symmetrized_vi",
@@ -96,7 +95,7 @@ COMMANDS = {
     "evaluate shift": "evaluate runs/vi_1 --shift rotation",
     "evaluate ood": "evaluate runs/vi_2 --ood photo_patches",
     "evaluate temperature": "evaluate runs/laplace_last_layer --temperature-scaling",
-    "predict numbers": "predict runs/vi_tempered houses.csv -o numbers.parquet",
+    "predict numbers": "predict runs/vi_cold houses.csv -o numbers.parquet",
     "predict classes": "predict runs/north houses.csv -o classes.parquet",
     "diagnose": "diagnose runs/vi_0 runs/vi_1 -o diagnose",
     "diagnose chains": "diagnose runs/nuts -o diagnose_chains",
@@ -182,7 +181,7 @@ def run_command(folder: Path, files: dict, item: str, command: str) -> dict[str,
 def file_values(path: Path) -> dict[str, Any]:
     """Return digests: of all numbers of a JSON file, or of each array or column of another one."""
     if path.suffix == ".json":  # the numbers themselves are in what the command prints
-        return {"": json_digest(flatten(json.loads(path.read_text(encoding="utf-8"))))}
+        return {"": digest(flatten(json.loads(path.read_text(encoding="utf-8"))))}
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
         return {name: array_digest(name, column.to_numpy()) for name, column in frame.items()}
@@ -203,7 +202,8 @@ def array_digest(name: str, array: np.ndarray) -> str:
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
     """Return nested JSON as key -> value, without texts and seconds, long lists as digests."""
-    if "seconds" in key.rpartition(".")[2]:
+    is_clock = isinstance(value, dict) and value.get("clock") == "seconds"
+    if is_clock or "seconds" in key.rpartition(".")[2]:
         return {key: "(seconds)"}
     if isinstance(value, dict):
         parts = [flatten(part, f"{key}.{name}".lstrip(".")) for name, part in value.items()]
@@ -211,15 +211,12 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     if isinstance(value, list):
         parts = [flatten(part, f"{key}[{number}]") for number, part in enumerate(value)]
         leaves = {name: leaf for part in parts for name, leaf in part.items()} or {key: "[]"}
-        return {key: json_digest(leaves)} if len(value) > 4 else leaves
+        return {key: digest(leaves)} if len(value) > 4 else leaves
     return {key: "(text)" if isinstance(value, str) else value}
 
 
-def json_digest(values: dict[str, Any]) -> str:
-    return digest(json.dumps(values, sort_keys=True).encode())
-
-
-def digest(data: bytes) -> str:
+def digest(data: bytes | dict[str, Any]) -> str:
+    data = json.dumps(data, sort_keys=True).encode() if isinstance(data, dict) else data
     return hashlib.sha256(data).hexdigest()[:16]
 
 
