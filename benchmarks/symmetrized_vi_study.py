@@ -37,7 +37,7 @@ WIDTHS = (3, 5)
 
 
 def draw_data(points: int, sigma: float, seed: int) -> Dataset:
-    """Return data with only a training part, without standardization."""
+    """Return data with only a training split, without standardization."""
     generator = numpy_generator(seed, "symmetrized vi study")
     x = generator.uniform(-2, 2, size=(points, 1))
     y = np.sin(1.5 * x[:, 0]) + sigma * generator.standard_normal(points)

@@ -43,7 +43,7 @@ Step = Callable[[], object]
 
 
 def data() -> Dataset:
-    """Return 5,120 images of 28 x 28 pixels, without a validation part, which would be scored."""
+    """Return 5,120 images of 28 x 28 pixels, without a validation split, which would be scored."""
     return load_dataset("fashion_mnist", limit=POINTS, validation_fraction=0)
 
 

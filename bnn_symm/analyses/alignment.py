@@ -187,7 +187,7 @@ def barrier_runs(
         seed: the seed of alignment, draws and curve.
 
     Returns:
-        `height` and `standard_error` on the test part: the marginal NLL, its maximum over tau (or
+        `height` and `standard_error` on the test split: the marginal NLL, its maximum over tau (or
         the simplex) relative to the chord (or the plane), after alignment if `aligned`; and all
         other results.
 

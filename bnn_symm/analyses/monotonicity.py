@@ -26,7 +26,7 @@ def lines_from_initial(runs: Sequence[Run]) -> dict[str, Any]:
 
     Returns:
         `from_initial`, one row for each run with the shapes on both parts; `percent_monotone` of
-        the runs, by part; `height` above the chord on the test part, the largest of all runs.
+        the runs, by split; `height` above the chord on the test split, the largest of all runs.
     """
     rows = []
     check_means(runs)

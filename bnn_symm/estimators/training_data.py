@@ -22,7 +22,7 @@ def training_data(
     dtype: torch.dtype,
     seed: int,
 ) -> Dataset:
-    """Return a data set without a test part, standardized on its training part.
+    """Return a data set without a test split, standardized on its training split.
 
     No target is refused: a fold of a cross-validation may have one class only, or a constant
     target.

@@ -16,7 +16,7 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
 
     Args:
         model: the model.
-        dataset: its training and validation parts are checked.
+        dataset: its training and validation splits are checked.
 
     Raises:
         ConfigError: if a part has invalid values, or the network does not match the data.

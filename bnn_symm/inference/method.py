@@ -45,13 +45,13 @@ class FitContext:
 
     Attributes:
         model: the model to fit.
-        dataset: the data, with this process's share of the training part.
+        dataset: the data, with this process's share of the training split.
         seed: all randomness derives from it.
         initial: the posterior to start from, if any.
         callbacks: all callbacks, the recorder included.
         recorder: receives the final state of each chain.
         fit_state: the state to resume from; empty for a new fit.
-        group: the processes that share the training part.
+        group: the processes that share the training split.
     """
 
     model: BayesianModel
@@ -121,19 +121,19 @@ class Method(metaclass=SettingsType):
         fit_state: FitState | None = None,
         group: ProcessGroup | None = None,
     ) -> Posterior:
-        """Fit the model to the training part of a data set.
+        """Fit the model to the training split of a data set.
 
         Args:
             model: the model, which is not modified.
-            dataset: the training part is fitted. The validation part is only monitored, and the
-                test part is not used.
+            dataset: the training split is fitted. The validation split is only monitored, and the
+                test split is not used.
             seed: all randomness derives from it.
             initial: the posterior to start from. By default, the network's own initial values.
             callbacks: receive every logged step, draw and state. If one of them stores the draws
                 (`Callback.stored_draws`), the posterior reads them from there, not from memory.
             fit_state: the state of an interrupted fit with the same settings and seed, which
                 resumes.
-            group: the processes that share the training part. Each calls `fit` with the same
+            group: the processes that share the training split. Each calls `fit` with the same
                 arguments, except for callbacks, and gets the same posterior.
 
         Returns:
@@ -153,7 +153,7 @@ class Method(metaclass=SettingsType):
         check_task(model.likelihood, dataset.task)
         if len(dataset.train) == 0:
             raise ConfigError(
-                "the training part has no points; lower data.test_fraction or raise data.limit"
+                "the training split has no points; lower data.test_fraction or raise data.limit"
             )
         self.check(dataset)
         check_points(model, dataset)
@@ -217,7 +217,7 @@ class Method(metaclass=SettingsType):
         return False
 
     def shares_data(self) -> bool:
-        """Return whether several processes can share the training part."""
+        """Return whether several processes can share the training split."""
         return False
 
     def check_group(self, group: ProcessGroup) -> None:
@@ -278,7 +278,7 @@ class Method(metaclass=SettingsType):
         """Return the number of training points that one gradient evaluation uses.
 
         Args:
-            num_points: size of the training part.
+            num_points: size of the training split.
         """
 
     def chains_per_gradient(self, model: BayesianModel, part: Split) -> int:
@@ -286,7 +286,7 @@ class Method(metaclass=SettingsType):
 
         Args:
             model: the model.
-            part: the training part.
+            part: the training split.
         """
         return 1
 

@@ -23,14 +23,14 @@ def are_valid_scales(scale: Tensor) -> bool:
 
 
 def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float | None]:
-    """Return the marginal NLL per point of the validation part and, for classes, the accuracy.
+    """Return the marginal NLL per point of the validation split and, for classes, the accuracy.
 
     Args:
         posterior: the distribution to score.
-        dataset: at most `VALIDATION_POINTS` points of its validation part are used.
+        dataset: at most `VALIDATION_POINTS` points of its validation split are used.
 
     Returns:
-        `validation_nll` in the target's own units, None without a validation part, and
+        `validation_nll` in the target's own units, None without a validation split, and
         `validation_accuracy` for classification.
     """
     if len(dataset.validation) == 0:

@@ -220,7 +220,7 @@ def save_derived_run(
                 metrics |= {
                     key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS
                 }
-            # A product conditions on more data than the training part of this run.
+            # A product conditions on more data than the training split of this run.
             if derived.get("rule") == "product":
                 metrics |= {"train": None} | {
                     key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS

@@ -64,7 +64,7 @@ def fit_run(
             `runs/<data>-<architecture>-<method>-<number>`.
         on_note: called before the fit with each note on the data, such as columns that are ignored.
         callbacks: callbacks in addition to those of the run itself.
-        group: processes that share the training part; this is the first of them, the others call
+        group: processes that share the training split; this is the first of them, the others call
             `run_worker`.
         check: called with the prepared fit before anything is written; it raises to refuse it.
 
@@ -133,7 +133,7 @@ def resume_run(
             changes under `resumed_with_changes`.
         on_note: called with one line that names the changes, if there are any.
         callbacks: callbacks in addition to those of the run itself.
-        group: processes that share the training part; this is the first of them, the others call
+        group: processes that share the training split; this is the first of them, the others call
             `run_worker`.
 
     Returns:

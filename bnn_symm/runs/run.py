@@ -152,8 +152,8 @@ class Run:
             raise InvalidRun(
                 f"{self.path}: the split of {self.config.data.name} changed since the fit (sha256 "
                 f"of the rows {str(dataset.provenance.split_sha256)[:12]}, was {str(split)[:12]}), "
-                "and its test part may contain training points; restore the files of the split, or "
-                "fit again"
+                "and its test split may contain training points; restore the files of the split, "
+                "or fit again"
             )
         return dataset
 

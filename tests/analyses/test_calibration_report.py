@@ -30,7 +30,7 @@ def test_of_a_run(tmp_path, monkeypatch, name, kind, error):
     run = fitted(tmp_path, monkeypatch, name=name)
     content = describe_calibration(run, num_resamples=100)
     assert json.loads(json_text(content))["conclusion"] == content["conclusion"]
-    assert content["conclusion"].startswith("test part: ")
+    assert content["conclusion"].startswith("test split: ")
     assert (content["part"], content["kind"], content["reliability"]["kind"]) == (
         "test",
         kind,
@@ -45,7 +45,7 @@ def test_of_a_run(tmp_path, monkeypatch, name, kind, error):
     assert content["loo"]["num_points"] == len(run.dataset().train)
     assert content == describe_calibration(run, num_resamples=100)
     text = calibration_text(content)
-    assert text.startswith("calibration: test part: ")
+    assert text.startswith("calibration: test split: ")
     assert "PSIS-LOO: elpd" in text
     (picture,) = draw_calibration(content, tmp_path, title="reliability")
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,14 +1,6 @@
-import sys
-
 import pytest
 
-
-@pytest.fixture(autouse=True)
-def _short_elbo(monkeypatch):
-    """Use few draws for the ELBO, whose precision does not matter here."""
-    import bnn_symm.diagnostics  # noqa: F401
-
-    monkeypatch.setattr(sys.modules["bnn_symm.diagnostics.elbo.elbo"], "_MAX_SAMPLES", 60)
+from tests.runs.conftest import _short_elbo  # noqa: F401 - the ELBO may be imprecise here too
 
 
 @pytest.fixture

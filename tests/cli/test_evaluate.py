@@ -223,7 +223,7 @@ def test_temperature_scaling(cli, refused, mine, tmp_path):
         "status": "complete",
         **mine.metrics["test"],
     } == content
-    # It was fitted to the validation part alone, and its scores are those of the scaled mixture.
+    # It was fitted to the validation split alone, and its scores are those of the scaled mixture.
     data = mine.dataset()
     assert scaling["points"] == len(data.validation)
     assert (
@@ -252,6 +252,6 @@ def test_temperature_scaling_is_for_classes(cli, refused):
     cli("fit", "--set", "data.name=gap", *TINY, "--out", "run")
     assert "likelihood gaussian has none" in refused("evaluate", "run", "--temperature-scaling")
     cli("fit", "--set", "data.name=iris", "data.validation_fraction=0", *TINY, "--out", "iris")
-    assert "the validation part, which has no points" in refused(
+    assert "the validation split, which has no points" in refused(
         "evaluate", "iris", "--temperature-scaling"
     )

@@ -41,11 +41,11 @@ def test_chains_are_reported_in_all_views(cli, fitted, tmp_path):
         assert f">{view}</th>" in text
 
 
-def test_a_run_without_results_has_no_page(refused, fitted, tmp_path):
+def test_a_run_whose_results_were_removed_has_no_page(refused, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     for name in ("metrics.json", "posterior.nc"):
         (tmp_path / run / name).unlink()
-    assert "has no posterior" in refused("report", run)
+    assert "posterior.nc is missing" in refused("report", run)
     assert not (tmp_path / run / "report.html").exists()
 
 

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         details="For two runs: the curve along the Wasserstein geodesic, naive and aligned. For "
         "three or more: the loss over the simplex, aligned jointly. --path line connects the "
         "means, and also shows the loss from the initial value of each network to its mean; one "
-        "run suffices for it. --path bezier learns a curve of low loss on the training part. "
+        "run suffices for it. --path bezier learns a curve of low loss on the training split. "
         "Writes barrier.json and figures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,

@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         "draw functions from the prior and compare them with the data, without a fit",
         details="Regression: the variation of functions over the points. Classification: the "
         "confidence in one class. The same is computed for other scales of the prior. Targets of "
-        "the training part are used for comparison only.",
+        "the training split are used for comparison only.",
         example="bnn-symm prior --set data.name=gap prior.scale=fan_in -o runs/prior",
         module=True,
     )

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "score a run on data: its own test part, another set, or a file",
+        "score a run on data: its own test split, another set, or a file",
         details="Writes RUN/evaluations/<data>.json, and for a shift at all severities also "
         "figures into RUN/figures. With --ood it measures how well the uncertainty of the run "
         "separates out-of-distribution points from its own data.",
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument(
-        "--data", metavar="NAME|FILE", help="a data set or a file (default: the run's test part)"
+        "--data", metavar="NAME|FILE", help="a data set or a file (default: the run's test split)"
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
         "--temperature-scaling",
         action="store_true",
         help="also score classes with log probabilities divided by a temperature, which is fitted "
-        "on the validation part of the run",
+        "on the validation split of the run",
     )
 
 
@@ -180,7 +180,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
 
 
 def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, Split]":
-    """Return the name of the points, their source (None: the run's test part), and the points."""
+    """Return the name of the points, their source (None: the run's test split), and the points."""
     from bnn_symm.data import load_points
     from bnn_symm.errors import InvalidData
 

@@ -43,7 +43,7 @@ from bnn_symm.summaries import Summarized
 
 Path = Literal["geodesic", "line", "bezier"]
 
-# Maximum number of points of each part. The training part is in random order, so its first points
+# Maximum number of points of each part. The training split is in random order, so its first points
 # are a sample.
 POINTS = 2000
 _BOOTSTRAP = 400
@@ -51,7 +51,7 @@ _BOOTSTRAP = 400
 
 @dataclass(frozen=True, kw_only=True)
 class BarrierCurve:
-    """Losses along the path, on one part of the data.
+    """Losses along the path, on one split of the data.
 
     Attributes:
         tau: Positions, ascending, 0 and 1 included.
@@ -95,8 +95,8 @@ class Barrier(Summarized):
     Attributes:
         path: Name of the path (see `interpolation`).
         num_draws: Draws at every tau, with the same noise at each.
-        test: Losses on the test part.
-        train: Losses on the training part.
+        test: Losses on the test split.
+        train: Losses on the training split.
         end_nll: Marginal test NLL of the second posterior itself. The moment map ends at the first
             posterior shifted and scaled to the second's moments, whose predictions differ if the
             two distributions differ in shape.
@@ -148,7 +148,7 @@ def barrier(
     Args:
         first: Posterior at tau = 0.
         second: Posterior at tau = 1, in the same parameter space.
-        dataset: Its test and training parts are predicted.
+        dataset: Its test and training splits are predicted.
         num_draws: Draws at each tau; the marginal NLL is biased upwards by O(1 / num_draws),
             equally at all tau.
         num_tau: Evenly spaced positions; up to six more are added around the maximum.

@@ -5,7 +5,7 @@
 
     minimize over b:   the mean of U(w(t)) / N over t in [0, 1] and over coupled draws (w_0, w_1)
 
-U = -log_likelihood - log_prior is the loss of the training part and the prior, N its number of
+U = -log_likelihood - log_prior is the loss of the training split and the prior, N its number of
 points. Between points this is the curve of Garipov et al. Between posteriors, each pair of coupled
 draws moves along its own curve, all with the same bend b, the bend of the means. The ends are
 therefore the posteriors themselves, and the barrier along the curve is measured against the same
@@ -49,7 +49,7 @@ def fit_bezier_curve(
     Args:
         pairs: Coupled draws of two posteriors.
         model: The model of both posteriors.
-        dataset: Its training part is used, in the minibatches of a MAP fit.
+        dataset: Its training split is used, in the minibatches of a MAP fit.
         num_steps: Number of Adam steps.
         seed: Seed of positions, pairs of draws and minibatches.
 

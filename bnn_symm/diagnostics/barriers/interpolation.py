@@ -210,7 +210,7 @@ def _optimal_assignment(first: Tensor, second: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Losses:
-    """Predictive losses of draws on one part of the data.
+    """Predictive losses of draws on one split of the data.
 
     Attributes:
         log_likelihood: (draw, point), in nats, in the target's own units.
@@ -243,7 +243,7 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: S
     Args:
         posterior: Provides the model and the scaling.
         draws: Flat parameter vectors.
-        part: Part of the data that is predicted.
+        part: Split of the data that is predicted.
 
     Returns:
         The losses of the draws.

@@ -99,7 +99,7 @@ def loss_along_line(
         posterior: Provides the model and the units.
         start: Parameters at alpha = 0.
         end: Parameters at alpha = 1.
-        part: Part of the data that is predicted.
+        part: Split of the data that is predicted.
         num_places: Number of positions, ends included.
 
     Returns:

@@ -70,7 +70,7 @@ def simplex_barrier(
 
     Args:
         posteriors: Posteriors in one parameter space.
-        part: Part of the data that is predicted; at most 2,000 points are used.
+        part: Split of the data that is predicted; at most 2,000 points are used.
         num_draws: Draws at every position, with the same noise.
         coupling: How draws of sample posteriors are paired.
         seed: Seed of draws and random positions.

@@ -1,4 +1,4 @@
-r"""Scale the temperature of class probabilities, fitted on the validation part.
+r"""Scale the temperature of class probabilities, fitted on the validation split.
 
     p_tau(y | x)  proportional to  p(y | x)^(1 / tau),     p(y | x) the mixture over all draws
 
@@ -85,7 +85,7 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
 
     Args:
         posterior: Posterior of a classification.
-        part: Points that are neither fitted nor tested, such as the validation part.
+        part: Points that are neither fitted nor tested, such as the validation split.
 
     Returns:
         The temperature, and the NLL before and after.
@@ -102,7 +102,7 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
         )
     if len(part) == 0:
         raise InvalidData(
-            "temperature scaling is fitted on the validation part, which has no points; fit with "
+            "temperature scaling is fitted on the validation split, which has no points; fit with "
             "data.validation_fraction=0.1"
         )
     log_p = torch.cat(

@@ -34,7 +34,7 @@ QUANTITIES: dict[str, Direction] = {
     "validation_nll": "lower",
     "validation_accuracy": "higher",
 }
-"""Quantities of a history that can be a target; `nll` is that of the training part, in nats per
+"""Quantities of a history that can be a target; `nll` is that of the training split, in nats per
 point."""
 
 # A band over runs needs at least this fraction of the runs; otherwise it describes the few that

@@ -2,7 +2,7 @@
 
     ELBO = E_q[log p(y | w)] - KL(q || p) <= log p(y),
 
-in nats, always untempered, for the whole training part, in the target's own units (including the
+in nats, always untempered, for the whole training split, in the target's own units (including the
 Jacobian of the standardization). The KL is analytic or a quadrature; only the expected log
 likelihood is sampled.
 
@@ -67,7 +67,7 @@ class Elbo:
     Attributes:
         value: expected_log_likelihood - kl.
         standard_error: Monte Carlo error of `value`.
-        expected_log_likelihood: Sum over the whole training part.
+        expected_log_likelihood: Sum over the whole training split.
         kl: KL(q || prior).
         num_samples: Number of draws of the weights.
         by_tensor: Name -> KL; the latent variables of the likelihood come last.
@@ -137,7 +137,7 @@ def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
 
     Args:
         posterior: Any posterior.
-        train: The training part of the data.
+        train: The training split of the data.
         seed: Seed of the draws.
 
     Returns:

@@ -86,7 +86,7 @@ def symmetry_defect(
 
     Args:
         model: Model with a network whose symmetries can be derived.
-        part: Part of the data; at most 500 points are used, fewer for an expensive network.
+        part: Split of the data; at most 500 points are used, fewer for an expensive network.
         flat: Point of the density: initial values, a posterior mean, or a draw.
         spec: Symmetries of the network, if known.
         num_swaps: Number of pairs, over all groups.

@@ -75,7 +75,7 @@ class FunctionValues:
 def function_values(
     posterior: Posterior, part: Split, *, num_points: int | None = None
 ) -> FunctionValues:
-    """Evaluate all draws of a posterior at the first points of a part of the data.
+    """Evaluate all draws of a posterior at the first points of a split of the data.
 
     Args:
         posterior: Any posterior.

@@ -66,7 +66,7 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
     Args:
         posterior: Posterior with at least 25 draws in all.
         part: Training points.
-        max_points: Maximum number of points, the first ones; the order of a training part is
+        max_points: Maximum number of points, the first ones; the order of a training split is
             random.
 
     Returns:
@@ -80,7 +80,7 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
     chains, draws, _ = posterior.shape
     if chains * draws < _LEAST_DRAWS or len(part) == 0:
         what = f"{chains * draws} draws" if len(part) else "no training points"
-        needed = f"reweighting needs at least {_LEAST_DRAWS} draws and a training part"
+        needed = f"reweighting needs at least {_LEAST_DRAWS} draws and a training split"
         reason = f"undefined: {what}; {needed}"
         return _undefined(reason, len(part), chains * draws)
     log_likelihood, thinned = _log_likelihood(posterior, part)

@@ -32,7 +32,7 @@ from bnn_symm.posteriors import Posterior
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of one part of the data.
+    """Scores of one split of the data.
 
     Attributes:
         values: Name -> score, with the names of `class_statistics` and `number_statistics`. Empty

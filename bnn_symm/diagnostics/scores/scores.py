@@ -1,4 +1,4 @@
-"""Score the predictions of a posterior on one part of the data.
+"""Score the predictions of a posterior on one split of the data.
 
 Proper scores and calibration of the marginal predictive distribution. Regression scores are in the
 target's own units. To add a score, compute it for every point in `_classes` or `_numbers`, and

@@ -52,7 +52,7 @@ def shifts_for(part: Split) -> tuple[str, ...]:
     """Return the shifts that apply to points: all of them for images, noise for tables.
 
     Args:
-        part: Part of the data.
+        part: Split of the data.
 
     Returns:
         Names of shifts.

@@ -86,9 +86,9 @@ def prior_predictive(
 
     Args:
         model: Prior x likelihood x architecture.
-        dataset: Its training part is used.
+        dataset: Its training split is used.
         num_draws: Number of functions.
-        num_points: Maximum number of points of the training part, whose order is random.
+        num_points: Maximum number of points of the training split, whose order is random.
         seed: Seed of the draws.
 
     Returns:

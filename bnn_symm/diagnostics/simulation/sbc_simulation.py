@@ -60,7 +60,7 @@ class SupportsFit(Protocol):
     """
 
     def fit(self, model: BayesianModel, dataset: Dataset, *, seed: int) -> Posterior:
-        """Return the posterior given the training part."""
+        """Return the posterior given the training split."""
         ...
 
 
@@ -287,7 +287,7 @@ class FitSimulation:
     Attributes:
         method: Method that is checked.
         model: Model with its prior and likelihood, from which the truth is drawn.
-        dataset: Provides the inputs; the targets of training and validation part are replaced by
+        dataset: Provides the inputs; the targets of training and validation split are replaced by
             simulated ones.
         quantities: Quantities that are ranked.
         num_draws: Maximum number of draws of a rank.

@@ -10,7 +10,7 @@ vector.
 
 The memory that a pass over the data keeps for its gradient is measured. On a CPU, vectors are
 evaluated in groups for which it stays within `_GROUP_BYTES`, close to the size of the caches. A
-training part for which it would exceed `_PASS_BYTES` is processed in equal pieces, so that memory
+training split for which it would exceed `_PASS_BYTES` is processed in equal pieces, so that memory
 does not grow with the data.
 """
 

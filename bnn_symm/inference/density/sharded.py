@@ -1,4 +1,4 @@
-"""The tempered log density as a sum over processes, each with a share of the training part.
+"""The tempered log density as a sum over processes, each with a share of the training split.
 
     U(w) = sum over processes of (-log p(share of y | x, w) / T - prior_weight / processes log p(w))
 

@@ -126,7 +126,7 @@ class Sampler(Method):
         if any(available.get(chain, 0) < number for chain, number in num_draws.items()):
             return FitState()  # draws before the checkpoint are missing
         draws = {
-            chain: _head(chunk, num_draws[chain])
+            chain: chunk.part(0, num_draws[chain])
             for chain, chunk in fit_state.draws.items()
             if num_draws[chain]
         }
@@ -154,12 +154,3 @@ class Sampler(Method):
     def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
         """Return the current position of each chain."""
         return dict(enumerate(fit_state.states.get(0, {}).get("points.position", [])))
-
-
-def _head(chunk: DrawChunk, number: int) -> DrawChunk:
-    return DrawChunk(
-        chunk.chain,
-        chunk.first,
-        chunk.positions[:number],
-        {name: stat[:number] for name, stat in chunk.stats.items()},
-    )

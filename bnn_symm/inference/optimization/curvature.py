@@ -82,7 +82,7 @@ def diagonals(
     Args:
         model: the model.
         position: where the curvature is computed.
-        part: the training part.
+        part: the training split.
     """
     everything = torch.arange(len(position), device=position.device)
     for rows in _rooted_jacobians(model, position, everything, part):
@@ -101,7 +101,7 @@ def blocks(
         model: the model.
         position: where the curvature is computed.
         coordinates: the coordinates of the block.
-        part: the training part.
+        part: the training split.
     """
     values = model.layer_values(model.unflatten(position))
     layer = _output_layer(model, values, coordinates, part.x[:2])

@@ -16,7 +16,6 @@ from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, State
 from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize
 from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.models import BayesianModel
@@ -48,21 +47,6 @@ class DeepEnsemble(OptimizationMethod):
         return len(states) < self.num_members or any(
             bool(state["stopped"]) for state in states.values()
         )
-
-    def convergence_warnings(
-        self, fit: FitContext, fit_state: FitState, posterior: Posterior
-    ) -> list[str]:
-        """Return a message for each of the first members that ended far from a mode.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
-        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,

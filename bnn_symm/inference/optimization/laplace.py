@@ -2,7 +2,7 @@
 
     N(w*, P^-1),   P = G / T + prior_weight S^-1,   S: prior covariance
 
-G is the generalized Gauss-Newton curvature of the training part (`curvature`): exact, over all
+G is the generalized Gauss-Newton curvature of the training split (`curvature`): exact, over all
 points, without sampled targets. With all of P it would be the exact tempered posterior of a linear
 Gaussian model. `diagonal` uses the diagonal of P, for all parameters. `last_layer` uses all of P
 for the last layer of the network, with the layers below fixed at the mode.
@@ -27,7 +27,6 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
@@ -149,21 +148,6 @@ class LaplaceApproximation(OptimizationMethod):
                 "longer"
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
-
-    def convergence_warnings(
-        self, fit: FitContext, fit_state: FitState, posterior: Posterior
-    ) -> list[str]:
-        """Return a message if the optimization ended far from the mode.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
-        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,

@@ -15,7 +15,6 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.method import FitContext, initial_position
-from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.optimization.training_loop import (
     VALIDATION_POINTS,
     OptimizationMethod,
@@ -37,21 +36,6 @@ class MAP(OptimizationMethod):
     def _run(self, fit: FitContext) -> bool:
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         return optimize_single_chain(fit, problem)[1]
-
-    def convergence_warnings(
-        self, fit: FitContext, fit_state: FitState, posterior: Posterior
-    ) -> list[str]:
-        """Return a message if the optimization ended far from the mode.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
-        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
-        return mode_warnings(self, fit, fit_state.history, positions)
 
     def _posterior(
         self,
@@ -97,7 +81,7 @@ def mode_problem(
     Args:
         method: its settings.
         model: the model.
-        dataset: the training part is fitted, the validation part is monitored.
+        dataset: the training split is fitted, the validation split is monitored.
         seed: determines the order of the data.
         chain: index of the ensemble member.
         start: (parameter,).

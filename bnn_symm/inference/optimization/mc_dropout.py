@@ -62,18 +62,9 @@ class MCDropout(OptimizationMethod):
         )
         return optimize_single_chain(fit, problem)[1]
 
-    def convergence_warnings(
+    def _end_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return a message if the objective was still decreasing; with dropout it has no mode.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
         return [
             note
             for note in curve_warnings(self, fit_state.history, fit.model.num_parameters)

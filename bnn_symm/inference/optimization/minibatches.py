@@ -22,7 +22,7 @@ def resolve_batch_size(batch_size: int | Literal["auto"], num_points: int) -> in
 
     Args:
         batch_size: the setting; `auto` is all points of up to 512, and 256 of more.
-        num_points: size of the training part.
+        num_points: size of the training split.
     """
     if batch_size != "auto":
         return min(batch_size, num_points)

@@ -47,7 +47,7 @@ _ROWS, _STANDARD_ERRORS = 8, 5.0
 
 History = Sequence[Mapping[str, Any]]
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(position, x, y) -> the objective of the whole training part in nats, estimated from these
+"""(position, x, y) -> the objective of the whole training split in nats, estimated from these
 points."""
 
 
@@ -64,7 +64,7 @@ def iterations(num_points: int, num_parameters: int, work: float | int) -> int:
     """Return the number of affordable iterations of L-BFGS, relative to the work of the fit.
 
     Args:
-        num_points: size of the training part.
+        num_points: size of the training split.
         num_parameters: number of optimized parameters.
         work: points of all gradients of the fit, divided by the gradients that one evaluation of
             the objective needs.
@@ -92,7 +92,7 @@ def squared_distance(
         objectives: one objective, or two independent estimates of one. The steps minimize the
             first, and the decrease of the second counts.
         position: end of the optimization.
-        part: the training part.
+        part: the training split.
         points_at_once: points per gradient evaluation.
         iterations: iterations of L-BFGS, at least one.
     """
@@ -108,8 +108,8 @@ def squared_distance(
     )
 
     def closure() -> float:
-        point.grad = _gradient(first, point, part, points_at_once)
-        return _value(first, point, part, points_at_once)
+        value, point.grad = _value_and_gradient(first, point, part, points_at_once)
+        return value
 
     optimizer.step(closure)
     before, after = (_value(last, end, part, points_at_once) for end in (position, point))
@@ -130,13 +130,13 @@ def relative_variance(
         objective: U.
         mean: mean of the distribution.
         deviations: deviations of draws from the mean.
-        part: the training part.
+        part: the training split.
         points_at_once: points per gradient evaluation.
     """
-    values = [
-        float(d.double() @ _gradient(objective, mean + d, part, points_at_once).double())
-        for d in deviations
-    ]
+    values = []
+    for d in deviations:
+        _, gradient = _value_and_gradient(objective, mean + d, part, points_at_once)
+        values.append(float(d.double() @ gradient.double()))
     return float(np.mean(values)) / len(mean)
 
 
@@ -318,7 +318,7 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
     Args:
         method: has temperature and prior weight.
         model: the model.
-        size: size of the training part.
+        size: size of the training split.
     """
 
     def objective(position: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -414,12 +414,16 @@ def _chunks(part: Split, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
         yield part.x[chunk], part.y[chunk], len(part.x[chunk]) / len(part)
 
 
-def _gradient(objective: Objective, position: Tensor, part: Split, size: int) -> Tensor:
-    total = torch.zeros_like(position)
+def _value_and_gradient(
+    objective: Objective, position: Tensor, part: Split, size: int
+) -> tuple[float, Tensor]:
+    total, gradient = 0.0, torch.zeros_like(position)
     for x, y, share in _chunks(part, size):
         leaf = position.detach().clone().requires_grad_()
-        total += share * torch.autograd.grad(objective(leaf, x, y), leaf)[0]
-    return total
+        value = objective(leaf, x, y)
+        total += share * float(value)
+        gradient += share * torch.autograd.grad(value, leaf)[0]
+    return total, gradient
 
 
 def _value(objective: Objective, position: Tensor, part: Split, size: int) -> float:

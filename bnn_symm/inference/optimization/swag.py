@@ -99,7 +99,7 @@ class SWAG(OptimizationMethod):
         """Return the batch size.
 
         Args:
-            num_points: size of the training part.
+            num_points: size of the training split.
         """
         if self.batch_size != "auto":
             return min(self.batch_size, num_points)
@@ -109,7 +109,7 @@ class SWAG(OptimizationMethod):
         """Return the number of steps between collected iterates.
 
         Args:
-            num_points: size of the training part.
+            num_points: size of the training split.
         """
         if self.collect_every != "auto":
             return self.collect_every
@@ -210,18 +210,9 @@ class SWAG(OptimizationMethod):
         wanted = (1 - self.momentum) * 2 * len(tensor) * self.temperature
         return _LARGEST_RATE if wanted >= most else wanted / (size * noise)
 
-    def convergence_warnings(
+    def _end_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return messages if Adam did not find a mode, or SGD left it.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
         advice = "SGD left the mode, or had not reached it; lower inference.collect_learning_rate"
         return iterate_warnings(self, fit, posterior, limit=_WIDE, advice=advice)
 

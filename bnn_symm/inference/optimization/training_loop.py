@@ -5,7 +5,7 @@ optimized tensors, Adam's two moments and a step number, and a fit that resumes 
 same results as an uninterrupted one.
 
 A row of the history has means over the steps since the previous row, each on its own minibatch:
-`objective` (the minimized function for the whole training part, in nats), `nll` (of the training
+`objective` (the minimized function for the whole training split, in nats), `nll` (of the training
 part, in nats per point, in the target's own units) and further terms of the method. In addition, it
 has `validation_nll` and `validation_accuracy` at that step.
 """
@@ -26,9 +26,11 @@ from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, FitState, State, to_numpy
 from bnn_symm.inference.method import FitContext, Method
 from bnn_symm.inference.optimization.minibatches import Minibatches, resolve_batch_size
+from bnn_symm.inference.optimization.optimality import mode_warnings
+from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import NonNegativeInt, Positive, PositiveInt, settings
 
-# Points of the validation part that are used in a history row. It is bounded to keep monitoring
+# Points of the validation split that are used in a history row. It is bounded to keep monitoring
 # cheap.
 VALIDATION_POINTS = 1000
 
@@ -58,7 +60,7 @@ class OptimizationMethod(Method):
         warmup_steps: steps over which the learning rate rises linearly at the start.
         clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it;
             null for no clipping.
-        early_stopping: null for none. It needs a validation part.
+        early_stopping: null for none. It needs a validation split.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
 
@@ -72,24 +74,45 @@ class OptimizationMethod(Method):
     log_every: PositiveInt | Literal["auto"] = "auto"
 
     def check(self, dataset: Dataset) -> None:
-        """Check that early stopping has a validation part.
+        """Check that early stopping has a validation split.
 
         Args:
             dataset: the data to fit.
 
         Raises:
-            ConfigError: if there is no validation part.
+            ConfigError: if there is no validation split.
         """
         if self.early_stopping is not None and len(dataset.validation) == 0:
             raise ConfigError(
-                "inference.early_stopping needs a validation part; raise data.validation_fraction"
+                "inference.early_stopping needs a validation split; raise data.validation_fraction"
             )
+
+    def convergence_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
+        """Return a message if a fit that was not to stop early ended far from its optimum.
+
+        Args:
+            fit: the arguments of the fit.
+            fit_state: its final states and its history.
+            posterior: its result.
+        """
+        if self.early_stopping is not None:
+            return []
+        return self._end_warnings(fit, fit_state, posterior)
+
+    def _end_warnings(
+        self, fit: FitContext, fit_state: FitState, posterior: Posterior
+    ) -> list[str]:
+        """Return a message for each of the first positions that ended far from a mode."""
+        positions = {chain: state["position"] for chain, state in fit_state.states.items()}
+        return mode_warnings(self, fit, fit_state.history, positions)
 
     def points_per_gradient(self, num_points: int) -> int:
         """Return the batch size.
 
         Args:
-            num_points: size of the training part.
+            num_points: size of the training split.
         """
         return resolve_batch_size(self.batch_size, num_points)
 
@@ -117,9 +140,9 @@ class OptimizationProblem:
         tensors: name -> leaf tensor to optimize in place.
         objective: (step, x, y) -> the objective of the whole data in nats, and further named terms
             to log.
-        validate: step -> scores of the validation part in a row of the history: `validation_nll`
+        validate: step -> scores of the validation split in a row of the history: `validation_nll`
             (None without one) and, for classification, `validation_accuracy`.
-        train: the training part.
+        train: the training split.
         seed: determines the order of the data.
         chain: index of the ensemble member.
         writes_gradients: whether `objective` itself writes its gradient, divided by the number of

@@ -1,6 +1,6 @@
 """The processes that `torchrun` started, which share one fit.
 
-Each process holds a share of the training part, and all run the same program. Sums over processes
+Each process holds a share of the training split, and all run the same program. Sums over processes
 are bitwise identical in all of them, because gloo and NCCL reduce each element in one place and
 copy it. So all processes take the same decisions and stay synchronized without a coordinator.
 """
@@ -27,7 +27,7 @@ _PATIENCE = timedelta(minutes=5)
 
 
 class ProcessGroup:
-    """The processes that share the training part of a fit; by default only this process.
+    """The processes that share the training split of a fit; by default only this process.
 
     Args:
         rank: index of this process.
@@ -51,7 +51,7 @@ class ProcessGroup:
         """Return the points of this process: a slice; lengths differ by at most one point.
 
         Args:
-            part: the training part.
+            part: the training split.
 
         Raises:
             ConfigError: if there are fewer points than processes.

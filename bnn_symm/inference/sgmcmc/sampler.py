@@ -42,7 +42,7 @@ from bnn_symm.inference.optimization.minibatches import resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
+from bnn_symm.posteriors import Posterior, stack_chains
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 
@@ -105,7 +105,7 @@ class StochasticGradientMethod(Method):
         """Return the batch size.
 
         Args:
-            num_points: size of the training part.
+            num_points: size of the training split.
         """
         return resolve_batch_size(self.batch_size, num_points)
 
@@ -120,14 +120,13 @@ class StochasticGradientMethod(Method):
             fit_state: the state of an interrupted fit.
         """
         result = FitState()
-        for chain, state in fit_state.states.items():
-            num_draws, chunk = int(state["drawn"]), fit_state.draws.get(chain)
+        for chain, num_draws in self.num_draws_before(fit_state.states).items():
+            state, chunk = fit_state.states[chain], fit_state.draws.get(chain)
             if num_draws > (0 if chunk is None else len(chunk.positions)):
                 continue  # draws before the state are missing, so the chain restarts
             result.states[chain] = state
             if chunk is not None and num_draws:
-                stats = {name: values[:num_draws] for name, values in chunk.stats.items()}
-                result.draws[chain] = DrawChunk(chain, 0, chunk.positions[:num_draws], stats)
+                result.draws[chain] = chunk.part(0, num_draws)
         ends = {chain: int(state["step"]) for chain, state in result.states.items()}
         result.history = [
             row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)

@@ -52,7 +52,7 @@ class LowRankObjective:
     Args:
         method: the settings.
         model: the model.
-        dataset: its training part is fitted.
+        dataset: its training split is fitted.
         seed: seed of the noise.
         loc: (parameter,).
         log_scale: (parameter,), of the diagonal.
@@ -77,7 +77,7 @@ class LowRankObjective:
         self._by_point = _by_point(method.estimator, model, dataset.train.x[:2])
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Return the objective of the whole training part in nats, and its terms.
+        """Return the objective of the whole training split in nats, and its terms.
 
         Args:
             step: keys the noise.

@@ -116,18 +116,9 @@ class LowRankVI(OptimizationMethod):
             "factors": factors.requires_grad_(),
         }
 
-    def convergence_warnings(
+    def _end_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return messages if the optimization ended far from its optimum.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
         return distribution_warnings(self, fit, fit_state.history, posterior)
 
     def _posterior(

@@ -87,18 +87,9 @@ class MeanFieldVI(OptimizationMethod):
         """Return the objective; a call writes its gradient to the `grad` of both tensors."""
         return VariationalObjective(self, fit.model, fit.dataset, fit.seed, loc, log_scale)
 
-    def convergence_warnings(
+    def _end_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return messages if the optimization ended far from its optimum.
-
-        Args:
-            fit: the arguments of the fit.
-            fit_state: its final states and its history.
-            posterior: its result.
-        """
-        if self.early_stopping is not None:
-            return []
         return distribution_warnings(
             self, fit, fit_state.history, posterior, has_distance=self._has_distance
         )
@@ -141,7 +132,7 @@ class _ValidationMonitor:
         return are_valid_scales(self.log_scale.detach().exp())
 
     def validate(self, step: int) -> dict[str, float | None]:
-        """Return scores on the validation part from a few keyed draws."""
+        """Return scores on the validation split from a few keyed draws."""
         posterior = GaussianPosterior(
             self.model,
             self.dataset.scaling,

@@ -57,13 +57,13 @@ class Estimator(Protocol):
 class VariationalObjective:
     """The objective of one fit as a function of the step and a minibatch.
 
-    A call writes the gradient, divided by the size of the training part, to the `grad` of the
+    A call writes the gradient, divided by the size of the training split, to the `grad` of the
     tensors.
 
     Args:
         method: the settings.
         model: the model.
-        dataset: its training part is fitted.
+        dataset: its training split is fitted.
         seed: seed of the noise.
         loc: (parameter,), a leaf.
         log_scale: (parameter,), a leaf.
@@ -109,7 +109,7 @@ class VariationalObjective:
         ]
 
     def __call__(self, step: int, x: Tensor, y: Tensor) -> tuple[float, Mapping[str, float]]:
-        """Return the objective of the whole training part in nats, and its terms.
+        """Return the objective of the whole training split in nats, and its terms.
 
         Args:
             step: keys the noise.

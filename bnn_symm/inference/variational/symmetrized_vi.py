@@ -145,7 +145,7 @@ class SymmetrizedObjective:
         method: the settings.
         plain: the objective of q, which writes its gradient to the `grad` of the tensors.
         information: I.
-        size: points of the training part.
+        size: points of the training split.
         loc: (parameter,), a leaf.
         log_scale: (parameter,), a leaf.
     """

@@ -2,7 +2,7 @@
 
     posterior              every parameter, (chain, draw, *shape), and the noise if it is learned
     sample_stats           statistics of the sampler for each draw
-    log_likelihood         of every point of a part of the data, (chain, draw, point), in nats, in
+    log_likelihood         of every point of a split of the data, (chain, draw, point), in nats, in
                            the target's own units
     posterior_predictive   one target sampled for each of them
     observed_data          the targets themselves
@@ -51,7 +51,7 @@ def to_arviz(
     Args:
         posterior: the posterior; one in closed form is represented by its draws.
         dataset: for the names of features and classes, and for the groups of predictions.
-        part: the part of the data whose points are predicted.
+        part: the split of the data whose points are predicted.
         thin: keep every `thin`-th draw of each chain.
         max_gigabytes: largest size of the arrays, predictions included; all are in memory.
         seed: of predicted targets.

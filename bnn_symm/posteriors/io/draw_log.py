@@ -242,7 +242,7 @@ class DrawLog:
         if self._former is None:
             self._former = {}
             with contextlib.suppress(InvalidRun):  # a log with a gap is refused by its readers
-                self._former = self.chains()
+                self._former = self._chains(None)  # checked when the fit was resumed
         former = self._former.get(chunk.chain)
         known = 0 if former is None else len(former.positions) - chunk.first
         if former is None or known <= 0:
@@ -254,7 +254,7 @@ class DrawLog:
         # The fit went another way: what was stored from here on is not of this chain.
         lengths = {chain: len(other.positions) for chain, other in self._former.items()}
         self.cut(lengths | {chunk.chain: chunk.first})
-        self._former = self.chains()
+        self._former = self._chains(None)
         return chunk
 
     def chains(self) -> dict[int, DrawChunk]:
@@ -267,9 +267,13 @@ class DrawLog:
             InvalidRun: if a chain has a gap because a file was removed.
             ValueError: if a file is damaged.
         """
+        return self._chains(self._run)
+
+    def _chains(self, run: int | None) -> dict[int, DrawChunk]:
+        """Return all draws; without `run`, the checksums of the draws are not read."""
         by_chain: dict[int, list[_Span]] = {}
         for path in self._files():
-            for chain, span in _spans(path, self._run):
+            for chain, span in _spans(path, run):
                 spans = by_chain.setdefault(chain, [])
                 if spans and span.rows != spans[0].rows:
                     raise InvalidRun(f"{path} has other fields than the files before it; {_ADVICE}")

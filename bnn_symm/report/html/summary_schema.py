@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bnn_symm.errors import InvalidRun, one_line
-from bnn_symm.runs.directory.file_schemas import Count, PlottedFloat, check_file
+from bnn_symm.runs.directory.file_schemas import Count, FileSchema, PlottedFloat, check_file
 
 Number = PlottedFloat | None
 
 
-class _Part(BaseModel):
-    """Define the base of all parts: strict types, and further keys allowed."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-class Interval(_Part):
+class Interval(FileSchema):
     """Define a value with the ends of its interval."""
 
     value: Number
@@ -29,7 +23,7 @@ class Interval(_Part):
     high: Number = None
 
 
-class Estimate(_Part):
+class Estimate(FileSchema):
     """Define a mean with the ends of its interval."""
 
     mean: Number = None
@@ -38,7 +32,7 @@ class Estimate(_Part):
     reason: str | None = None
 
 
-class Target(_Part):
+class Target(FileSchema):
     """Define the target of the time to convergence."""
 
     kind: str
@@ -49,7 +43,7 @@ class Target(_Part):
     reason: str | None = None
 
 
-class Band(_Part):
+class Band(FileSchema):
     """Define a curve with its band."""
 
     times: Annotated[list[PlottedFloat], Field(min_length=1)]
@@ -58,7 +52,7 @@ class Band(_Part):
     high: Annotated[list[PlottedFloat], Field(min_length=1)]
 
 
-class Speed(_Part):
+class Speed(FileSchema):
     """Define the time of a setting to the target, by one clock."""
 
     median: Interval
@@ -67,7 +61,7 @@ class Speed(_Part):
     num_censored: Count
 
 
-class Group(_Part):
+class Group(FileSchema):
     """Define the convergence of one setting."""
 
     setting: Count
@@ -80,7 +74,7 @@ class Group(_Part):
     speed: dict[str, Speed | None]
 
 
-class Convergence(_Part):
+class Convergence(FileSchema):
     """Define the convergence of one context."""
 
     quantity: str
@@ -89,7 +83,7 @@ class Convergence(_Part):
     notes: list[str] = Field(default_factory=list)
 
 
-class SummaryContext(_Part):
+class SummaryContext(FileSchema):
     """Define a context: settings that are compared with each other."""
 
     label: Any
@@ -99,7 +93,7 @@ class SummaryContext(_Part):
     convergence_reason: str | None = None
 
 
-class SummarySetting(_Part):
+class SummarySetting(FileSchema):
     """Define a setting of a study."""
 
     label: Any
@@ -115,7 +109,7 @@ class SummarySetting(_Part):
     measures: dict[str, Estimate | None] | None = None
 
 
-class SummaryComparison(_Part):
+class SummaryComparison(FileSchema):
     """Define a comparison of two settings by one measure."""
 
     context: Count
@@ -129,7 +123,7 @@ class SummaryComparison(_Part):
     sentence: str
 
 
-class SummaryConclusion(_Part):
+class SummaryConclusion(FileSchema):
     """Define the answer to one question of a study."""
 
     context: Count
@@ -142,7 +136,7 @@ class SummaryConclusion(_Part):
     sentence: str
 
 
-class SummaryFailure(_Part):
+class SummaryFailure(FileSchema):
     """Define a failed fit or pair."""
 
     what: str
@@ -150,7 +144,7 @@ class SummaryFailure(_Part):
     error: str
 
 
-class SummaryCounts(_Part):
+class SummaryCounts(FileSchema):
     """Define the numbers of fits and pairs."""
 
     cells: Count
@@ -159,7 +153,7 @@ class SummaryCounts(_Part):
     pairs_complete: Count = 0
 
 
-class SummaryFile(_Part):
+class SummaryFile(FileSchema):
     """Define the content of `summary.json`."""
 
     name: str | None = None

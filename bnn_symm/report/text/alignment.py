@@ -84,12 +84,12 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
     return (
         f"NLL of weights on straight lines, nats per point\n{table(header, rows)}\n"
         f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the "
-        f"test part, {share['train']:.0f} % on the training part"
+        f"test split, {share['train']:.0f} % on the training split"
     )
 
 
 def _lines(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the shape of each line, by its name and the part of the data."""
+    """Return the shape of each line, by its name and the split of the data."""
     lines = {
         f"initial value to {Path(row['run']).name}": {part: row[part] for part in ("test", "train")}
         for row in content["from_initial"]

@@ -52,7 +52,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def scores_table(scores: dict[str, dict[str, Any] | None]) -> str:
-    """Return a table with one row per part of the data and one column per score.
+    """Return a table with one row per split of the data and one column per score.
 
     Args:
         scores: of each part; None for a part without points.

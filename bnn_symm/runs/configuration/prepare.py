@@ -159,7 +159,7 @@ def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dat
     Args:
         methods: the methods of the run.
         model: the model.
-        dataset: the data, of which the training part is used.
+        dataset: the data, of which the training split is used.
     """
     train = dataset.train
     passes = [

@@ -29,13 +29,13 @@ Label = str | int | float | bool
 _MAX_SIZE = 10**8
 
 
-class _File(BaseModel):
+class FileSchema(BaseModel):
     """Define the base of all schemas: strict types, and further keys allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class DatasetRecord(_File):
+class DatasetRecord(FileSchema):
     """Define the key `dataset` of `run.json`."""
 
     name: str
@@ -48,14 +48,14 @@ class DatasetRecord(_File):
     test: Count = 0
 
 
-class MatchedParameter(_File):
+class MatchedParameter(FileSchema):
     """Define an entry for a parameter of an imported run."""
 
     parameter: str
     changes: list[str] = Field(default_factory=list)
 
 
-class DerivedRecord(_File):
+class DerivedRecord(FileSchema):
     """Define the key `derived` of `run.json`: how a run was derived from others."""
 
     by: str
@@ -63,7 +63,7 @@ class DerivedRecord(_File):
     method_assumed: bool = False
 
 
-class RunRecord(_File):
+class RunRecord(FileSchema):
     """Define the content of `run.json`."""
 
     run_schema: Annotated[int, Field(ge=1)]
@@ -94,7 +94,7 @@ class RunRecord(_File):
     unused: Any = None
 
 
-class ColumnFile(_File):
+class ColumnFile(FileSchema):
     """Define a column of a table in `preprocessing.json`."""
 
     name: str
@@ -102,7 +102,7 @@ class ColumnFile(_File):
     categories: list[Label] = Field(default_factory=list)
 
 
-class ScalingFile(_File):
+class ScalingFile(FileSchema):
     """Define the key `scaling` of `preprocessing.json`; `check_preprocessing` checks its arrays."""
 
     x_mean: float | list[Any]
@@ -111,7 +111,7 @@ class ScalingFile(_File):
     y_scale: PositiveFloat
 
 
-class PreprocessingFile(_File):
+class PreprocessingFile(FileSchema):
     """Define the content of `preprocessing.json`."""
 
     task: Literal["classification", "regression", "count"]
@@ -124,8 +124,8 @@ class PreprocessingFile(_File):
     scaling: ScalingFile
 
 
-class Scores(_File):
-    """Define the scores on one part of the data."""
+class Scores(FileSchema):
+    """Define the scores on one split of the data."""
 
     points: Count | None = None
     nll: Number = None
@@ -138,7 +138,7 @@ class Scores(_File):
     coverage_90: Number = None
 
 
-class MetricsFile(_File):
+class MetricsFile(FileSchema):
     """Define the content of `metrics.json`."""
 
     train: Scores | None = None
@@ -152,21 +152,21 @@ class MetricsFile(_File):
     parameters: Count | None = None
 
 
-class CostFile(_File):
+class CostFile(FileSchema):
     """Define the content of `cost.json` of a stage of a warm start."""
 
     seconds: Seconds
     gradient_evaluations: Count
 
 
-class MixingSummary(_File):
+class MixingSummary(FileSchema):
     """Define the summary of one view of chains in `measures.json`."""
 
     rhat_max: Number = None
     ess_bulk_min: Number = None
 
 
-class MixingMeasures(_File):
+class MixingMeasures(FileSchema):
     """Define the key `mixing` of `measures.json`."""
 
     raw: MixingSummary | None = None
@@ -174,7 +174,7 @@ class MixingMeasures(_File):
     function: MixingSummary | None = None
 
 
-class MeasuresFile(_File):
+class MeasuresFile(FileSchema):
     """Define the content of `measures.json` of a fit in a study."""
 
     error: str | None = None
@@ -183,8 +183,8 @@ class MeasuresFile(_File):
     mixing: MixingMeasures | None = None
 
 
-class BarrierPart(_File):
-    """Define the curve of a barrier on one part of the data."""
+class BarrierPart(FileSchema):
+    """Define the curve of a barrier on one split of the data."""
 
     height: Number = None
     standard_error: Number = None
@@ -196,14 +196,14 @@ class BarrierPart(_File):
     marginal_nll: list[PlottedFloat] | None = None
 
 
-class BarrierCurves(_File):
+class BarrierCurves(FileSchema):
     """Define the curves of a barrier without alignment."""
 
     test: BarrierPart | None = None
     train: BarrierPart | None = None
 
 
-class AlignmentPart(_File):
+class AlignmentPart(FileSchema):
     """Define the key `alignment` of a barrier."""
 
     num_moved: Number = None
@@ -212,7 +212,7 @@ class AlignmentPart(_File):
     distance_after: Number = None
 
 
-class PairRhat(_File):
+class PairRhat(FileSchema):
     """Define the key `rhat` of a barrier."""
 
     raw: Number = None
@@ -228,27 +228,27 @@ class PairFile(BarrierCurves):
     rhat: PairRhat | None = None
 
 
-class FailureFile(_File):
+class FailureFile(FileSchema):
     """Define the content of `failures/<key>.json` of a study."""
 
     error: str
 
 
-class PlannedPair(_File):
+class PlannedPair(FileSchema):
     """Define the entry of a pair in `plan.json`."""
 
     first: Key
     second: Key
 
 
-class PairOptions(_File):
+class PairOptions(FileSchema):
     """Define how pairs of a study are compared."""
 
     matching: Literal["w2", "means", "precision", "activations"]
     num_draws: Annotated[int, Field(ge=1)]
 
 
-class PlanFile(_File):
+class PlanFile(FileSchema):
     """Define the content of `plan.json` of a study."""
 
     cells: dict[Key, dict[str, Any]]

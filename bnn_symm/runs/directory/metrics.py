@@ -9,8 +9,8 @@ from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
-# Scores on the training part use at most this many of its points; its order is random, so the first
-# ones are a sample.
+# Scores on the training split use at most this many of its points; its order is random, so the
+# first ones are a sample.
 _TRAIN_POINTS = 5000
 
 

@@ -44,7 +44,7 @@ class NetworkRecord:
     Attributes:
         constants: name -> tensor, for constants that are stored.
         hashes: name -> fingerprint, for the others.
-        points: (point, *feature), rows of the training part.
+        points: (point, *feature), rows of the training split.
         outputs: (point, output), at the parameters of `_probe_outputs`.
     """
 

@@ -33,7 +33,7 @@ TWO = {"num_chains": 2, "chain_method": "sequential"}
 
 
 def linear_regression(x: torch.Tensor, y: torch.Tensor) -> tuple[BayesianModel, Dataset]:
-    """Without a bias, noise NOISE, weights Normal(0, 1) a priori, and no validation part."""
+    """Without a bias, noise NOISE, weights Normal(0, 1) a priori, and no validation split."""
     none = Split(x=x[:0], y=y[:0])
     data = load_dataset("diabetes", dtype=torch.float64)
     scaling = dataclasses.replace(data.preprocessing.scaling, y_scale=1.0, y_mean=0.0)

@@ -142,5 +142,5 @@ def test_early_stopping_stops_and_needs_a_validation_part():
     posterior = method.fit(model, data, seed=0)
     assert posterior.info["status"] == "complete"
     assert posterior.history[-1]["step"] < 4000
-    with pytest.raises(ConfigError, match="early_stopping needs a validation part"):
+    with pytest.raises(ConfigError, match="early_stopping needs a validation split"):
         method.fit(model, load_dataset("iris", validation_fraction=0), seed=0)

@@ -191,7 +191,7 @@ def test_what_would_not_fit_into_memory_is_refused_with_what_would() -> None:
     with pytest.raises(ConfigError, match="thin: got 0"):
         to_arviz(one, thin=0)
     empty = load_dataset(DataConfig(name="iris", validation_fraction=0.0), dtype=torch.float64)
-    with pytest.raises(ConfigError, match="the validation part of iris has no points"):
+    with pytest.raises(ConfigError, match="the validation split of iris has no points"):
         to_arviz(one, empty, part="validation")
 
 

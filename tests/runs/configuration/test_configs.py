@@ -80,7 +80,7 @@ def test_the_epochs_in_comments_are_those_of_the_steps(path):
     method = config.inference
     assert isinstance(method, OptimizationMethod)
     assert isinstance(method.batch_size, int)
-    # 60,000 or 50,000 training points, less the validation part.
+    # 60,000 or 50,000 training points, less the validation split.
     points = {"cifar10": 45_000, "fashion_mnist": 54_000, "mnist.npz": 54_000}[config.data.name]
     per_epoch = -(-points // method.batch_size)
     epochs = method.num_steps / per_epoch

@@ -16,7 +16,7 @@ _DASHES = {"test": "-", "train": "--"}
 def plot_line_shapes(
     lines: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path, *, title: str
 ) -> None:
-    """Plot the NLL over alpha, with one color per line and the chord of the test part dotted.
+    """Plot the NLL over alpha, with one color per line and the chord of the test split dotted.
 
     Args:
         lines: shapes of the lines on the parts `test` and `train` as plain data, by name.
