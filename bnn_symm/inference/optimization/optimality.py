@@ -421,7 +421,7 @@ def _value_and_gradient(
     for x, y, share in _chunks(part, size):
         leaf = position.detach().clone().requires_grad_()
         value = objective(leaf, x, y)
-        total += share * float(value)
+        total += share * float(value.detach())
         gradient += share * torch.autograd.grad(value, leaf)[0]
     return total, gradient
 
