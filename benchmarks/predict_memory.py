@@ -15,21 +15,20 @@ import torch
 
 from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, build_network
 from bnn_symm.data import Scaling
-from bnn_symm.posteriors import SamplePosterior, load_posterior, save_posterior
+from bnn_symm.posteriors import LazyDraws, SamplePosterior, load_posterior, save_posterior
 
 DRAWS, POINTS, LIMIT_GB = 1000, 10_000, 2.0
 
 
-class GeneratedDraws:
+def generated_draws(parameters: int) -> LazyDraws:
     """Generate draws when they are read, so that writing the file takes no memory either."""
 
-    def __init__(self, parameters: int):
-        self.shape = (1, DRAWS, parameters)
-
-    def read(self, chain: int, start: int, stop: int) -> torch.Tensor:
+    def read(chain: int, start: int, stop: int) -> torch.Tensor:
         return 0.05 * torch.randn(
-            stop - start, self.shape[2], generator=torch.Generator().manual_seed(start)
+            stop - start, parameters, generator=torch.Generator().manual_seed(start)
         )
+
+    return LazyDraws((1, DRAWS, parameters), read)
 
 
 def main() -> int:
@@ -39,7 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "posterior.nc"
         save_posterior(
-            SamplePosterior(model, scaling, positions=GeneratedDraws(model.num_parameters)), path
+            SamplePosterior(model, scaling, positions=generated_draws(model.num_parameters)), path
         )
         posterior = load_posterior(path, model, scaling)
         x = torch.randn(POINTS, 1, 28, 28)

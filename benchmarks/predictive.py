@@ -20,8 +20,8 @@ import torch
 from benchmarks.timing import interleaved, print_rows, ratio, row
 from bnn_symm import BayesianModel, Categorical, MLPConfig, Prior, SamplePosterior, build_network
 from bnn_symm.data import Scaling
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import ArrayDraws
 
 POINTS, CHUNK = 10_000, 1024
 # The slices of `iter_predict` for 1,000 draws of 10 outputs: 2^25 numbers at a time.
@@ -42,7 +42,7 @@ def random_inputs(name: str, draws: int) -> tuple[SamplePosterior, torch.Tensor]
     posterior = SamplePosterior(
         model,
         Scaling(x_mean=torch.zeros(features), x_scale=torch.ones(features)),
-        positions=ArrayDraws(positions),
+        positions=LazyDraws.from_tensor(positions),
     )
     return posterior, torch.randn(POINTS, features, generator=generator)
 

@@ -67,6 +67,7 @@ _GENERAL = {
     "Split": f"pass a split of a Dataset, such as dataset.test; {_TABLES}",
     "BayesianModel": "create one with BayesianModel(net, Prior(), likelihood)",
     "Posterior": "a method's fit(...) returns one",
+    "LazyDraws": "use SamplePosterior.from_draws(model, draws)",
     "int": "convert it with int()",
 }
 

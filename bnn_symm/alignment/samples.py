@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from bnn_symm.alignment.align import check_same_function
@@ -237,7 +237,7 @@ def _aligned(
     permutations, rounds = [[identity] for _ in range(chains)], 0
     if chains > 1 and not group.is_trivial:
         parts = [
-            SamplePosterior(model, posterior.scaling, positions=_Chain(posterior, c))
+            SamplePosterior(model, posterior.scaling, positions=posterior.positions.chain(c))
             for c in range(chains)
         ]
         joint = synchronize(
@@ -252,7 +252,8 @@ def _aligned(
     difference = 0.0
     for chain, part in enumerate(permutations):
         most = max(range(len(part)), key=lambda draw: part[draw].num_moved)
-        positions = _Chain(posterior, chain) if per == "chain" else _Chain(posterior, chain, most)
+        positions = posterior.positions.chain(chain)
+        positions = positions if per == "chain" else positions.thin([most])
         checked = SamplePosterior(model, posterior.scaling, positions=positions)
         difference = max(difference, check_same_function(checked, part[most]))
     before = chain_means(posterior, [[identity]] * chains, group)
@@ -276,22 +277,6 @@ def _aligned(
         rounds=rounds,
     )
     return permutations, agreement, difference
-
-
-class _Chain:
-    """Read one chain of a posterior, or one draw of it, without copying the others."""
-
-    def __init__(self, posterior: SamplePosterior, chain: int, draw: int | None = None):
-        self._posterior, self._chain, self._draw = posterior, chain, draw
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        _, draws, parameters = self._posterior.shape
-        return 1, draws if self._draw is None else 1, parameters
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        first = self._draw or 0
-        return self._posterior.read(self._chain, first + start, first + stop)
 
 
 def _relative_to_most(permutations: Sequence[Sequence[Permutation]]) -> list[list[Permutation]]:

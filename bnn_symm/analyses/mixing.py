@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics import mixing, sampler_statistics, verdicts
@@ -16,7 +14,7 @@ from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.modes import Modes
 from bnn_symm.diagnostics.mixing.views import MixingSummary
 from bnn_symm.inference import Method
-from bnn_symm.posteriors import Posterior, SamplePosterior
+from bnn_symm.posteriors import LazyDraws, Posterior, SamplePosterior
 
 _VIEWS = ("raw", "aligned", "chainwise", "function")
 _NUMBERS = (
@@ -296,26 +294,6 @@ def _plain(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-class _ConcatenatedChains:
-    """Read the chains of several posteriors as one array, truncated to the shortest."""
-
-    def __init__(self, posteriors: Sequence[Posterior]):
-        self._chains = [
-            (posterior, chain) for posterior in posteriors for chain in range(posterior.shape[0])
-        ]
-        self._draws = min(posterior.shape[1] for posterior in posteriors)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return the number of chains, draws and parameters."""
-        return len(self._chains), self._draws, self._chains[0][0].shape[2]
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Read draws of one chain."""
-        posterior, index = self._chains[chain]
-        return posterior.read(index, start, stop)
-
-
 def concatenate_chains(posteriors: Sequence[Posterior]) -> SamplePosterior:
     """Return a posterior whose chains are those of several; draws of a closed form are a chain.
 
@@ -336,6 +314,6 @@ def concatenate_chains(posteriors: Sequence[Posterior]) -> SamplePosterior:
         return SamplePosterior(
             first.model,
             first.scaling,
-            positions=_ConcatenatedChains(posteriors),
+            positions=LazyDraws.stack([posterior.positions for posterior in posteriors]),
             sample_stats=stats,
         )

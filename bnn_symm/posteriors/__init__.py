@@ -1,7 +1,7 @@
 """Provide the result type of every inference method, its predictions and its files.
 
 In: draws, or the parameters of a distribution. Out: a `Posterior` and its `Predictive`. Reading
-order: `posterior`, `samples`, `gaussian_family`, `gaussian`, `low_rank`, `keyed_draws`,
+order: `lazy_draws`, `posterior`, `samples`, `gaussian_family`, `gaussian`, `low_rank`,
 `predictive`, `io`, `external`.
 """
 
@@ -13,13 +13,13 @@ from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.posteriors.io.arviz import to_arviz
 from bnn_symm.posteriors.io.draw_log import DrawChunk, DrawLog
 from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior, stack_chains
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import ArrayDraws, LazyDraws, SamplePosterior
+from bnn_symm.posteriors.samples import SamplePosterior
 
 __all__ = [
-    "ArrayDraws",
     "ClosedFormPosterior",
     "DrawChunk",
     "DrawLog",

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import Permutation
@@ -160,15 +162,12 @@ class ClosedFormPosterior(Posterior):
         return sum(self.entropy_by_tensor().values())
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return the shape of one chain of `num_draws` draws."""
-        return 1, self.num_draws, self.model.num_parameters
+    def positions(self) -> LazyDraws:
+        """Return one chain of `num_draws` draws."""
+        shape = (1, self.num_draws, self.model.num_parameters)
+        return LazyDraws(shape, partial(self._keyed, self.seed))
 
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain."""
-        return self._keyed(self.seed, start, stop)
-
-    def _keyed(self, seed: int, start: int, stop: int) -> Tensor:
+    def _keyed(self, seed: int, chain: int, start: int, stop: int) -> Tensor:
         noise = torch.stack(
             [
                 torch.randn(
@@ -205,7 +204,7 @@ class ClosedFormPosterior(Posterior):
         Returns:
             One row per draw.
         """
-        return self._keyed(seed, 0, num_samples or self.num_draws)
+        return self._keyed(seed, 0, 0, num_samples or self.num_draws)
 
     def _permuted(self, permutation: Permutation) -> dict[str, Any]:
         """Return the constructor's arguments of the permuted posterior, without model and scaling.

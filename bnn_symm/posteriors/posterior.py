@@ -21,6 +21,7 @@ from bnn_symm.arguments import check_finite, checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.predictive import Predictive
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation
@@ -85,21 +86,17 @@ class Posterior(Summarized, ABC):
 
     @property
     @abstractmethod
+    def positions(self) -> LazyDraws:
+        """Return the draws, or those that represent a closed form."""
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Return (chain, draw, parameter), the shape of the draws that `iter_draws` yields."""
+        return self.positions.shape
 
-    @abstractmethod
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain, on any device.
-
-        Args:
-            chain: index of the chain.
-            start: index of the first draw.
-            stop: index after the last draw.
-
-        Returns:
-            One row per draw.
-        """
+        """Return draws [start, stop) of one chain, as `LazyDraws.read`."""
+        return self.positions.read(chain, start, stop)
 
     @abstractmethod
     def mean(self) -> Float[Tensor, " parameter"]:

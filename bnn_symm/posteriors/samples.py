@@ -1,8 +1,9 @@
 """Define posteriors as draws, in memory or in a file."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,81 +24,10 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.external_draws import read_checkpoint
 from bnn_symm.posteriors.external.name_mapping import NameMapping
 from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.symmetry import Permutation
-
-
-@runtime_checkable
-class LazyDraws(Protocol):
-    """Define the interface of the draws of a `SamplePosterior`, in memory or in a file."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        ...
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain.
-
-        Args:
-            chain: index of the chain.
-            start: index of the first draw.
-            stop: index after the last draw.
-
-        Returns:
-            One row per draw.
-        """
-        ...
-
-
-class ArrayDraws:
-    """Hold draws in memory, (chain, draw, parameter)."""
-
-    def __init__(self, draws: Float[Tensor, "chain draw parameter"]):
-        self._draws = draws
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        chains, draws, parameters = self._draws.shape
-        return chains, draws, parameters
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return a view of draws [start, stop) of one chain."""
-        return self._draws[chain, start:stop]
-
-
-class PermutedDraws:
-    """Permute the hidden units of draws when they are read.
-
-    Args:
-        base: the draws before the permutation.
-        model: the model of the draws.
-        permutations: one per chain, or one per draw of every chain.
-    """
-
-    def __init__(
-        self,
-        base: LazyDraws,
-        model: BayesianModel,
-        permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]],
-    ):
-        self._base, self._model, self._permutations = base, model, permutations
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        return self._base.shape
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain, permuted."""
-        draws = self._base.read(chain, start, stop).to(self._model.device)
-        permutations = self._permutations[chain]
-        if isinstance(permutations, Permutation):
-            return self._model.permute(draws, permutations)
-        pairs = zip(draws, permutations[start:stop], strict=True)
-        return torch.stack([self._model.permute(draw, permutation) for draw, permutation in pairs])
 
 
 class SamplePosterior(Posterior):
@@ -114,7 +44,7 @@ class SamplePosterior(Posterior):
         history: one row per logged step.
 
     Raises:
-        ConfigError: if `positions` is not an object that reads draws.
+        ConfigError: if `positions` is of another type.
         IncompatiblePosteriors: if there are no draws, or they do not fit the model.
 
     Example:
@@ -139,11 +69,6 @@ class SamplePosterior(Posterior):
         info: Mapping[str, Any] | None = None,
         history: Sequence[Mapping[str, Any]] = (),
     ):
-        if not hasattr(positions, "read"):
-            raise ConfigError(
-                f"positions: got an object of type {type(positions).__name__}, expected draws with "
-                "a method `read`; use SamplePosterior.from_draws(model, draws)"
-            )
         super().__init__(model, scaling, info=info, history=history)
         check_length(model, positions.shape[-1])
         if 0 in positions.shape[:2]:
@@ -201,7 +126,7 @@ class SamplePosterior(Posterior):
         return cls(
             model,
             scaling or Scaling.identity((1,)),
-            positions=ArrayDraws(draws),
+            positions=LazyDraws.from_tensor(draws),
             sample_stats=sample_stats,
             info=info,
             history=history,
@@ -260,13 +185,9 @@ class SamplePosterior(Posterior):
         return cls.from_draws(model, torch.cat(members), scaling, info=provenance)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        return self._positions.shape
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain."""
-        return self._positions.read(chain, start, stop)
+    def positions(self) -> LazyDraws:
+        """Return the draws."""
+        return self._positions
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """Return the mean over chains and draws, accumulated in float64."""
@@ -322,7 +243,7 @@ class SamplePosterior(Posterior):
                 f"got permutations for {lengths} draws of {len(lengths)} chains, expected one per "
                 f"chain ({chains}), or one per draw ({draws} in each chain)"
             )
-        positions = PermutedDraws(self._positions, self.model, permutations)
+        positions = self.positions.map(partial(_permuted, self.model, permutations))
         for part in permutations:
             for permutation in [part] if isinstance(part, Permutation) else part:
                 self.model.check_representable(permutation)
@@ -364,6 +285,21 @@ class SamplePosterior(Posterior):
         return torch.cat(
             [self.read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
         ).to(self.model.device)
+
+
+def _permuted(
+    model: BayesianModel,
+    permutations: Sequence[Permutation] | Sequence[Sequence[Permutation]],
+    chain: int,
+    start: int,
+    draws: Tensor,
+) -> Tensor:
+    """Return consecutive draws of one chain, permuted."""
+    draws, of_chain = draws.to(model.device), permutations[chain]
+    if isinstance(of_chain, Permutation):
+        return model.permute(draws, of_chain)
+    pairs = zip(draws, of_chain[start : start + len(draws)], strict=True)
+    return torch.stack([model.permute(draw, permutation) for draw, permutation in pairs])
 
 
 def _with_matching(info: Mapping[str, Any] | None, matching: Matching) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from bnn_symm.diagnostics import elbo
 from bnn_symm.errors import IncompatiblePosteriors, NotRepresentable
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import (
-    ArrayDraws,
     GaussianPosterior,
+    LazyDraws,
     SamplePosterior,
     load_posterior,
     save_posterior,
@@ -301,11 +301,12 @@ def test_one_permutation_a_draw_whatever_the_chunk(tanh) -> None:
     )
 
 
-class Counted(ArrayDraws):
+class Counted(LazyDraws):
     """Draws that count how many of them were read."""
 
     def __init__(self, draws: Tensor):
-        super().__init__(draws)
+        base = LazyDraws.from_tensor(draws)
+        super().__init__(base.shape, base.read)
         self.count = 0
 
     def read(self, chain: int, start: int, stop: int) -> Tensor:

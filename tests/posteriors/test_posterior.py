@@ -10,7 +10,7 @@ from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, fin
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel, Bernoulli, Prior
-from bnn_symm.posteriors import ArrayDraws, GaussianPosterior, SamplePosterior, posterior
+from bnn_symm.posteriors import GaussianPosterior, LazyDraws, SamplePosterior, posterior
 from tests.models.cases import CASES, normal
 
 MODEL = CASES["gaussian-learned"].model()
@@ -25,7 +25,7 @@ def gaussian(**keywords) -> GaussianPosterior:
 
 def samples(chains: int = 2, draws: int = 7) -> tuple[SamplePosterior, Tensor]:
     values = normal(chains, draws, LENGTH, seed=3)
-    return SamplePosterior(MODEL, NO_SCALING, positions=ArrayDraws(values)), values
+    return SamplePosterior(MODEL, NO_SCALING, positions=LazyDraws.from_tensor(values)), values
 
 
 # -- the closed form
@@ -131,7 +131,7 @@ def test_float32_moments_are_accumulated_in_float64() -> None:
     model = CASES["gaussian-learned"].model()
     model.net.float()
     values = (1e4 + normal(2, 500, LENGTH)).float()
-    many = SamplePosterior(model, NO_SCALING, positions=ArrayDraws(values))
+    many = SamplePosterior(model, NO_SCALING, positions=LazyDraws.from_tensor(values))
     expected = values.double().flatten(0, 1)
     assert many.standard_deviation().dtype == torch.float32
     torch.testing.assert_close(
@@ -155,7 +155,7 @@ def test_a_subset_of_draws_is_without_replacement_and_repeatable() -> None:
 def test_every_draw_is_equally_likely_in_a_subset() -> None:
     draws, seeds, number = 10, 400, 3
     values = torch.arange(draws, dtype=torch.float64)[None, :, None].expand(1, draws, LENGTH)
-    many = SamplePosterior(MODEL, NO_SCALING, positions=ArrayDraws(values))
+    many = SamplePosterior(MODEL, NO_SCALING, positions=LazyDraws.from_tensor(values))
     chosen = torch.cat([many.draws(number, seed=seed)[:, 0] for seed in range(seeds)])
     counts = torch.bincount(chosen.long(), minlength=draws).double()
     share = number / draws

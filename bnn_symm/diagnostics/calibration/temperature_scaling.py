@@ -27,7 +27,7 @@ from torch import Tensor
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.models import Bernoulli, Categorical
-from bnn_symm.posteriors import Posterior, Predictive
+from bnn_symm.posteriors import LazyDraws, Posterior, Predictive
 from bnn_symm.symmetry import Permutation
 
 # Range of tau. At the ends only the most likely class has probability, or all are nearly uniform.
@@ -140,13 +140,9 @@ class TemperatureScaledPosterior(Posterior):
         self._base = base
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter) of the base posterior."""
-        return self._base.shape
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain."""
-        return self._base.read(chain, start, stop)
+    def positions(self) -> LazyDraws:
+        """Return the draws of the base posterior."""
+        return self._base.positions
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """Return the mean of the base posterior."""

@@ -19,13 +19,10 @@ agreement is no evidence of mixing.
 `verdicts` interprets the views together.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from bnn_symm.alignment import align_samples
 from bnn_symm.alignment.samples import Agreement, Per, prior_draws
@@ -359,26 +356,7 @@ def _affordable(
     if draws <= most:
         return posterior, None
     kept = np.linspace(0, draws - 1, most).round().astype(int).tolist()
-    positions = _Thinned(posterior, kept)
+    positions = posterior.positions.thin(kept)
     return SamplePosterior(
         posterior.model, posterior.scaling, positions=positions, info=posterior.info
     ), None
-
-
-class _Thinned:
-    """Some draws of every chain of a posterior, read on demand."""
-
-    def __init__(self, posterior: SamplePosterior, kept: Sequence[int]):
-        self._posterior, self._kept = posterior, kept
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        chains, _, parameters = self._posterior.shape
-        return chains, len(self._kept), parameters
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws `start` to `stop` of a chain."""
-        return torch.cat(
-            [self._posterior.read(chain, draw, draw + 1) for draw in self._kept[start:stop]]
-        )

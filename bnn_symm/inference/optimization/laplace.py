@@ -31,7 +31,7 @@ from bnn_symm.inference.optimization.training_loop import OptimizationMethod, op
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
-from bnn_symm.posteriors.keyed_draws import KeyedDraws
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
@@ -177,7 +177,7 @@ class LaplaceApproximation(OptimizationMethod):
         draw = _BlockDraw(
             position, torch.from_numpy(state["coordinates"]).to(model.device), root, seed
         )
-        positions = KeyedDraws(draw, self.num_draws, model.num_parameters)
+        positions = LazyDraws.from_function(draw, self.num_draws, model.num_parameters)
         return SamplePosterior(model, scaling, positions=positions, **keywords)
 
 

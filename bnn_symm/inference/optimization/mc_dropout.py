@@ -33,7 +33,7 @@ from bnn_symm.inference.optimization.optimality import curve_warnings
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
-from bnn_symm.posteriors.keyed_draws import KeyedDraws
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
@@ -88,7 +88,7 @@ class MCDropout(OptimizationMethod):
         return SamplePosterior(
             model,
             scaling,
-            positions=KeyedDraws(draw, self.num_draws, model.num_parameters),
+            positions=LazyDraws.from_function(draw, self.num_draws, model.num_parameters),
             **keywords,
         )
 

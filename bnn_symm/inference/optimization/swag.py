@@ -44,7 +44,7 @@ from bnn_symm.inference.optimization.training_loop import (
 )
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
-from bnn_symm.posteriors.keyed_draws import KeyedDraws
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
@@ -237,7 +237,7 @@ class SWAG(OptimizationMethod):
             / math.sqrt(2 * (kept - 1)),
             seed=seed,
         )
-        positions = KeyedDraws(draw, self.num_draws, model.num_parameters)
+        positions = LazyDraws.from_function(draw, self.num_draws, model.num_parameters)
         return SamplePosterior(model, scaling, positions=positions, **keywords)
 
 

@@ -22,7 +22,7 @@ from bnn_symm.inference.parallel.independent_chains import run_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
 from bnn_symm.inference.validation import validation_scores
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import ArrayDraws, DrawChunk, SamplePosterior
+from bnn_symm.posteriors import DrawChunk, LazyDraws, SamplePosterior
 from bnn_symm.randomness import key_seed, torch_generator
 
 # Prefix of the state's keys of sums since the last row.
@@ -235,7 +235,7 @@ class SGMCMCChain:
 
     def _validate(self) -> dict[str, float | None]:
         """Return the validation scores of the current position."""
-        draws = ArrayDraws(self._tensors["position"].detach()[None, None])
+        draws = LazyDraws.from_tensor(self._tensors["position"].detach()[None, None])
         return validation_scores(
             SamplePosterior(self._model, self._dataset.scaling, positions=draws), self._dataset
         )

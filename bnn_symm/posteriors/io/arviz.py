@@ -27,8 +27,9 @@ from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, SymmetryError
 from bnn_symm.models import Categorical, HeteroscedasticGaussian
 from bnn_symm.posteriors.io.arviz_groups import Groups, from_groups
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.posterior import Posterior
-from bnn_symm.posteriors.samples import ArrayDraws, SamplePosterior
+from bnn_symm.posteriors.samples import SamplePosterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.symmetry import PermutationSpec, permutation_spec
 
@@ -106,7 +107,7 @@ def to_groups(
     points = None if dataset is None else getattr(dataset, part)
     if points is not None and len(points) == 0:
         raise ConfigError(
-            f"the {part} part of {dataset.name if dataset else ''} has no points; use another part"
+            f"the {part} split of {dataset.name if dataset else ''} has no points; use another one"
         )
     _check_size(posterior, 0 if points is None else len(points), thin, max_gigabytes)
     kept = _thinned(posterior, thin)
@@ -142,19 +143,14 @@ def _check_size(posterior: Posterior, points: int, thin: int, max_gigabytes: flo
 
 def _thinned(posterior: Posterior, thin: int) -> SamplePosterior:
     """Return every `thin`-th draw of each chain, in memory."""
-    chains, draws, _ = posterior.shape
-    kept, first = [], 0
-    for chunk in posterior.iter_draws():
-        # Chunks end with their chain, so `first` is the index of a draw in its chain.
-        selected = torch.arange(first, first + len(chunk)) % thin == 0
-        kept.append(chunk.cpu()[selected])
-        first = (first + len(chunk)) % draws
-    flat = torch.cat(kept).unflatten(0, (chains, -1))
+    kept = posterior.positions.thin(range(0, posterior.shape[1], thin))
+    chains, draws, _ = kept.shape
+    flat = torch.stack([kept.read(chain, 0, draws).cpu() for chain in range(chains)])
     stats = posterior.sample_stats if isinstance(posterior, SamplePosterior) else {}
     return SamplePosterior(
         posterior.model,
         posterior.scaling,
-        positions=ArrayDraws(flat),
+        positions=LazyDraws.from_tensor(flat),
         sample_stats={name: value[:, ::thin] for name, value in stats.items()},
     )
 

@@ -16,14 +16,18 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bnn_symm.errors import InvalidRun, one_line
 from bnn_symm.io.arrays import read_npy_layout
 from bnn_symm.io.atomic import make_folder, sync_folder, write_atomically
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 
 # Bytes per read of a file.
 _BYTES_PER_READ = 2**23
@@ -163,6 +167,14 @@ class DrawChunk:
     first: int
     positions: np.ndarray | LoggedArray
     stats: Mapping[str, np.ndarray]
+
+    def lazy_draws(self, dtype: torch.dtype) -> LazyDraws:
+        """Return one chain of these draws: views of memory, or read from the log."""
+        _, parameters = self.positions.shape
+        return LazyDraws((1, len(self.positions), parameters), partial(self._read, dtype))
+
+    def _read(self, dtype: torch.dtype, chain: int, start: int, stop: int) -> Tensor:
+        return torch.from_numpy(np.asarray(self.positions[start:stop])).to(dtype)
 
     def part(self, start: int, stop: int) -> "DrawChunk":
         """Return the draws from `start` to `stop`, counted within this chunk."""

@@ -11,7 +11,7 @@ both.
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from bnn_symm.io.hdf5 import (
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
-from bnn_symm.posteriors.io.draw_log import DrawChunk, LoggedArray
+from bnn_symm.posteriors.io.draw_log import DrawChunk
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
@@ -165,19 +166,12 @@ def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
         group.create_variable(name, (name,), "i8", data=np.arange(size))
 
 
-class NetCDFDraws:
-    """Read the draws of a `posterior.nc` on demand."""
+class _NetCDFReader:
+    """Read the draws of a `posterior.nc` on demand; the file is opened once."""
 
-    def __init__(self, path: Path, model: BayesianModel, shape: tuple[int, int, int]):
-        self._path = path
-        self._model = model
-        self._shape = shape
+    def __init__(self, path: Path, model: BayesianModel):
+        self._path, self._model = path, model
         self._file: Any = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        return self._shape
 
     def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
         """Read draws [start, stop) of one chain from the file."""
@@ -268,7 +262,7 @@ def _read_open(
     return SamplePosterior(
         model,
         scaling,
-        positions=NetCDFDraws(path, model, (*shape, model.num_parameters)),
+        positions=LazyDraws((*shape, model.num_parameters), _NetCDFReader(path, model).read),
         sample_stats=stats,
         info=info,
         history=history,
@@ -342,24 +336,6 @@ def _native(values: np.ndarray) -> np.ndarray:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-class StackedDraws:
-    """Stack the draws of several chains, in memory or in a `DrawLog`, cut to the same length."""
-
-    def __init__(self, chains: Sequence[np.ndarray | LoggedArray], length: int, dtype: torch.dtype):
-        self._chains, self._length, self._dtype = chains, length, dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (chain, draw, parameter)."""
-        return len(self._chains), self._length, self._chains[0].shape[1]
-
-    def read(self, chain: int, start: int, stop: int) -> Float[Tensor, "draw parameter"]:
-        """Return draws [start, stop) of one chain: a view of memory, or read from the log."""
-        return torch.from_numpy(
-            np.asarray(self._chains[chain][start : min(stop, self._length)])
-        ).to(self._dtype)
-
-
 def stack_chains(
     model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
 ) -> SamplePosterior:
@@ -387,7 +363,7 @@ def stack_chains(
     best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
     length = len(ordered[best - 1].positions)
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
-    positions = StackedDraws([chunk.positions for chunk in kept], length, model.dtype)
+    positions = LazyDraws.stack([chunk.lazy_draws(model.dtype) for chunk in kept])
     stats = {
         name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats
     }

@@ -22,7 +22,7 @@ from bnn_symm.inference.mcmc.hmc_kernel import Trajectory
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.models import BayesianModel, Prior
 from bnn_symm.posteriors import SamplePosterior
-from bnn_symm.posteriors.samples import ArrayDraws
+from bnn_symm.posteriors.lazy_draws import LazyDraws
 from tests.inference.exact import linear_model
 
 
@@ -141,7 +141,7 @@ def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale,
     model, data = linear_model()
     model = BayesianModel(model.net, Prior(scale=scale), model.likelihood)
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
-    start = SamplePosterior(model, data.scaling, positions=ArrayDraws(mode))
+    start = SamplePosterior(model, data.scaling, positions=LazyDraws.from_tensor(mode))
     fixed = {"adapt_step_size": False, "initial_step_size": 0.5, "mass_matrix": mass_matrix}
     fixed |= {
         "num_warmup": 1,
@@ -209,7 +209,7 @@ def test_huge_steps_diverge_and_leave_the_chain_where_it_was():
 def test_a_start_of_density_zero_is_an_error():
     model, data = linear_model()
     far = torch.full((1, 1, model.num_parameters), 1e200, dtype=torch.float64)
-    start = SamplePosterior(model, data.scaling, positions=ArrayDraws(far))
+    start = SamplePosterior(model, data.scaling, positions=LazyDraws.from_tensor(far))
     with pytest.raises(FitDiverged, match="the log density is not finite where chain 0 starts"):
         NUTS().fit(model, data, seed=0, initial=start)
 

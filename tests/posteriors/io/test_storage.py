@@ -21,7 +21,7 @@ from bnn_symm.posteriors import (
     to_arviz,
 )
 from bnn_symm.posteriors.io import netcdf as storage
-from bnn_symm.posteriors.io.netcdf import POSTERIOR_SCHEMA, NetCDFDraws
+from bnn_symm.posteriors.io.netcdf import POSTERIOR_SCHEMA, _NetCDFReader
 from tests.models.cases import CASES, normal
 
 MODEL = CASES["gaussian-learned"].model()
@@ -149,13 +149,13 @@ def test_draws_are_read_when_they_are_asked_for_and_in_chunks(path, monkeypatch)
     saved = samples()
     save_posterior(saved, path)
     asked = []
-    read = NetCDFDraws.read
+    read = _NetCDFReader.read
 
     def spy(self, chain: int, start: int, stop: int):
         asked.append((chain, start, stop))
         return read(self, chain, start, stop)
 
-    monkeypatch.setattr(NetCDFDraws, "read", spy)
+    monkeypatch.setattr(_NetCDFReader, "read", spy)
     loaded = load_posterior(path, MODEL, SCALING)
     assert asked == []
     chunks = list(loaded.iter_draws(2))
@@ -354,14 +354,14 @@ def test_a_crash_in_the_middle_of_saving_leaves_no_part_of_a_file(
         save_posterior(before, path)
     content = path.read_bytes() if existing else None
     saved = samples()
-    read = saved._positions.read
+    read = saved.positions.read
 
     def crash(chain: int, start: int, stop: int):
         if chain == 1:
             raise KeyboardInterrupt
         return read(chain, start, stop)
 
-    monkeypatch.setattr(saved._positions, "read", crash)
+    monkeypatch.setattr(saved.positions, "read", crash)
     with pytest.raises(KeyboardInterrupt):
         save_posterior(saved, path)
     if existing:
