@@ -14,7 +14,8 @@ from bnn_symm.report.html.study_measures import (
     reasons,
 )
 from bnn_symm.report.html.study_settings import ContextView
-from bnn_symm.report.plots.studies.barriers import barrier_curves_figure, barrier_matrix_figure
+from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
+from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
 from bnn_symm.report.text.intervals import interval_text
 
 _HEIGHTS = ("naive", "aligned", "naive_error", "aligned_error")

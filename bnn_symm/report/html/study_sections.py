@@ -20,8 +20,8 @@ from bnn_symm.report.html.study_measures import (
 )
 from bnn_symm.report.html.study_settings import ContextView, differences_text, role_text
 from bnn_symm.report.plots.convergence import convergence_figure
+from bnn_symm.report.plots.rhat import study_rhat_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
-from bnn_symm.report.plots.studies.rhat import study_rhat_figure
 from bnn_symm.report.text.convergence import target_text
 from bnn_symm.report.text.intervals import interval_text
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_symm.report.plots.axes import finite, legend_below, panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.studies.styles import Style, styles_of
 from bnn_symm.report.text.convergence import target_text
@@ -73,74 +74,60 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
     ]
     if not clocks:
         return None
-    figure = Figure(figsize=(1.2 + 4.4 * len(clocks), 4.0), layout="constrained")
-    panels: Sequence[Axes] = list(
-        np.atleast_1d(np.asarray(figure.subplots(1, len(clocks), sharey=True)))
-    )
+    title = f"target: {target_text(content)}"
+    figure, every = panels(len(clocks), (4.4, 4.0), (1.2, 0.0), title=title, sharey=True)
     shares = all(
         group["target"]["kind"] == "fraction" and group["target"]["value"] is not None
         for group in groups
     )
-    for axes, clock in zip(panels, clocks, strict=True):
-        for group, style in drawn:
-            _draw(axes, group, clock, style, shares)
+    medians: list[np.ndarray] = []
+    for axes, clock in zip(every, clocks, strict=True):
+        medians += [_draw(axes, group, clock, style, shares) for group, style in drawn]
         _target(axes, groups, shares)
         axes.set_xscale("log")
         axes.set_xlabel(_LABELS[clock])
-        axes.spines[["top", "right"]].set_visible(False)
     quantity = _QUANTITIES[content["quantity"]]
-    panels[0].set_ylabel(
+    every[0].set_ylabel(
         f"{quantity.split(',')[0]}: remaining fraction of the distance" if shares else quantity
     )
     if shares:
-        panels[0].set_yscale("log")
-        tops = [
-            max(_shares(group["bands"][clock]["median"], group["target"]))
-            for group in groups
-            for clock in clocks
-        ]
-        panels[0].set_ylim(_FLOOR, 1.6 * max(1.0, *tops))
+        every[0].set_yscale("log")
+        every[0].set_ylim(_FLOOR, 1.6 * np.nanmax([1.0, *np.concatenate(medians)]))
     else:
-        panels[0].set_ylim(*_limits(groups, clocks))
-    figure.suptitle(f"target: {target_text(content)}", fontsize=9, wrap=True)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=_columns(labels),
-        fontsize=8,
-        frameon=False,
-    )
+        # Without the first tenth of the medians: a steep start would flatten the rest.
+        seen = [median[len(median) // 10 :] for median in medians]
+        set_limits(every[0], "y", *seen, *map(_ends, groups), below=0.08, above=0.08)
+    legend_below(figure, width=_LEGEND)
     return figure
 
 
-def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: bool) -> None:
+def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: bool) -> np.ndarray:
+    """Draw the band and the median time of a kind of runs, and return the plotted median."""
     band, aim = group["bands"][clock], group["target"]
-    times, median, low, high = (np.asarray(band[key]) for key in ("times", "median", "low", "high"))
+    curves = with_gaps(axes, *(band[key] for key in ("median", "low", "high")))
     if shares:
-        median, low, high = (
-            np.maximum(_shares(values, aim), _FLOOR / 2) for values in (median, low, high)
-        )
+        curves = [np.maximum(_shares(values, aim), _FLOOR / 2) for values in curves]
+    median, low, high = curves
     runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
-    axes.fill_between(times, low, high, color=style.color, alpha=0.18, lw=0)
+    axes.fill_between(band["times"], low, high, color=style.color, alpha=0.18, lw=0)
     label = (
         _shortened(f"{group['label']} ({runs})")
         if len(group["runs"]) > 1 or group["differences"]
         else "the run, smoothed"
     )
-    axes.plot(times, median, color=style.color, ls=style.dash, lw=1.7, label=label)
+    axes.plot(band["times"], median, color=style.color, ls=style.dash, lw=1.7, label=label)
     speed = group["speed"].get(clock)
     if speed is None or speed["median"]["value"] is None or aim["kind"] == "band":
-        return
+        return median
     # The median time, with its interval, at the height of the target.
     height = _share(aim) if shares else aim["value"]
     time = speed["median"]
     ends = [time["value"] if time[end] is None else time[end] for end in ("low", "high")]
-    axes.plot(ends, [height, height], color=style.color, lw=3.0, solid_capstyle="butt")
+    axes.plot(finite(ends), [height, height], color=style.color, lw=3.0, solid_capstyle="butt")
     axes.plot(
         [time["value"]], [height], style.marker, color=style.color, mec="white", ms=8, zorder=5
     )
+    return median
 
 
 def _shares(values: Any, aim: dict[str, Any]) -> Any:
@@ -150,11 +137,6 @@ def _shares(values: Any, aim: dict[str, Any]) -> Any:
 
 def _share(aim: dict[str, Any]) -> float:
     return float(_shares(aim["value"], aim))
-
-
-def _columns(labels: Sequence[str]) -> int:
-    """Return the number of labels that fit into one line of the legend."""
-    return max(1, min(3, len(labels), _LEGEND // max(map(len, labels))))
 
 
 def _shortened(label: str) -> str:
@@ -194,17 +176,8 @@ def _target(axes: Axes, groups: Sequence[dict[str, Any]], shares: bool) -> None:
                 )
 
 
-def _limits(groups: Sequence[dict[str, Any]], clocks: Sequence[str]) -> tuple[float, float]:
-    """Return limits that contain the targets and the medians, without the first tenth.
-
-    A steep start would flatten the rest of the curves.
-    """
-    medians = [group["bands"][clock]["median"] for group in groups for clock in clocks]
-    seen = [value for median in medians for value in median[len(median) // 10 :]]
-    for group in groups:
-        aim = group["target"]
-        half = aim["half_width"] or 0.0
-        seen += [aim["value"] - half, aim["value"] + half] if aim["value"] is not None else []
-    low, high = min(seen), max(seen)
-    room = 0.08 * (high - low or abs(high) or 1.0)
-    return low - room, high + room
+def _ends(group: dict[str, Any]) -> list[float]:
+    """Return the ends of the target, without which there are none."""
+    aim = group["target"]
+    half = aim["half_width"] or 0.0
+    return [] if aim["value"] is None else [aim["value"] - half, aim["value"] + half]

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from bnn_symm.report.plots.axes import RED, finite, legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
 _LIGHT, _DARK, _LINE = "#c6dbef", "#4292c6", "#08306b"
-_PRIOR = "#b2182b"
+_PRIOR = RED
 # Heights of the bars, in rows.
 _THIN, _THICK = 0.3, 0.56
 # Smallest plotted |mean| / sd, and smallest plotted sd as a fraction of the largest.
@@ -31,23 +32,21 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
     """
     layers = {name: own for name, own in scales["layers"].items() if own["sd"] is not None}
     levels = [scales["quantiles"].index(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
-    height = (
-        1.9
-        + (0.42 if len(layers) <= 12 else 0.27) * len(layers)
-        + (0.25 if scales["note"] else 0.0)
-    )
-    figure = Figure(figsize=(9.0, height), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    largest = max(own["sd"][-1] for own in layers.values())
-    widths, ratios = [], []
+    row_height = 0.42 if len(layers) <= 12 else 0.27
+    note = f"\n{scales['note']}" if scales["note"] else ""
+    height = 1.9 + row_height * len(layers) + (0.25 if note else 0.0)
+    figure, (left, right) = panels(2, (4.5, height), title=f"{title}{note}", sharey=True)
+    largest = np.nanmax([0.0, *finite(own["sd"][-1] for own in layers.values())])
+    widths, ratios = [], [1.0]
     for row, own in enumerate(layers.values()):
-        sd = [max(own["sd"][i], _LEAST_SD * largest) for i in levels]
-        ratio = [max(own["signal_to_noise"][i], _LEAST_RATIO) for i in levels]
+        (sd,) = with_gaps(left, [own["sd"][i] for i in levels])
+        (ratio,) = with_gaps(right, [own["signal_to_noise"][i] for i in levels])
+        sd, ratio = np.maximum(sd, _LEAST_SD * largest), np.maximum(ratio, _LEAST_RATIO)
         _bars(left, row, sd)
         _bars(right, row, ratio)
         _prior(left, row, own["prior_sd"])
         widths += [*sd, *own["prior_sd"]]
-        ratios += [*ratio, 1.0]
+        ratios += [*ratio]
         text = f"{own['told_from_zero']:.0%}"
         right.text(1.02, row, text, transform=right.get_yaxis_transform(), va="center", fontsize=7)
     right.axvline(1.0, color=_PRIOR, ls="--", lw=1.2, label="|mean| = sd")
@@ -61,30 +60,15 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
         style="italic",
     )
     for axes, values in ((left, widths), (right, ratios)):
-        _logarithmic(axes, min(values), max(values))
+        _logarithmic(axes, float(np.nanmin(values)), float(np.nanmax(values)))
         axes.grid(axis="x", color="0.9", lw=0.6)
         axes.set_axisbelow(True)
-        axes.tick_params(labelsize=7)
     names = [f"{name}  ({own['num_parameters']:,})" for name, own in layers.items()]
     left.set_yticks(range(len(layers)), names, fontsize=8)
     left.set_ylim(len(layers) - 0.4, -1.0)
     left.set_xlabel("posterior standard deviation", fontsize=8)
     right.set_xlabel("|posterior mean| / standard deviation", fontsize=8)
-    handles, labels = left.get_legend_handles_labels()
-    for handle, label in zip(*right.get_legend_handles_labels(), strict=True):
-        handles.append(handle)
-        labels.append(label)
-    chosen = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        chosen.values(),
-        chosen.keys(),
-        loc="outside lower center",
-        ncols=5,
-        fontsize=7,
-        frameon=False,
-    )
-    note = f"\n{scales['note']}" if scales["note"] else ""
-    figure.suptitle(f"{title}{note}", fontsize=9 if note else 10)
+    legend_below(figure, most=5, fontsize=7)
     save_png(figure, path)
 
 
@@ -99,7 +83,7 @@ def _logarithmic(axes: Axes, low: float, high: float) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _bars(axes: Axes, row: int, quantiles: Sequence[float]) -> None:
+def _bars(axes: Axes, row: int, quantiles: np.ndarray) -> None:
     low, lower, median, upper, high = quantiles
     axes.barh(row, high - low, left=low, height=_THIN, color=_LIGHT, label="90 % of the weights")
     axes.barh(

@@ -6,14 +6,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from bnn_symm.report.plots.axes import (
+    NAVY,
+    ORANGE,
+    PALE,
+    finite,
+    legend_below,
+    panels,
+    set_limits,
+    with_gaps,
+)
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.text.tables import format_number
 
 _BINS = 25
-_OWN, _DATA = "#7fb0d8", "#b23a48"
-_OTHERS = ("#0b3c5d", "#d08770", "#6a994e")
+_OWN, _DATA = PALE, "#b23a48"
+_OTHERS = (NAVY, ORANGE, "#6a994e")
 # Curves are cut off beyond this many ranges of the targets on either side.
 _BEYOND = 2.0
 
@@ -27,8 +36,11 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
     """
     classes = content["task"] == "classification"
     curves = content["curves"]
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2) if curves else (1, 1))
+    scale = format_number(content["own"]["prior.scale"])
+    prior = f"{content['prior']}, scale {scale}"
+    title = f"{content['draws']} functions of the prior ({prior}) on {content['data']}"
+    ratios = (3, 2) if curves else (1, 1)
+    figure, (left, right) = panels(2, (4.5, 3.6), title=title, width_ratios=ratios)
     if curves:
         _draw_curves(left, curves)
         _draw_variation(right, content, "variation", "sd of a function over points")
@@ -51,28 +63,19 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
     else:
         _draw_variation(left, content, "variation", "sd of a function over points")
         _draw_variation(right, content, "targets", "sd of simulated targets")
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(labels)
-    )
-    scale = format_number(content["own"]["prior.scale"])
-    prior = f"{content['prior']}, scale {scale}"
-    title = f"{content['draws']} functions of the prior ({prior}) on {content['data']}"
-    figure.suptitle(title, fontsize=10)
+    legend_below(figure)
     save_png(figure, path)
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Any]) -> None:
     x, target = np.array(curves["x"]), np.array(curves["data_y"])
-    for y in curves["y"]:
+    functions = with_gaps(axes, *curves["y"])
+    for y in functions:
         axes.plot(x, y, color=_OWN, lw=0.9, alpha=0.9)
     axes.plot(curves["data_x"], target, "o", color=_DATA, ms=2.5, mew=0, label="training points")
-    extent = float(np.ptp(target)) or 1.0
-    functions = np.array(curves["y"])
-    low = max(float(functions.min()), float(target.min()) - _BEYOND * extent)
-    high = min(float(functions.max()), float(target.max()) + _BEYOND * extent)
-    low, high = min(low, float(target.min())), max(high, float(target.max()))
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    room = _BEYOND * (float(np.ptp(target)) or 1.0)
+    seen = np.clip(np.concatenate(functions), target.min() - room, target.max() + room)
+    set_limits(axes, "y", seen, target)
     axes.set_xlim(x.min(), x.max())
     axes.set_title(f"{len(curves['y'])} functions", fontsize=9)
     axes.set_xlabel(curves["input"], fontsize=9)
@@ -82,7 +85,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Any]) -> None:
 
 def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str, label: str) -> None:
     """Draw on a logarithmic axis, since scales of priors act as factors."""
-    values = _values(content, quantity)
+    values = _values(axes, content, quantity)
     every = np.concatenate(list(values.values()))
     every = every[every > 0]
     edges = (
@@ -90,7 +93,7 @@ def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str, label
         if len(every)
         else np.array([0.5, 2.0])
     )
-    _draw(axes, content, values, quantity, label, edges)
+    _draw(axes, content["of_data"][quantity], values, label, edges)
     axes.set_xscale("log")
 
 
@@ -103,21 +106,14 @@ def _draw_shares(
     low: float,
     high: float = 1.0,
 ) -> None:
-    _draw(
-        axes,
-        content,
-        _values(content, quantity),
-        quantity,
-        label,
-        np.linspace(low, high, _BINS + 1),
-    )
+    edges = np.linspace(low, high, _BINS + 1)
+    _draw(axes, content["of_data"][quantity], _values(axes, content, quantity), label, edges)
 
 
 def _draw(
     axes: Axes,
-    content: Mapping[str, Any],
+    of_data: float,
     values: Mapping[str, np.ndarray],
-    quantity: str,
     label: str,
     edges: np.ndarray,
 ) -> None:
@@ -125,15 +121,16 @@ def _draw(
     axes.hist(own[1], edges.tolist(), color=_OWN, label=own[0])
     for (name, numbers), color in zip(others, _OTHERS, strict=False):
         axes.hist(numbers, edges.tolist(), histtype="step", color=color, lw=1.3, label=name)
-    axes.axvline(content["of_data"][quantity], color=_DATA, ls="--", lw=1.4, label="data")
+    axes.axvline(finite([of_data])[0], color=_DATA, ls="--", lw=1.4, label="data")
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel("functions", fontsize=9)
 
 
-def _values(content: Mapping[str, Any], quantity: str) -> dict[str, np.ndarray]:
-    """Return the values of all functions by the label of their prior, this prior first."""
-    priors = [one for one in (content["own"], *content["others"]) if "error" not in one]
-    return {
-        f"scale {format_number(one['prior.scale'])}": np.array(one["functions"][quantity])
-        for one in priors
-    }
+def _values(axes: Axes, content: Mapping[str, Any], quantity: str) -> dict[str, np.ndarray]:
+    """Return the finite values of all functions by the label of their prior, this prior first."""
+    values = {}
+    for one in (content["own"], *content["others"]):
+        if "error" not in one:
+            (drawn,) = with_gaps(axes, one["functions"][quantity])
+            values[f"scale {format_number(one['prior.scale'])}"] = drawn[~np.isnan(drawn)]
+    return values

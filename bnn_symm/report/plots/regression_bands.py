@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from bnn_symm.data import Dataset
 from bnn_symm.posteriors import Posterior
+from bnn_symm.report.plots.axes import NAVY, PALE, panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
 # Points of the curve, and its extent beyond the data on either side as a fraction of their range.
@@ -40,19 +39,21 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     grid = torch.linspace(low - margin, high + margin, _CURVE_POINTS)[:, None]
     predictive = posterior.predict(grid)
     x = mean + scale * grid[:, 0].numpy()
-    center = predictive.mean().numpy()
-    epistemic = _WIDTH * predictive.epistemic_sd().numpy()
-    total = _WIDTH * predictive.standard_deviation().numpy()
-
-    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
-    axes = figure.subplots()
+    title = f"{posterior.info.get('method', 'posterior')} on {dataset.name}"
+    figure, (axes,) = panels(1, (7.0, 3.6), title=title)
+    center, epistemic, total = with_gaps(
+        axes,
+        predictive.mean().numpy(),
+        _WIDTH * predictive.epistemic_sd().numpy(),
+        _WIDTH * predictive.standard_deviation().numpy(),
+    )
     axes.fill_between(
         x, center - total, center + total, color="0.88", lw=0, label="2 sd, including noise"
     )
     axes.fill_between(
-        x, center - epistemic, center + epistemic, color="#7fb0d8", lw=0, label="2 sd, epistemic"
+        x, center - epistemic, center + epistemic, color=PALE, lw=0, label="2 sd, epistemic"
     )
-    axes.plot(x, center, color="#0b3c5d", lw=1.5, label="predictive mean")
+    axes.plot(x, center, color=NAVY, lw=1.5, label="predictive mean")
     for part, marker, color, label in (
         (dataset.test, "x", "0.45", "test points"),
         (dataset.train, "o", "black", "training points"),
@@ -62,14 +63,7 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
         axes.plot(where, target, marker, color=color, ms=3, mew=0.8, label=label)
     axes.set_xlabel(dataset.feature_names[0])
     axes.set_ylabel(dataset.preprocessing.target or "y")
-    axes.set_title(f"{posterior.info.get('method', 'posterior')} on {dataset.name}", fontsize=10)
     axes.set_xlim(x.min(), x.max())
-    axes.set_ylim(*_limits(center, total))
+    set_limits(axes, "y", center - total, center + total, above=0.25)  # room for the legend
     axes.legend(fontsize=8, ncols=2, frameon=False)
     save_png(figure, path)
-
-
-def _limits(center: np.ndarray, total: np.ndarray) -> tuple[float, float]:
-    low, high = float((center - total).min()), float((center + total).max())
-    # Room above for the legend.
-    return low - 0.05 * (high - low), high + 0.25 * (high - low)

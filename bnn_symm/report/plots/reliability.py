@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
+from bnn_symm.report.plots.axes import NAVY, RED, legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
-_BAND, _OBSERVED = "0.82", "#0b3c5d"
+_BAND = {"color": "0.82", "lw": 0}
 
 
 def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> None:
@@ -21,89 +22,71 @@ def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> N
         title: of the figure.
     """
     if content["kind"] == "classes":
-        figure = Figure(figsize=(4.6, 5.6), layout="constrained")
-        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+        figure, (axes, below) = panels(
+            2, (4.6, 2.8), columns=1, title=title, sharex=True, height_ratios=(3.2, 1)
+        )
         _classes(axes, below, content)
     else:
-        figure = Figure(figsize=(4.6, 4.8), layout="constrained")
-        axes = figure.subplots()
+        figure, (axes,) = panels(1, (4.6, 4.8), title=title)
         _numbers(axes, content)
-    axes.set_ylim(-0.02, 1.02)
     axes.set_yticks(np.linspace(0, 1, 6))
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
-    axes.set_title(title, fontsize=10)
+    axes.set_ylim(-0.02, 1.02)
+    legend_below(figure)
     save_png(figure, path)
 
 
-def _classes(axes: Any, below: Any, content: Mapping[str, Any]) -> None:
-    left, right, confidence, accuracy, count, low, high = (
-        np.array(content[name])
-        for name in ("left", "right", "confidence", "accuracy", "count", "low", "high")
+def _classes(axes: Axes, below: Axes, content: Mapping[str, Any]) -> None:
+    left, right, count = (np.array(content[name]) for name in ("left", "right", "count"))
+    confidence, accuracy, low, high = with_gaps(
+        axes, *(content[name] for name in ("confidence", "accuracy", "low", "high"))
     )
     width = right - left
-    axes.bar(
-        left, high - low, width, low, align="edge", color=_BAND, lw=0, label=_band_label(content)
-    )
+    axes.bar(left, high - low, width, low, align="edge", label=_band_label(content), **_BAND)
+    axes.vlines(confidence, confidence, accuracy, color=NAVY, lw=1.0)
+    _observed(axes, confidence, accuracy, low, high, "o", "bins of points")
+    axes.set_ylabel("accuracy (above the dashed line: underconfident)")
+    below.bar(left, count, width, align="edge", color="0.55", edgecolor="white", lw=0.5)
+    below.set_ylabel("points")
+    below.set_xlabel("confidence (largest probability)")
+    below.set_xlim(np.nanmin([*left, *confidence]) - 0.03, 1.03)
+
+
+def _numbers(axes: Axes, content: Mapping[str, Any]) -> None:
+    nominal = np.array(content["nominal"])
+    observed, low, high = with_gaps(axes, *(content[name] for name in ("observed", "low", "high")))
+    axes.fill_between(nominal, low, high, label=_band_label(content), **_BAND)
+    _observed(axes, nominal, observed, low, high, "-o", f"{content['num_points']} points")
+    axes.set_xlabel("level of the predicted quantile")
+    axes.set_ylabel("share of targets not above it")
+    axes.set_xlim(-0.02, 1.02)
+
+
+def _observed(
+    axes: Axes,
+    predicted: np.ndarray,
+    observed: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    style: str,
+    label: str,
+) -> None:
+    """Draw the observed frequencies with the diagonal, and mark those outside the band."""
     axes.plot([0, 1], [0, 1], color="0.35", ls="--", lw=1.0)
-    axes.vlines(confidence, confidence, accuracy, color=_OBSERVED, lw=1.0)
     axes.plot(
-        confidence,
-        accuracy,
-        "o",
-        color=_OBSERVED,
-        ms=5,
-        mec="white",
-        mew=0.6,
-        label="bins of points",
+        predicted, observed, style, color=NAVY, ms=5, lw=1.2, mec="white", mew=0.6, label=label
     )
-    outside = (accuracy < low) | (accuracy > high)
+    outside = (observed < low) | (observed > high)
     if outside.any():
         axes.plot(
-            confidence[outside],
-            accuracy[outside],
+            predicted[outside],
+            observed[outside],
             "X",
-            color="#b2182b",
+            color=RED,
             ms=8,
             mec="white",
             mew=0.6,
             label="outside the band",
         )
-    axes.set_ylabel("accuracy (above the dashed line: underconfident)")
-    below.bar(left, count, width, align="edge", color="0.55", edgecolor="white", lw=0.5)
-    below.set_ylabel("points")
-    below.set_xlabel("confidence (largest probability)")
-    below.set_xlim(min(left.min(), confidence.min()) - 0.03, 1.03)
-
-
-def _numbers(axes: Any, content: Mapping[str, Any]) -> None:
-    nominal, observed, low, high = (
-        np.array(content[name]) for name in ("nominal", "observed", "low", "high")
-    )
-    axes.fill_between(nominal, low, high, color=_BAND, lw=0, label=_band_label(content))
-    axes.plot([0, 1], [0, 1], color="0.35", ls="--", lw=1.0)
-    axes.plot(
-        nominal,
-        observed,
-        "-o",
-        color=_OBSERVED,
-        ms=4,
-        lw=1.2,
-        label=f"{content['num_points']} points",
-    )
-    outside = (observed < low) | (observed > high)
-    if outside.any():
-        axes.plot(
-            nominal[outside],
-            observed[outside],
-            "X",
-            color="#b2182b",
-            ms=7,
-            mec="white",
-            label="outside the band",
-        )
-    axes.set_xlabel("level of the predicted quantile")
-    axes.set_ylabel("share of targets not above it")
-    axes.set_xlim(-0.02, 1.02)
 
 
 def _band_label(content: Mapping[str, Any]) -> str:

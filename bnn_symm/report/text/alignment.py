@@ -3,14 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bnn_symm.report.plots.comparisons.barriers import (
-    plot_barrier_curves,
-    plot_barrier_matrix,
-    plot_simplex,
-)
+from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
+from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.comparisons.monotonicity import plot_line_shapes
+from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.text.tables import table
 
 
@@ -171,16 +167,17 @@ def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
             title=f"{labels[0]} to {labels[1]} ({content['path']} path)",
         )
         return [path, *paths]
-    matrices = {}
-    for name, own in ways.items():
-        matrix = np.zeros((len(labels), len(labels)))
-        for pair in own["pairs"]:
-            matrix[pair["first"], pair["second"]] = matrix[pair["second"], pair["first"]] = pair[
-                "height"
-            ]
-        matrices[name] = matrix
+    heights = {
+        way: [
+            (pair["first"], pair["second"], pair["height"])
+            for pair in ways.get(way, {"pairs": []})["pairs"]
+        ]
+        for way in ("naive", "aligned")
+    }
     paths = [folder / "pairs.png"]
-    plot_barrier_matrix(matrices, labels, paths[0], title="marginal test NLL above the chord")
+    matrix = {"label": "marginal test NLL above the chord", "names": labels, **heights}
+    matrix["seeds"] = range(len(labels))
+    save_png(barrier_matrix_figure([matrix], name="run"), paths[0])
     if len(labels) == 3:
         paths.append(folder / "simplex.png")
         plot_simplex(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.report.plots.rhat_views import plot_rhat_views
+from bnn_symm.report.plots.rhat import plot_rhat_views
 from bnn_symm.report.plots.traces import plot_traces
 from bnn_symm.report.text.tables import table
 

@@ -1,4 +1,4 @@
-"""Plot loss barriers: curves of pairs, matrices of pairs, and the simplex of three posteriors."""
+"""Plot loss barriers: curves of a pair, and the simplex of three posteriors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import BoundaryNorm
-from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
+from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
 # Distinguishable in grayscale and with color blindness by lightness and dash.
-_STYLES = {"naive": ("#b2182b", "--"), "aligned": ("#2166ac", "-")}
+_STYLES = {"naive": (RED, "--"), "aligned": (BLUE, "-")}
 _WIDTH = 2.0
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
 
 def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
@@ -24,67 +25,27 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
         path: of the PNG.
         title: of the figure.
     """
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, (6.4, 3.8), title=title)
+    every = []
     for name, curve in curves.items():
         color, dash = _STYLES[name]
-        tau, nll, band = (np.asarray(curve[key]) for key in ("tau", "marginal_nll", "band"))
-        axes.fill_between(
-            tau, nll - _WIDTH * band, nll + _WIDTH * band, color=color, alpha=0.2, lw=0
-        )
-        label = f"{name}: height {curve['height']:.3f} +- {curve['standard_error']:.3f}"
+        nll, band = with_gaps(axes, curve["marginal_nll"], curve["band"])
+        tau, half = curve["tau"], _WIDTH * band
+        axes.fill_between(tau, nll - half, nll + half, color=color, alpha=0.2, lw=0)
+        label = f"{name}: height {curve['height']:.3g} +- {curve['standard_error']:.2g}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
-    curve = next(iter(curves.values()))
-    axes.plot(
-        [0, 1],
-        [curve["marginal_nll"][0], curve["marginal_nll"][-1]],
-        ":",
-        color="0.35",
-        lw=1.2,
-        label="chord",
-    )
-    axes.plot(
-        curve["tau"], curve["mixture_nll"], "-.", color="0.6", lw=1.0, label="mixture of the two"
-    )
+        every += [nll]
+    first = next(iter(curves.values()))
+    axes.plot([0, 1], every[0][[0, -1]], ":", color="0.35", lw=1.2, label="chord")
+    (mixture,) = with_gaps(axes, first["mixture_nll"])
+    axes.plot(first["tau"], mixture, "-.", color="0.6", lw=1.0, label="mixture of the two")
     axes.set_xlabel("tau, from the first posterior to the second")
     axes.set_ylabel("marginal test NLL, nats per point")
-    axes.set_title(title, fontsize=10)
     axes.set_xlim(0, 1)
     # A small barrier should look small; the NLL of a regression has no natural zero.
-    if min(min(own["marginal_nll"]) for own in curves.values()) > 0:
+    if min(np.min(nll[~np.isnan(nll)], initial=np.inf) for nll in every) > 0:
         axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, frameon=False)
-    save_png(figure, path)
-
-
-def plot_barrier_matrix(
-    matrices: Mapping[str, np.ndarray], labels: Sequence[str], path: Path, *, title: str
-) -> None:
-    """Plot the heights between all pairs as matrices on a common scale.
-
-    Args:
-        matrices: `naive` and possibly `aligned`: (posterior, posterior) heights.
-        labels: of the posteriors.
-        path: of the PNG.
-        title: of the figure.
-    """
-    size = 1.6 + 0.6 * len(labels)
-    figure = Figure(figsize=(size * len(matrices) + 0.8, size + 0.6), layout="constrained")
-    top = max(float(np.max(matrix)) for matrix in matrices.values())
-    panels = np.atleast_1d(np.asarray(figure.subplots(1, len(matrices))))
-    image = None
-    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
-        image = axes.imshow(matrix, vmin=0, vmax=max(top, 1e-9), cmap="cividis")
-        for (i, j), value in np.ndenumerate(matrix):
-            if i != j:
-                color = "black" if value > top / 2 else "white"
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
-        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(len(labels)), labels, fontsize=8)
-        axes.set_title(name, fontsize=10)
-    if image is not None:
-        figure.colorbar(image, ax=list(panels), label="barrier, nats per point", shrink=0.8)
-    figure.suptitle(title, fontsize=10)
     save_png(figure, path)
 
 
@@ -99,41 +60,43 @@ def plot_simplex(
         path: of the PNG.
         title: of the figure.
     """
-    figure = Figure(figsize=(4.4 * len(simplexes) + 0.6, 4.2), layout="constrained")
-    panels = np.atleast_1d(np.asarray(figure.subplots(1, len(simplexes))))
-    values = np.concatenate([np.asarray(own["marginal_nll"]) for own in simplexes.values()])
+    figure, every = panels(len(simplexes), (4.4, 4.2), (0.6, 0.0), title=title)
+    losses = [
+        with_gaps(axes, own["marginal_nll"])[0]
+        for axes, own in zip(every, simplexes.values(), strict=True)
+    ]
+    values = np.concatenate(losses)
+    values = values[~np.isnan(values)] if not np.isnan(values).all() else np.zeros(1)
     # Logarithmic steps above the lowest loss show aligned and unaligned barriers on one scale.
-    steps = np.geomspace(0.01, 1.0, 13) * max(values.max() - values.min(), 1e-6)
+    steps = np.geomspace(0.01, 1.0, 13) * max(np.ptp(values), 1e-6)
     levels = values.min() + np.concatenate([[0.0], steps])
-    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     filled = None
-    for axes, (name, own) in zip(panels, simplexes.items(), strict=True):
-        position = np.asarray(own["weights"]) @ corners
-        filled = axes.tricontourf(
-            Triangulation(position[:, 0], position[:, 1]),
-            own["marginal_nll"],
-            levels=levels,
-            cmap="cividis",
-            norm=BoundaryNorm(levels, 256),
-        )
-        for corner, label, offset in zip(
-            corners, labels, ((0, -14), (0, -14), (0, 6)), strict=True
-        ):
-            axes.annotate(
-                label, corner, xytext=offset, textcoords="offset points", ha="center", fontsize=8
+    for axes, (name, own), loss in zip(every, simplexes.items(), losses, strict=True):
+        position = np.asarray(own["weights"]) @ _CORNERS
+        triangles = Triangulation(position[:, 0], position[:, 1])
+        gaps = np.isnan(loss)[triangles.triangles].any(1)
+        triangles.set_mask(gaps)
+        if not gaps.all():
+            filled = axes.tricontourf(
+                triangles,
+                np.nan_to_num(loss, nan=levels[0]),
+                levels=levels,
+                cmap="cividis",
+                norm=BoundaryNorm(levels, 256),
             )
+        for corner, label, offset in zip(_CORNERS, labels, (-14, -14, 6), strict=True):
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axes.annotate(label, corner, xytext=(0, offset), **style)
         axes.plot(*position[3], "o", mfc="none", mec="white", ms=6)
         axes.set_title(
-            f"{name}: height {own['height']:.3f}, centroid {own['centroid']:.3f}", fontsize=9
+            f"{name}: height {own['height']:.3g}, centroid {own['centroid']:.3g}", fontsize=9
         )
         axes.set_aspect("equal")
         axes.axis("off")
         axes.set_xlim(-0.1, 1.1)
         axes.set_ylim(-0.12, 1.0)
     if filled is not None:
-        bar = figure.colorbar(
-            filled, ax=list(panels), label="marginal test NLL, nats per point", shrink=0.8
-        )
+        label = "marginal test NLL, nats per point"
+        bar = figure.colorbar(filled, ax=every, label=label, shrink=0.8)
         bar.set_ticks(levels[::3], labels=[f"{level:.3g}" for level in levels[::3]])
-    figure.suptitle(title, fontsize=10)
     save_png(figure, path)

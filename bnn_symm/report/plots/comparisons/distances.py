@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from bnn_symm.report.plots.axes import panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
-_BARS = (
-    ("distance_random", "random permutation", "0.85", "//"),
-    ("distance_before", "unaligned", "#92c5de", ""),
-    ("distance_after", "aligned", "#053061", ""),
-)
+_BARS = {
+    "distance_random": ("random permutation", "0.85", "//"),
+    "distance_before": ("unaligned", "#92c5de", ""),
+    "distance_after": ("aligned", "#053061", ""),
+}
 
 
 def plot_distances(
@@ -26,25 +26,16 @@ def plot_distances(
         labels: of the runs.
         path: of the PNG.
     """
-    figure = Figure(figsize=(3.2 + 0.9 * len(labels), 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, (0.9 * len(labels), 3.4), (3.2, 0.0))
     position = np.arange(len(labels))
-    for number, (key, label, color, hatch) in enumerate(_BARS):
-        height = [alignment[key] for alignment in alignments]
-        axes.bar(
-            position + 0.27 * (number - 1),
-            height,
-            0.26,
-            color=color,
-            hatch=hatch,
-            edgecolor="0.3",
-            lw=0.5,
-            label=label,
-        )
+    heights = with_gaps(axes, *([own[key] for own in alignments] for key in _BARS))
+    for number, (height, (label, color, hatch)) in enumerate(
+        zip(heights, _BARS.values(), strict=True)
+    ):
+        style = {"color": color, "hatch": hatch, "edgecolor": "0.3", "lw": 0.5}
+        axes.bar(position + 0.27 * (number - 1), height, 0.26, label=label, **style)
     axes.set_xticks(position, labels, fontsize=8)
     axes.set_ylabel("squared distance to the reference")
     axes.legend(fontsize=8, frameon=False)
-    axes.set_ylim(
-        0, 1.35 * max(max(alignment[key] for key, *_ in _BARS) for alignment in alignments)
-    )
+    set_limits(axes, "y", [0.0], *heights, below=0.0, above=0.35)
     save_png(figure, path)

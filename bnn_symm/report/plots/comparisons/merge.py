@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+import numpy as np
 
+from bnn_symm.report.plots.axes import panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
 
@@ -17,10 +18,11 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
         path: of the PNG.
     """
     shown = {name: own["nll"] for name, own in scores.items() if own is not None}
-    figure = Figure(figsize=(4.6, 2.6), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh(list(shown), list(shown.values()), color="#92c5de", edgecolor="0.3", lw=0.5)
-    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    figure, (axes,) = panels(1, (4.6, 2.6))
+    (heights,) = with_gaps(axes, shown.values())
+    bars = axes.barh(list(shown), heights, color="#92c5de", edgecolor="0.3", lw=0.5)
+    labels = ["" if np.isnan(height) else f"{height:.3f}" for height in heights]
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set_xlabel("marginal test NLL, nats per point")

@@ -5,11 +5,14 @@ therefore distinguishable in grayscale and with color blindness. The standard ne
 black and solid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+
+from bnn_symm.report.plots.axes import with_gaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,24 +61,33 @@ def styles_of(kinds: Sequence[tuple[str, str]]) -> list[Style]:
     return [styles.get(kind, _STANDARD) for kind in kinds]
 
 
-def simplify(axes: Axes) -> None:
-    """Hide the upper and right spines, and reduce the size of tick labels.
+def draw_estimates(
+    axes: Axes,
+    places: Sequence[float] | np.ndarray,
+    estimates: Sequence[Mapping[str, Any] | None],
+    style: Style,
+    *,
+    along: str,
+    label: str | None = None,
+) -> np.ndarray:
+    """Draw means as markers and their intervals as lines.
 
     Args:
-        axes: to change.
-    """
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def legend_columns(labels: Sequence[str], width: int) -> int:
-    """Return the number of columns of a legend, at most three.
-
-    Args:
-        labels: of the legend.
-        width: in characters.
+        axes: the panel.
+        places: of the estimates on the axis without values.
+        estimates: `mean`, `low` and `high`, each a number or None.
+        style: of the setting.
+        along: the axis of the places, `x` or `y`.
+        label: of the markers in the legend.
 
     Returns:
-        The number of columns.
+        The means, with NaN for those that are undefined.
     """
-    return max(1, min(3, len(labels), width // (8 + max(map(len, labels), default=1))))
+    mean, low, high = with_gaps(
+        axes, *([(own or {}).get(key) for own in estimates] for key in ("mean", "low", "high"))
+    )
+    (axes.vlines if along == "x" else axes.hlines)(places, low, high, color=style.color, lw=1.9)
+    position = (places, mean) if along == "x" else (mean, places)
+    marks = {"color": style.color, "ms": 7, "mec": "white", "mew": 0.7, "label": label}
+    axes.plot(*position, style.marker, **marks)
+    return mean
