@@ -52,9 +52,9 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
         fitted = (
             ", to which it was fitted, so that every score is optimistic" if name == "train" else ""
         )
-        notes.insert(0, f"there are no test points: these are the {name} part{fitted}")
+        notes.insert(0, f"there are no test points: this is the {name} split{fitted}")
     return {
-        "conclusion": f"{name} part: {test.verdict}",
+        "conclusion": f"{name} split: {test.verdict}",
         "calibrated": test.is_calibrated,
         "part": name,
         "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",

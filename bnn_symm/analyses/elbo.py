@@ -6,7 +6,7 @@ import numpy as np
 
 from bnn_symm.analyses.posterior_scales import describe_posterior_scales
 from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
-from bnn_symm.diagnostics.elbo.interpretation import AT_PRIOR, elbo_advice, elbo_sentences
+from bnn_symm.diagnostics.elbo.interpretation import AT_PRIOR, interpret_elbo
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.diagnostics.mixing.parameter_index import layer_name
@@ -71,14 +71,11 @@ def describe_elbo(run: Run) -> dict[str, Any]:
         "posterior_scales": scales,
         "reason": None,
     }
-    sentences = elbo_sentences(content)
     widths = getattr(run.config.architecture, "widths", None)
-    return {
-        **content,
-        "verdicts": sentences,
-        "conclusion": " ".join(sentences.values()),
-        "next": elbo_advice(content, widths),
-    }
+    verdicts, advice = interpret_elbo(content, widths)
+    sentences = {name: verdict.text for name, verdict in verdicts.items()}
+    conclusion = " ".join(sentences.values())
+    return {**content, "verdicts": sentences, "conclusion": conclusion, "next": advice}
 
 
 def _by_layer(bound: Elbo) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def describe_mixing(
     for key, view in result.views.items():
         content[key] = {
             **view_numbers(view),
-            **({"verdict": interpretation.views[key]} if key in interpretation.views else {}),
+            **({"verdict": interpretation.views[key].text} if key in interpretation.views else {}),
         }
     for key in _VIEWS:
         content.setdefault(key, None)

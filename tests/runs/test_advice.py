@@ -14,7 +14,7 @@ from bnn_symm.analyses.convergence.report import describe_method
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics import Mixing, mixing, sampler_statistics, verdicts
-from bnn_symm.diagnostics.convergence.interpretation import run_verdict
+from bnn_symm.diagnostics.convergence.interpretation import run_sentence, run_verdict
 from bnn_symm.inference import HMC, NUTS, AnyMethod, CyclicalSGHMC, Method
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
@@ -96,7 +96,8 @@ def advice(method: Method, found: Mixing) -> Iterator[str]:
     for status, settled in itertools.product(
         ("complete", "interrupted", "running", "failed"), endings()
     ):
-        yield run_verdict({**own, "status": status}, settled)[1] or ""
+        run = {**own, "status": status}
+        yield run_sentence(run, run_verdict(run, settled))[1] or ""
 
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind().name)
@@ -128,7 +129,7 @@ def test_chains_of_another_tool_are_advised_without_settings_of_ours(found):
     sentences = [verdicts(view).next or "" for view in readings(found)]
     sentences += sampler_statistics({"diverging": np.ones((4, 40), dtype=bool)}).problems
     assert {match for text in sentences for match in re.findall(r"inference\.\S+", text)} == {
-        "inference.name=nuts,"
+        "inference.name=nuts"
     }
     longer = "run longer, until R-hat passes (twice the warm-up, and 80 draws per chain)"
     assert {"sample 4 chains or more", longer} <= set(sentences)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bnn_symm.analyses.convergence.seed_groups import SeedGroup, pair_by_seed
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
-from bnn_symm.diagnostics.convergence.interpretation import comparison_sentence
+from bnn_symm.diagnostics.convergence.interpretation import comparison_verdict
 from bnn_symm.diagnostics.convergence.time_to_target import (
     adjusted,
     compare_paired,
@@ -47,7 +47,7 @@ def compare_groups(
         for test, p_value in zip(tests, adjusted([test["p_value"] for test in tests]), strict=True):
             test["p_adjusted"] = p_value
             labels = [groups[test[side]].label for side in ("first", "second")]
-            test["sentence"] = comparison_sentence(labels, test, len(tests))
+            test["sentence"] = comparison_verdict(labels, test, len(tests)).text
         result += tests
     return result
 

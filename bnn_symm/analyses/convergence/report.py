@@ -33,7 +33,11 @@ from bnn_symm.diagnostics.convergence.convergence import (
     slowest,
 )
 from bnn_symm.diagnostics.convergence.cycle_averages import ends_of_cycles, without_exploration
-from bnn_symm.diagnostics.convergence.interpretation import run_verdict, speed_sentence
+from bnn_symm.diagnostics.convergence.interpretation import (
+    run_sentence,
+    run_verdict,
+    speed_sentence,
+)
 from bnn_symm.diagnostics.convergence.plateau import (
     Plateau,
     find_plateau,
@@ -177,7 +181,7 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
     settled = _final_plateau(
         objective, history, spreads=_SAMPLER_SPREADS if description["sampler"] else 0.0
     )
-    verdict, advice = run_verdict(description, settled)
+    verdict, advice = run_sentence(description, run_verdict(description, settled))
     converged = (
         {"reached": True, "not reached": False}.get(settled["flatness"]) if settled else None
     )

@@ -1,11 +1,17 @@
 """Interpret curves and times: whether a run has converged, advice, and strength of evidence."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.plateau import MIN_ROWS
-from bnn_symm.diagnostics.convergence.time_to_target import MIN_RUNS, smallest_p_value
+from bnn_symm.diagnostics.convergence.time_to_target import (
+    MIN_RUNS,
+    pairs_needed,
+    smallest_p_value,
+)
+from bnn_symm.diagnostics.statistics.verdicts import Verdict, fill
 from bnn_symm.errors import shell_words
 
 CLOCK_WORDS = {
@@ -16,273 +22,240 @@ CLOCK_WORDS = {
 }
 # Conventional significance levels.
 _EVIDENCE, _STRONG = 0.05, 0.01
-
 # The ends of cycles must have changed by this number of standard deviations for late convergence to
 # be reported.
 _WAY_OF_CYCLES = 3.0
 
-_ADVICE_OF_DIVERGED = {
-    True: "--set inference.clip_norm=1.0, or a lower inference.learning_rate",
-    False: "a lower inference.learning_rate",
-}
+_DRIFT = "{drift_low} to {drift_high} nats per 1,000"
+_FLAT = "converged: flat from step {start} of {steps}, at {level} +- {standard_error} nats"
+_LONGER, _RHAT = "{longer}", "see R-hat of functions, which uses every draw"
 
 
-def number(value: float | int | None) -> str:
-    """Format a number with three significant digits, or as an integer from 100 on.
+class RunVerdict(Enum):
+    """Verdicts on the convergence of a run, with templates of the sentence and the advice.
 
-    Args:
-        value: A number, or None.
-
-    Returns:
-        The formatted number; `-` for None.
+    `where` is empty, or states that the log density is that at the ends of cycles.
     """
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    NO_OBJECTIVE = "the history has no row with an objective, so convergence is unknown"
+    DIVERGED = ("diverged after the row at step {steps}: it did not converge", "{recovery}")
+
+    TOO_SHORT = (
+        "inconclusive: {rows} rows cannot distinguish a plateau from noise; {needed} are needed",
+        "{more_rows}",
+    )
+    RISING = (
+        f"not converged: the objective is rising by {_DRIFT} steps",
+        "--set inference.learning_rate={lower_rate:.2g}",
+    )
+    FALLING = (f"not converged: the objective still drifts by {_DRIFT} steps", _LONGER)
+    BRIEFLY_FLAT = (
+        "inconclusive: less than a fifth of the {rows} rows of the curve is flat",
+        _LONGER,
+    )
+    UNCLEAR = (
+        f"inconclusive: the drift of the objective is {_DRIFT} steps; twice the steps could change "
+        "it by {change} nats",
+        _LONGER,
+    )
+    FLAT = _FLAT
+    FLAT_BY_DECAY = (
+        f"{_FLAT}; the learning rate decayed to zero there, which flattens any curve",
+        "to check whether a longer fit ends lower: {longer}",
+    )
+
+    CHAINS_TOO_SHORT = (
+        "inconclusive: {rows} {unit} per chain are too few to judge whether the log density{where} "
+        "is stationary; {needed} are needed",
+        _RHAT,
+    )
+    DRIFTING = (
+        f"not converged: the negative log density{{where}} drifts by {_DRIFT} iterations",
+        _LONGER,
+    )
+    DRIFT_UNCLEAR = (
+        f"inconclusive: the drift of the negative log density{{where}} is {_DRIFT} iterations",
+        _RHAT,
+    )
+    STATIONARY_LATE = (
+        "the log density is stationary only from iteration {start}, after warm-up ({num_warmup}): "
+        "the first draws are not from the posterior",
+        "{longer_warmup}",
+    )
+    STATIONARY = (
+        "the log density is stationary from iteration {start}, within warm-up ({num_warmup})"
+    )
+    CYCLES_STATIONARY_LATE = (
+        "the log density at the ends of cycles is stationary only from cycle {first} of {rows}: "
+        "earlier draws are not from the posterior",
+        _LONGER,
+    )
+    CYCLES_STATIONARY = "the log density is stationary over the ends of {rows} cycles per chain"
 
 
-def run_verdict(own: dict[str, Any], settled: dict[str, Any] | None) -> tuple[str, str | None]:
-    """Return whether one run has converged, and what to do next.
+def run_verdict(own: Mapping[str, Any], settled: Mapping[str, Any] | None) -> Verdict:
+    """Return the verdict on whether one run has converged.
 
     Args:
         own: The run as plain data: run, status, steps, and the result of `describe_method`.
-        settled: End of its objective, as `convergence_report` describes it; None without rows.
-
-    Returns:
-        A verdict, and advice or None.
+        settled: End of its objective, as `describe_convergence` has it; None without rows.
     """
     if settled is None:
-        reason = "the history has no row with an objective, so convergence is unknown"
-        return reason, _resume(own) if own["status"] == "interrupted" else None
+        return Verdict(RunVerdict.NO_OBJECTIVE)
     if own["status"] == "failed":
-        at = number(own["steps"])
-        return (
-            f"diverged after the row at step {at}: it did not converge",
-            _ADVICE_OF_DIVERGED[bool(own["clips"])]
-            if own["learning_rate"]
-            else "from a good fit: --set initial=RUN",
-        )
-    interpret = _cyclical if own["cycle_steps"] else _sampler if own["sampler"] else _optimizer
-    verdict, advice = interpret(own, settled)
-    if own["status"] == "interrupted":
-        steps = f"{number(own['steps'])} of {number(own['planned_steps'])}"
-        verdict = f"interrupted at step {steps}; {verdict}"
-        advice = _resume(own)
-    elif own["status"] == "running":
-        steps = f"{number(own['steps'])} of {number(own['planned_steps'])}"
-        verdict = f"still running, at step {steps}; {verdict}"
-        advice = "run this command again when it is complete"
-    return verdict, advice
+        clip = "--set inference.clip_norm=1.0, or " if own["clips"] else ""
+        lower = f"{clip}a lower inference.learning_rate"
+        recovery = lower if own["learning_rate"] else "from a good fit: --set initial=RUN"
+        return Verdict(RunVerdict.DIVERGED, {**own, "recovery": recovery})
+    start = settled["start"].get("step")
+    numbers = {**own, **settled, "start": start, "needed": MIN_ROWS, "unit": "rows", "where": ""}
+    if own["cycle_steps"]:
+        numbers |= {"where": " at the ends of cycles", "unit": "cycles"}
+    return (_sampler if own["sampler"] or own["cycle_steps"] else _optimizer)(numbers)
 
 
-def _resume(own: dict[str, Any]) -> str:
-    return f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
+def run_sentence(own: Mapping[str, Any], verdict: Verdict) -> tuple[str, str | None]:
+    """Return the verdict on a run as a sentence with its progress, and what to do next.
+
+    Args:
+        own: The run, as of `run_verdict`.
+        verdict: Result of `run_verdict`.
+    """
+    resume = f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
+    progress, advice = {
+        "interrupted": ("interrupted at step {steps} of {planned_steps}; ", resume),
+        "running": (
+            "still running, at step {steps} of {planned_steps}; ",
+            "run this command again when it is complete",
+        ),
+    }.get(own["status"], ("", verdict.next))
+    return fill(progress, own) + verdict.text, advice
 
 
-def _optimizer(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    longer = own["longer"]
-    flatness = settled["flatness"]
+def _optimizer(numbers: dict[str, Any]) -> Verdict:
+    flatness, steps = numbers["flatness"], numbers["planned_steps"]
     if flatness == "too short":
         # Twice the required rows, because the first ones are not on the plateau.
-        every = max(1, own["planned_steps"] // (4 * MIN_ROWS))
-        advice = f"--set inference.log_every={every}" if own["planned_steps"] > MIN_ROWS else longer
-        return (
-            f"inconclusive: {settled['rows']} rows cannot distinguish a plateau from noise; "
-            f"{MIN_ROWS} are needed",
-            advice,
-        )
-    drift = (
-        f"{number(abs(settled['drift']))} nats per 1,000 steps "
-        f"({number(settled['drift_low'])} to {number(settled['drift_high'])})"
-    )
-    if settled["drift_low"] > 0 and flatness != "reached":
-        return (
-            f"not converged: the objective is rising by {drift}",
-            f"--set inference.learning_rate={own['learning_rate'] / 3:.2g}",
-        )
-    if flatness == "not reached":
-        return f"not converged: the objective is still falling by {drift}", longer
-    if flatness == "unclear" and _is_short(settled):
-        return (
-            "convergence is inconclusive: the curve is flat over less than a fifth of its "
-            f"{settled['rows']} rows",
-            longer,
-        )
-    if flatness == "unclear":
-        worst = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
-        return (
-            "convergence is inconclusive: the drift of the objective is between "
-            f"{number(settled['drift_low'])} and {number(settled['drift_high'])} nats per 1,000 "
-            f"steps; twice the steps could change it by {number(worst * own['steps'] / 1000)} nats",
-            longer,
-        )
-    verdict = (
-        f"converged: flat from step {number(settled['start']['step'])} of {number(own['steps'])}, "
-        f"at {number(settled['level'])} +- {number(settled['standard_error'])} nats"
-    )
-    if settled["learning_rate_ended"]:
-        verdict += "; the learning rate decayed to zero there, which flattens any curve"
-        return verdict, f"to check whether a longer fit ends lower: {longer}"
-    return verdict, None
+        every = f"--set inference.log_every={max(1, steps // (4 * MIN_ROWS))}"
+        numbers["more_rows"] = every if steps > MIN_ROWS else numbers["longer"]
+        return Verdict(RunVerdict.TOO_SHORT, numbers)
+    largest = max(abs(numbers["drift_low"]), abs(numbers["drift_high"]))
+    if numbers["drift_low"] > 0 and flatness != "reached":
+        kind = RunVerdict.RISING
+        numbers["lower_rate"] = numbers["learning_rate"] / 3
+    elif flatness == "not reached":
+        kind = RunVerdict.FALLING
+    elif flatness == "unclear":
+        # A flat end may be unclear only because it is short, with a tolerable drift.
+        is_short = numbers.get("is_long") is False and largest <= numbers.get("tolerated", 0.0)
+        kind = RunVerdict.BRIEFLY_FLAT if is_short else RunVerdict.UNCLEAR
+        numbers["change"] = largest * numbers["steps"] / 1000
+    else:
+        kind = RunVerdict.FLAT_BY_DECAY if numbers["learning_rate_ended"] else RunVerdict.FLAT
+    return Verdict(kind, numbers)
 
 
-def _is_short(settled: dict[str, Any]) -> bool:
-    """Return whether a flat end is unclear only because it is short, with a tolerable drift."""
-    largest = max(abs(settled["drift_low"]), abs(settled["drift_high"]))
-    return settled.get("is_long") is False and largest <= settled.get("tolerated", 0.0)
+def _sampler(numbers: dict[str, Any]) -> Verdict:
+    """Return the verdict from every row, or from one per cycle, because curves fall in a cycle."""
+    unsettled = {
+        "too short": RunVerdict.CHAINS_TOO_SHORT,
+        "not reached": RunVerdict.DRIFTING,
+        "unclear": RunVerdict.DRIFT_UNCLEAR,
+    }
+    start, warmup = numbers["start"], numbers["num_warmup"]
+    if numbers["flatness"] in unsettled:
+        kind = unsettled[numbers["flatness"]]
+    elif numbers["cycle_steps"]:
+        numbers["first"] = math.ceil(start / numbers["cycle_steps"])
+        # With few values a late start is found by chance; it is reported only if the change exceeds
+        # the scatter.
+        is_late = numbers["first"] > 1 and numbers["way"] > _WAY_OF_CYCLES * numbers["spread"]
+        kind = RunVerdict.CYCLES_STATIONARY_LATE if is_late else RunVerdict.CYCLES_STATIONARY
+    else:
+        kind = RunVerdict.STATIONARY_LATE if start > warmup else RunVerdict.STATIONARY
+        longer = f"--set inference.num_warmup={math.ceil(1.5 * start)}"
+        has_warmup = numbers["settles_by"] == "num_warmup"
+        numbers["longer_warmup"] = longer if has_warmup else numbers["longer"]
+    return Verdict(kind, numbers)
 
 
-def _sampler(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    warmup, flatness = own["num_warmup"], settled["flatness"]
-    more = own["longer"]
-    if flatness == "too short":
-        return (
-            f"inconclusive: {settled['rows']} rows per chain are too few to judge whether the log "
-            f"density is stationary; {MIN_ROWS} are needed",
-            "see R-hat, which uses every draw",
-        )
-    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
-    if flatness == "not reached":
-        return (
-            f"not converged: the negative log density still drifts by {ends} nats per 1,000 "
-            "iterations",
-            more,
-        )
-    start = settled["start"]["step"]
-    if flatness == "unclear":
-        return (
-            "the stationarity of the log density is inconclusive: its drift is between "
-            f"{ends} nats per 1,000 iterations",
-            "see R-hat of each chain against itself, which uses every draw",
-        )
-    if start > warmup:
-        return (
-            f"the log density is stationary only from iteration {number(start)}, after warm-up "
-            f"({number(warmup)}): the first draws are not from the posterior",
-            f"--set inference.num_warmup={math.ceil(1.5 * start)}"
-            if own["settles_by"] == "num_warmup"
-            else more,
-        )
-    return (
-        f"the log density is stationary from iteration {number(start)}, within warm-up "
-        f"({number(warmup)})",
-        None,
-    )
-
-
-def _cyclical(own: dict[str, Any], settled: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the verdict from one value per cycle, because curves rise and fall in a cycle."""
-    more, flatness, cycles = own["longer"], settled["flatness"], settled["rows"]
-    functions = "see R-hat of functions, which uses every draw"
-    if flatness == "too short":
-        return (
-            "inconclusive: the log density rises and falls within each cycle, and the ends of "
-            f"{cycles} cycles per chain are too few; {MIN_ROWS} are needed",
-            functions,
-        )
-    ends = f"{number(settled['drift_low'])} to {number(settled['drift_high'])}"
-    ends = f"{ends} nats per 1,000 iterations"
-    if flatness == "not reached":
-        return (
-            f"not converged: the negative log density at the ends of cycles still drifts by {ends}",
-            more,
-        )
-    if flatness == "unclear":
-        return (
-            "the stationarity of the log density at the ends of cycles is inconclusive: its drift "
-            f"is between {ends}",
-            functions,
-        )
-    first = math.ceil(settled["start"]["step"] / own["cycle_steps"])
-    # With few values a late start is found by chance; it is reported only if the change exceeds the
-    # scatter.
-    if first > 1 and settled["way"] > _WAY_OF_CYCLES * settled["spread"]:
-        return (
-            "the log density at the ends of cycles is stationary only from cycle "
-            f"{first} of {cycles}: earlier draws are not from the posterior",
-            more,
-        )
-    return f"the log density is stationary over the ends of {cycles} cycles per chain", None
-
-
-def speed_sentence(label: str, clock: str, speed: dict[str, Any]) -> str:
+def speed_sentence(label: str, clock: str, speed: Mapping[str, Any]) -> str:
     """Return a sentence on how fast one group is.
 
     Args:
         label: Name of the group.
         clock: Name of the clock.
         speed: `Speed` as plain data.
-
-    Returns:
-        The sentence.
     """
-    reached = speed["num_runs"] - speed["num_censored"]
-    head = f"{label}: {reached} of {speed['num_runs']} runs reach the target"
-    median = speed["median"]
-    if median["value"] is None:
-        return f"{head}, too few for a median within {number(speed['tau'])} {CLOCK_WORDS[clock]}"
-    text = f"{head}, half of them by {number(median['value'])} {CLOCK_WORDS[clock]}"
+    numbers = {**speed, **speed["median"], "label": label, "clock": CLOCK_WORDS[clock]}
+    numbers |= {"reached": speed["num_runs"] - speed["num_censored"], "needed": MIN_RUNS}
+    text = "{label}: {reached} of {num_runs} runs reach the target, "
+    if numbers["value"] is None:
+        return fill(text + "too few for a median within {tau} {clock}", numbers)
+    interval = "95 % interval {low} to {high}"
     if speed["num_runs"] < MIN_RUNS:
-        return f"{text} (no interval from fewer than {MIN_RUNS} runs)"
-    high = "the end of observation" if median["high"] is None else number(median["high"])
-    return f"{text} (95 % interval {number(median['low'])} to {high})"
+        interval = "no interval from fewer than {needed} runs"
+    elif numbers["high"] is None:
+        numbers["high"] = "the end of observation"
+    return fill(f"{text}half of them by {{value}} {{clock}} ({interval})", numbers)
 
 
-def comparison_sentence(labels: Sequence[str], test: dict[str, Any], num_comparisons: int) -> str:
+class SpeedVerdict(Enum):
+    """Verdicts on the comparison of the speeds of two groups, with their templates."""
+
+    AT_FIRST_ROW = "{first} and {second}: both reach the target at the first row"
+    NEITHER = "{first} and {second}: neither reaches the target, so the comparison is inconclusive"
+    NOT_INFORMATIVE = "{ratio_text}: no evidence, since no run is informative ({how})"
+    FASTER = "{ratio_text}: {strength} that it is faster ({p_text})"
+    TOO_FEW = (
+        "{ratio_text}: no evidence yet ({p_text}); {num_informative} informative pairs cannot give "
+        "p below {least:.2g}: fit at least {needed} seeds of each"
+    )
+    NO_EVIDENCE = "{ratio_text}: no evidence that either is faster ({p_text})"
+
+
+def comparison_verdict(
+    labels: Sequence[str], test: Mapping[str, Any], num_comparisons: int
+) -> Verdict:
     """Return which of two groups is faster, by how much, and how strong the evidence is.
 
     Args:
         labels: Names of both groups.
         test: `SpeedTest` as plain data, with adjusted p-value and clock.
         num_comparisons: Number of comparisons of the adjustment.
-
-    Returns:
-        The sentence.
     """
     first, second = labels
-    ratio = test["ratio"]
+    ratio, p = test["ratio"], test["p_adjusted"]
+    numbers = {**test, "first": first, "second": second}
     if ratio["value"] is None:
-        return f"{first} and {second}: both reach the target at the first row"
-    if test["p_value"] is None and all(test["reached"][side] == 0 for side in ("first", "second")):
-        return (
-            f"{first} and {second}: neither reaches the target, so the comparison is inconclusive"
-        )
-    faster, slower, value, low, high = first, second, ratio["value"], ratio["low"], ratio["high"]
-    if value > 1:
-        faster, slower, value = second, first, 1 / value
-        low, high = (None if end in (None, 0) else 1 / end for end in (high, low))
-    interval = (
-        f" (95 % interval {number(low)} to {number(high)})"
-        if low is not None and high is not None
-        else ""
-    )
-    censored = test["num_censored"]["first"] + test["num_censored"]["second"]
-    bound = ", runs that did not reach the target counted up to their end" if censored else ""
-    clock = CLOCK_WORDS[test["clock"]]
-    return (
-        f"{faster} needs {number(value)} times the {clock} of {slower}{interval}{bound}: "
-        f"{_evidence(test, num_comparisons)}"
-    )
-
-
-def _evidence(test: dict[str, Any], num_comparisons: int) -> str:
-    p = test["p_adjusted"]
+        return Verdict(SpeedVerdict.AT_FIRST_ROW, numbers)
+    if test["p_value"] is None and not any(test["reached"].values()):
+        return Verdict(SpeedVerdict.NEITHER, numbers)
     how = f"{test['num_pairs']} pairs by seed" if test["paired"] else "not paired, log-rank"
+    numbers |= {"ratio_text": _ratio_text(labels, test), "how": how}
     if p is None:
-        return f"no evidence: no run is informative ({how})"
+        return Verdict(SpeedVerdict.NOT_INFORMATIVE, numbers)
     many = f", adjusted for {num_comparisons} comparisons" if num_comparisons > 1 else ""
-    numbers = f"p = {p:.2g}{many}; {how}"
+    numbers["p_text"] = f"p = {p:.2g}{many}; {how}"
     if p <= _EVIDENCE:
-        return f"{'strong evidence' if p <= _STRONG else 'evidence'} that it is faster ({numbers})"
-    if test["paired"]:
-        least = smallest_p_value(test["num_informative"])
-        needed = next(
-            n for n in range(1, 40) if num_comparisons * smallest_p_value(n) <= _EVIDENCE or n == 14
-        )
-        if least * num_comparisons > _EVIDENCE:
-            return (
-                f"no evidence yet ({numbers}); {test['num_informative']} informative pairs cannot "
-                f"give p below {min(1.0, least * num_comparisons):.2g}: fit at least {needed} "
-                "seeds of each"
-            )
-    return f"no evidence that either is faster ({numbers})"
+        numbers["strength"] = "strong evidence" if p <= _STRONG else "evidence"
+        return Verdict(SpeedVerdict.FASTER, numbers)
+    least = num_comparisons * smallest_p_value(test["num_informative"]) if test["paired"] else 0.0
+    numbers |= {"least": min(1.0, least), "needed": pairs_needed(num_comparisons)}
+    return Verdict(SpeedVerdict.TOO_FEW if least > _EVIDENCE else SpeedVerdict.NO_EVIDENCE, numbers)
+
+
+def _ratio_text(labels: Sequence[str], test: Mapping[str, Any]) -> str:
+    """Return the time of the faster group as a multiple of that of the slower one."""
+    (faster, slower), ratio = labels, test["ratio"]
+    value, low, high = ratio["value"], ratio["low"], ratio["high"]
+    if value > 1:
+        faster, slower, value = slower, faster, 1 / value
+        low, high = (None if end in (None, 0) else 1 / end for end in (high, low))
+    text = "{faster} needs {value} times the {clock} of {slower}"
+    if low is not None and high is not None:
+        text += " (95 % interval {low} to {high})"
+    if any(test["num_censored"].values()):
+        text += ", runs that did not reach the target counted up to their end"
+    numbers = {"faster": faster, "slower": slower, "value": value, "low": low, "high": high}
+    return fill(text, {**numbers, "clock": CLOCK_WORDS[test["clock"]]})

@@ -23,6 +23,7 @@ References:
     (sign flips).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -337,6 +338,15 @@ def smallest_p_value(num_pairs: int) -> float:
         The p-value; 1 without pairs.
     """
     return max(2.0 ** (1 - num_pairs), 2 / _FLIPS) if num_pairs else 1.0
+
+
+def pairs_needed(num_comparisons: int) -> int:
+    """Return the number of pairs whose sign flips can give p <= 0.05 after adjustment.
+
+    Args:
+        num_comparisons: Number of comparisons of the adjustment.
+    """
+    return min(14, math.ceil(1 + math.log2(num_comparisons / 0.05)))
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:

@@ -1,9 +1,10 @@
-"""Interpret an ELBO and its parts: one statement each, and advice."""
+"""Interpret an ELBO and its parts: a verdict on each, and advice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
-from bnn_symm.diagnostics.statistics.evidence import Evidence
+from bnn_symm.diagnostics.statistics.verdicts import Verdict
 from bnn_symm.errors import shell_words
 
 # From this fraction of pruned units, a smaller network is advised.
@@ -13,151 +14,129 @@ AT_PRIOR = 0.01
 # Fraction of log |G| above which copies of the posterior hardly overlap, and the gap is constant.
 _SEPARATE = 0.99
 
-
-def nats(value: float) -> str:
-    """Format a number as an integer from 100 on, else with three significant digits.
-
-    Args:
-        value: A number of nats.
-
-    Returns:
-        The formatted number.
-    """
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def elbo_sentences(content: dict[str, Any]) -> dict[str, str]:
-    """Return one or two sentences on each of `elbo`, `kl`, `pruned` and `symmetry`.
-
-    Args:
-        content: Result of `analyses.elbo.describe_elbo`.
-
-    Returns:
-        Name -> sentences.
-    """
-    sentences = {"elbo": _value(content), "kl": _kl(content)}
-    if content["pruned"]["num_units"] != 0:
-        sentences["pruned"] = _pruned(content["pruned"])
-    sentences["symmetry"] = _symmetry(content)
-    return sentences
+_FIT_LONGER = (
+    "fit longer, or with a lower inference.temperature; check whether the objective has converged"
+)
+_ELBO = (
+    "The ELBO is {value} +- {standard_error:.2g} nats over {points} points ({per_point} per point):"
+    " an expected log likelihood of {expected_log_likelihood} minus a KL of {kl}."
+)
+_LARGEST = (
+    "{share:.0%} of the KL is in {layer}, {bits_per_parameter:.2g} bits for each of its "
+    "{num_parameters} parameters."
+)
+_PRUNED = "{total} of {num_units} hidden units are pruned: {groups}."
+_GAP = (
+    "Averaged over its permuted copies, the posterior would have {at_least}{mutual_information} "
+    "nats more (95 % interval{of_bound} {mutual_information_low} to {mutual_information_high}; at "
+    "most {log_order}) with the same predictions."
+)
 
 
-def _value(content: dict[str, Any]) -> str:
-    text = (
-        f"The ELBO is {nats(content['value'])} +- {content['standard_error']:.2g} nats over "
-        f"{content['points']:,} points ({content['per_point']:.3g} per point): an expected log "
-        f"likelihood of {nats(content['expected_log_likelihood'])} minus a KL of "
-        f"{nats(content['kl'])}."
+class ElboVerdict(Enum):
+    """Verdicts on the ELBO, the KL, pruned units and symmetry, with their templates."""
+
+    UNTEMPERED = _ELBO
+    TEMPERED = _ELBO + " It is untempered; the objective was tempered at T = {temperature:g}."
+
+    EQUALS_PRIOR = ("The posterior equals the prior: the data had no effect.", _FIT_LONGER)
+    ALL_AT_PRIOR = (
+        "Every layer is at the prior: a KL of at most {most:.2g} nats per parameter (limit "
+        "{limit:g}), {kl} nats in all.",
+        _FIT_LONGER,
     )
-    if content["temperature"] != 1:
-        text += f" It is untempered; the objective was tempered at T = {content['temperature']:g}."
-    return text
-
-
-def _kl(content: dict[str, Any]) -> str:
-    layers: dict[str, Any] = content["by_layer"]
-    if content["kl"] <= 0:
-        return "The posterior equals the prior: the data had no effect."
-    if all(own["at_prior"] for own in layers.values()):
-        most = max(own["nats_per_parameter"] for own in layers.values())
-        return (
-            f"Every layer is at the prior: a KL of at most {most:.2g} nats per parameter, "
-            f"{nats(content['kl'])} nats in all, below the limit of {AT_PRIOR:g} per parameter."
-        )
-    largest = max(layers, key=lambda layer: layers[layer]["kl"])
-    own = layers[largest]
-    text = (
-        f"{own['share']:.0%} of the KL is in {largest}, {own['bits_per_parameter']:.2g} bits for "
-        f"each of its {own['num_parameters']:,} parameters."
+    SOME_AT_PRIOR = (
+        _LARGEST + " At the prior, not informed by the data: {at_prior}.",
+        "remove the layers that are at the prior, or narrow it: prior.overrides",
     )
-    idle = [layer for layer, own in layers.items() if own["at_prior"]]
-    if idle:
-        verb, pronoun = ("is", "it") if len(idle) == 1 else ("are", "them")
-        text += f" {_join_names(idle)} {verb} at the prior: the data do not inform {pronoun}."
-    return text
+    INFORMED = _LARGEST
 
+    PRUNING_UNKNOWN = "Pruned units are unknown: {reason}."
+    NONE_PRUNED = "None of the {num_units} hidden units is pruned."
+    FEW_PRUNED = _PRUNED
+    MANY_PRUNED = (_PRUNED, "most units are unused; a smaller network may do as well{setting}")
 
-def _pruned(pruned: dict[str, Any]) -> str:
-    if pruned["reason"] is not None:
-        return f"Pruned units are unknown: {pruned['reason']}."
-    groups: dict[str, Any] = pruned["groups"]
-    total = sum(own["pruned"] for own in groups.values())
-    if total == 0:
-        return f"None of the {pruned['num_units']} hidden units is pruned."
-    where = [
-        f"{own['pruned']} of {own['num_units']} in {name}"
-        for name, own in groups.items()
-        if own["pruned"]
-    ]
-    return f"{total} of {pruned['num_units']} hidden units are pruned: {', '.join(where)}."
-
-
-def _symmetry(content: dict[str, Any]) -> str:
-    symmetrized = content["symmetrized"]
-    if symmetrized["reason"] is not None:
-        return f"There is no symmetrized ELBO: {symmetrized['reason']}."
-    if symmetrized["log_order"] == 0:
-        return "Nothing can be permuted, so the symmetrized ELBO equals the ELBO."
-    gap, most = symmetrized["mutual_information"], symmetrized["log_order"]
-    low, high = symmetrized["mutual_information_low"], symmetrized["mutual_information_high"]
-    is_exact = symmetrized["kind"] == "exact"
-    text = (
-        "Averaged over its permuted copies, the posterior would have "
-        f"{'' if is_exact else 'at least '}{nats(gap)} nats more (95 % "
-        f"interval{'' if is_exact else ' of this bound'} {nats(low)} to {nats(high)}; at most "
-        f"{nats(most)}) with the same predictions."
+    NOT_SYMMETRIZED = "There is no symmetrized ELBO: {reason}."
+    NO_PERMUTATION = "Nothing can be permuted, so the symmetrized ELBO equals the ELBO."
+    SEPARATE = _GAP + " The copies do not overlap: the gap is constant and affects no comparison."
+    OVERLAP = (
+        _GAP + " Copies overlap, because some units are indistinguishable. The plain ELBO favors "
+        "such fits; compare the symmetrized values."
     )
-    separate = Evidence(
-        measure="symmetrized.mutual_information_low", value=low, low=_SEPARATE * most
+    OVERLAP_UNCLEAR = (
+        _GAP + " Overlap of the copies is inconclusive; compare the symmetrized values as well."
     )
-    if separate.is_inside:
-        return f"{text} The copies do not overlap: the gap is constant and affects no comparison."
-    overlap = Evidence(
-        measure="symmetrized.mutual_information_high", value=high, high=_SEPARATE * most
-    )
-    if is_exact and overlap.is_inside:
-        return (
-            f"{text} Copies overlap, because some units are indistinguishable. The plain ELBO "
-            "favors such fits over those that use more units; compare the symmetrized values."
-        )
-    if is_exact:
-        return (
-            f"{text} Overlap of the copies is inconclusive; compare the symmetrized values as well."
-        )
-    return (
-        f"{text} The bound gives no upper limit. The plain ELBO favors fits with "
-        "indistinguishable units; compare the symmetrized values as well."
+    OVERLAP_UNBOUNDED = (
+        _GAP + " The bound gives no upper limit. The plain ELBO favors fits with indistinguishable "
+        "units; compare the symmetrized values as well."
     )
 
 
-def elbo_advice(content: dict[str, Any], widths: Sequence[int] | None) -> str | None:
-    """Return advice, or None.
+def interpret_elbo(
+    content: Mapping[str, Any], widths: Sequence[int] | None
+) -> tuple[dict[str, Verdict], str | None]:
+    """Return a verdict on each of `elbo`, `kl`, `pruned` and `symmetry`, and advice.
 
     Args:
         content: Result of `analyses.elbo.describe_elbo`.
         widths: Widths of the architecture, if it has any.
 
     Returns:
-        What to do next, if anything.
+        Name -> verdict, and what to do next, if anything.
     """
-    if content["kl"] <= 0 or all(own["at_prior"] for own in content["by_layer"].values()):
-        return (
-            "fit longer, or with a lower inference.temperature; check whether the objective has "
-            "converged"
-        )
-    pruned = content["pruned"]
-    if pruned["fraction"] is not None and pruned["fraction"] >= _MANY_PRUNED:
-        left = [max(1, own["num_units"] - own["pruned"]) for own in pruned["groups"].values()]
-        setting = shell_words("--set", f"architecture.widths={left}")
-        if widths is not None and [own["num_units"] for own in pruned["groups"].values()] == list(
-            widths
-        ):
-            return f"most units are unused; a smaller network may do as well: {setting}"
-        return "most units are unused; a smaller network may do as well"
-    if any(own["at_prior"] for own in content["by_layer"].values()):
-        return "remove the layers that are at the prior, or narrow it: prior.overrides"
-    return None
+    is_tempered = content["temperature"] != 1
+    value = Verdict(ElboVerdict.TEMPERED if is_tempered else ElboVerdict.UNTEMPERED, content)
+    kl, pruned = _kl(content), _pruned(content["pruned"], widths)
+    verdicts = {"elbo": value, "kl": kl}
+    if content["pruned"]["num_units"] != 0:
+        verdicts["pruned"] = pruned
+    verdicts["symmetry"] = _symmetry(content["symmetrized"])
+    urgent = (pruned, kl) if kl.kind is ElboVerdict.SOME_AT_PRIOR else (kl, pruned)
+    return verdicts, next(filter(None, (verdict.next for verdict in urgent)), None)
 
 
-def _join_names(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _kl(content: Mapping[str, Any]) -> Verdict:
+    layers: Mapping[str, Any] = content["by_layer"]
+    if content["kl"] <= 0:
+        return Verdict(ElboVerdict.EQUALS_PRIOR)
+    at_prior = [layer for layer, own in layers.items() if own["at_prior"]]
+    if len(at_prior) == len(layers):
+        most = max(own["nats_per_parameter"] for own in layers.values())
+        numbers = {"most": most, "limit": AT_PRIOR, "kl": content["kl"]}
+        return Verdict(ElboVerdict.ALL_AT_PRIOR, numbers)
+    layer = max(layers, key=lambda layer: layers[layer]["kl"])
+    kind = ElboVerdict.SOME_AT_PRIOR if at_prior else ElboVerdict.INFORMED
+    return Verdict(kind, {**layers[layer], "layer": layer, "at_prior": at_prior})
+
+
+def _pruned(pruned: Mapping[str, Any], widths: Sequence[int] | None) -> Verdict:
+    if pruned["reason"] is not None:
+        return Verdict(ElboVerdict.PRUNING_UNKNOWN, pruned)
+    groups: Mapping[str, Any] = pruned["groups"]
+    total = sum(own["pruned"] for own in groups.values())
+    counts = [
+        f"{own['pruned']} of {own['num_units']} in {name}"
+        for name, own in groups.items()
+        if own["pruned"]
+    ]
+    numbers = {"total": total, "num_units": pruned["num_units"], "groups": counts, "setting": ""}
+    if widths is not None and [own["num_units"] for own in groups.values()] == list(widths):
+        left = [max(1, own["num_units"] - own["pruned"]) for own in groups.values()]
+        numbers["setting"] = f": {shell_words('--set', f'architecture.widths={left}')}"
+    few = ElboVerdict.FEW_PRUNED if total else ElboVerdict.NONE_PRUNED
+    return Verdict(ElboVerdict.MANY_PRUNED if pruned["fraction"] >= _MANY_PRUNED else few, numbers)
+
+
+def _symmetry(symmetrized: Mapping[str, Any]) -> Verdict:
+    if symmetrized["reason"] is not None:
+        return Verdict(ElboVerdict.NOT_SYMMETRIZED, symmetrized)
+    if symmetrized["log_order"] == 0:
+        return Verdict(ElboVerdict.NO_PERMUTATION)
+    is_exact, limit = symmetrized["kind"] == "exact", _SEPARATE * symmetrized["log_order"]
+    kind = ElboVerdict.OVERLAP_UNCLEAR if is_exact else ElboVerdict.OVERLAP_UNBOUNDED
+    if symmetrized["mutual_information_low"] >= limit:
+        kind = ElboVerdict.SEPARATE
+    elif is_exact and symmetrized["mutual_information_high"] <= limit:
+        kind = ElboVerdict.OVERLAP
+    at_least, of_bound = ("", "") if is_exact else ("at least ", " of this bound")
+    return Verdict(kind, {**symmetrized, "at_least": at_least, "of_bound": of_bound})

@@ -35,13 +35,11 @@ class FunctionValues:
         pointwise: (chain, draw, point), log likelihoods in nats, in the units of training; log odds
             for classes.
         log_likelihood: (chain, draw), summed over the points.
-        is_classification: Whether `pointwise` contains log odds.
     """
 
     outputs: Float[np.ndarray, "chain draw point output"]
     pointwise: Float[np.ndarray, "chain draw point"]
     log_likelihood: Float[np.ndarray, "chain draw"]
-    is_classification: bool
 
     @property
     def num_points(self) -> int:
@@ -57,19 +55,6 @@ class FunctionValues:
         # order.
         most = float(np.finfo(np.float32).max)
         return np.where(np.isfinite(columns), columns.clip(-most, most), columns).astype(np.float32)
-
-    def column_name(self, column: int) -> str:
-        """Return a description of a column of `columns`."""
-        points, outputs = self.outputs.shape[2:]
-        if column < points * outputs:
-            return f"output {column % outputs} at point {column // outputs}"
-        column -= points * outputs
-        what = "log odds of the class" if self.is_classification else "log likelihood"
-        return (
-            f"{what} of point {column}"
-            if column < points
-            else f"log likelihood of all {points} points"
-        )
 
 
 def function_values(
@@ -107,7 +92,6 @@ def function_values(
         outputs=torch.stack(outputs).unflatten(0, (chains, draws)).numpy(),
         pointwise=torch.stack(pointwise).unflatten(0, (chains, draws)).numpy(),
         log_likelihood=torch.stack(totals).unflatten(0, (chains, draws)).numpy(),
-        is_classification=isinstance(model.likelihood, Categorical | Bernoulli),
     )
 
 

@@ -16,6 +16,8 @@ then provide no evidence. Each conclusion is decided by one or two numbers and t
 """
 
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
@@ -23,13 +25,87 @@ from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
 from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, chain_list
 from bnn_symm.diagnostics.mixing.views import NOT_FINITE, MixingSummary
 from bnn_symm.diagnostics.statistics.evidence import Evidence
-from bnn_symm.inference import Method, Sampler, StochasticGradientMethod
+from bnn_symm.diagnostics.statistics.verdicts import Verdict
+from bnn_symm.inference import Method
 
 # If independent draws can reach a larger R-hat than this (Gelman and Rubin's limit), a pass is no
 # evidence.
 _WEAK = 1.1
 # Minimum number of draws per chain that is advised.
 _MANY = 1000
+_COPIED = "{copies}. R-hat and ESS of repeated draws are not informative about the posterior"
+_DISAGREE = "chains disagree as functions, {rhat}"
+
+
+class ViewVerdict(Enum):
+    """Verdicts on a view, with their templates."""
+
+    NOT_COMPUTED = "not computed: {reason}"
+    NO_EVIDENCE = "{status}: {reason}"
+    NO_PERMUTATION = "nothing can be permuted: this is the raw view"
+    AGREE = "{subject} agree ({details})"
+    DIFFER = "{subject} differ ({details})"
+    NUMBERING = (
+        "{subject} differ by the numbering of units, not by mixing: aligned, they agree "
+        "({details}). Do not interpret this view, and do not average these weights"
+    )
+    NUMBERING_CHANGES = (
+        "{subject} differ ({details}). Aligned draw by draw they agree: the numbering of units "
+        "changes along the chains"
+    )
+
+
+class MixingVerdict(Enum):
+    """Conclusions from all views, with templates of the sentence and the advice."""
+
+    BIASED = ("these draws are biased: {problem}. Apart from this: {conclusion}", "{next}")
+    FROZEN = (
+        "chain {frozen} never moved: all of its draws are one point",
+        "check its step size and acceptance rate, or start from another seed",
+    )
+    COPIES = (
+        _COPIED,
+        "sample every chain with a different seed, and name each file and each run once",
+    )
+    REPEATS = (_COPIED, "remove the repeated draws, or sample the chain again")
+    AGREE = "predictions can be used: chains agree as functions, {rhat}{weights}"
+    TOO_FEW_DRAWS = (
+        "chains agree as functions, but there are too few effective draws: the smallest ESS is "
+        "{ess}{weights}",
+        "for reliable intervals, draw {factor:.1f} times as many ({enough})",
+    )
+    WEAK_AGREEMENT = (
+        "mixing is inconclusive: {reach}, so agreement is weak evidence",
+        "draw more ({more})",
+    )
+    NOT_STATIONARY = (
+        _DISAGREE + "; they are not stationary or mix slowly, early against late {early}",
+        "run longer first ({longer}), or start from a good fit (--set initial=RUN)",
+    )
+    STATIONARITY_UNCLEAR = (
+        _DISAGREE + "; the stationarity of the chains is inconclusive: {why}",
+        "draw more ({more})",
+    )
+    SLOW_IN_ONE_MODE = (
+        _DISAGREE + ", though by less than their spread: they mix slowly within one mode",
+        "run longer, until R-hat passes ({longer})",
+    )
+    DIFFERENT_MODES = (
+        "each chain is stationary, but they are in different modes: {modes}",
+        "more draws of these chains do not help; run more chains and use their predictions as a "
+        "mixture, or widen the network, whose modes are then easier to leave",
+    )
+    SINGLE_DRAWS = "{chains} single draws, as of an ensemble: mixing is not defined"
+    NOT_FINITE = ("{reason}", "find the chain with these values, and remove it or fit it again")
+    UNDEFINED = ("mixing is inconclusive: {reason}{drifts}", "{missing}")
+
+
+_USABLE = (MixingVerdict.AGREE, MixingVerdict.TOO_FEW_DRAWS)
+_INCONCLUSIVE = (
+    MixingVerdict.WEAK_AGREEMENT,
+    MixingVerdict.SINGLE_DRAWS,
+    MixingVerdict.UNDEFINED,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +113,20 @@ class Verdicts:
     """Conclusion, advice and one statement per view.
 
     Attributes:
+        kind: Kind of the conclusion.
         usable: Whether predictions of the draws may be used as those of the posterior; None if this
             is inconclusive.
         conclusion: One or two sentences.
         evidence: The numbers that decided it; empty if something is missing.
         next: What to do next, if anything.
-        views: Name of a view -> a sentence.
+        views: Name of a view -> the verdict on it.
     """
 
+    kind: MixingVerdict
     usable: bool | None
     conclusion: str
     next: str | None
-    views: dict[str, str]
-    evidence: tuple[Evidence, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Conclusion:
-    """A conclusion from all views, advice, and the numbers that decided it."""
-
-    usable: bool | None
-    text: str
-    next: str | None = None
+    views: dict[str, Verdict]
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -86,27 +154,20 @@ def verdicts(
         >>> list(verdicts(mixing(posterior, load_dataset("iris").test)).views)
         ['raw', 'aligned', 'chainwise', 'function']
     """
-    views = {
-        "raw": _raw(result),
-        "aligned": _aligned(result),
-        "chainwise": _chainwise(result),
-        "function": _function(result),
-    }
-    conclusion = _conclusion(result, method)
+    kind, evidence = _conclusion(result)
+    verdict = Verdict(kind, _numbers(result, method))
     if sampler is not None and sampler.biased and not result.frozen and not result.copies:
-        conclusion = _Conclusion(
-            usable=False,
-            text=f"these draws are biased: {sampler.problems[0]}. Apart from this: "
-            f"{conclusion.text}",
-            next=conclusion.next or "see the problems of the sampler",
-            evidence=() if sampler.evidence is None else (sampler.evidence,),
-        )
+        advice = verdict.next or "see the problems of the sampler"
+        numbers = {"problem": sampler.problems[0], "conclusion": verdict.text, "next": advice}
+        kind, evidence = MixingVerdict.BIASED, (sampler.evidence,)
+        verdict = Verdict(kind, numbers)
     return Verdicts(
-        usable=conclusion.usable,
-        conclusion=conclusion.text,
-        next=conclusion.next,
-        views=views,
-        evidence=conclusion.evidence,
+        kind=kind,
+        usable=None if kind in _INCONCLUSIVE else kind in _USABLE,
+        conclusion=verdict.text,
+        next=verdict.next,
+        views=_views(result),
+        evidence=tuple(number for number in evidence if number is not None),
     )
 
 
@@ -121,261 +182,130 @@ def _rhat(view: MixingSummary) -> str:
     return "R-hat undefined" if evidence is None else f"R-hat up to {evidence.describe()}"
 
 
-def _without_evidence(view: MixingSummary) -> str | None:
-    """Return the status and its reason if a view provides no evidence; None if it does."""
-    return f"{view.status}: {view.reason}" if view.status in ("undefined", "no evidence") else None
+def _reach(view: MixingSummary) -> str:
+    return f"even {view.num_draws} independent draws per chain reach R-hat {view.threshold:.3g}"
 
 
-def _raw(result: Mixing) -> str:
-    view = result.raw
-    if nothing := _without_evidence(view):
-        return nothing
-    if _passes(view):
-        return f"unaligned weights of the chains agree ({_rhat(view)}{_few(view)})"
-    if _passes(result.aligned):
-        return (
-            f"{_rhat(view)} reflects the numbering of units, not mixing: aligned weights agree. "
-            "Do not interpret this view, and do not average these weights"
-        )
-    return f"unaligned weights of the chains differ ({_rhat(view)}); see the other views"
+def _views(result: Mixing) -> dict[str, Verdict]:
+    """Return the verdict on each view."""
+    limit, aligned, points = result.chainwise.threshold, result.aligned, result.values.num_points
+    moving = [i for i, rhat in enumerate(result.by_chain) if rhat is not None and rhat > limit]
+    which = f"chain {chain_list(moving)}" if result.chainwise.status == "fail" else "every chain"
+    numbering = ViewVerdict.NUMBERING if _passes(aligned) else ViewVerdict.DIFFER
+    changes = ViewVerdict.NUMBERING_CHANGES if _passes(result.per_draw) else ViewVerdict.DIFFER
+    views = {
+        "raw": _view(result.raw, "unaligned weights", numbering),
+        "aligned": Verdict(ViewVerdict.NOT_COMPUTED, {"reason": result.aligned_reason}),
+        "chainwise": _view(result.chainwise, f"early and late draws of {which}"),
+        "function": _view(result.function, f"predictions of the chains at {points} points"),
+    }
+    if aligned is not None and aligned.null_common is None:
+        views["aligned"] = Verdict(ViewVerdict.NO_PERMUTATION)
+    elif aligned is not None:
+        common = f"in common {aligned.common:.1%}, for draws of the prior {aligned.null_common:.1%}"
+        views["aligned"] = _view(aligned.view, "weights, aligned chain by chain,", changes, common)
+    return views
 
 
-def _aligned(result: Mixing) -> str:
-    aligned = result.aligned
-    if aligned is None:
-        return f"not computed: {result.aligned_reason}"
-    view = aligned.view
-    if nothing := _without_evidence(view):
-        return nothing
-    if aligned.null_common is None:
-        return "nothing can be permuted: this is the raw view"
-    beside = f"in common {aligned.common:.1%}, for draws of the prior {aligned.null_common:.1%}"
-    if _passes(view):
-        return (
-            f"with one permutation per chain, weights agree ({_rhat(view)}{_few(view)}; {beside})"
-        )
-    if _passes(result.per_draw):
-        return (
-            f"with one permutation per chain, weights differ ({_rhat(view)}). With one per draw "
-            f"they agree: the numbering of units changes along the chains ({beside})"
-        )
-    if result.per_draw is not None and result.per_draw.view.status == "fail":
-        return f"weights differ for every numbering of units ({_rhat(view)}; {beside})"
-    return f"with one permutation per chain, weights differ ({_rhat(view)}; {beside})"
+def _view(
+    view: MixingSummary, subject: str, differ: ViewVerdict = ViewVerdict.DIFFER, *details: str
+) -> Verdict:
+    kind = ViewVerdict.AGREE if _passes(view) else differ
+    if view.status in ("undefined", "no evidence"):
+        kind = ViewVerdict.NO_EVIDENCE
+    details = (_rhat(view), *details)
+    if view.status == "too few draws":
+        details += (f"smallest ESS {min(view.ess_bulk_min or 0, view.ess_tail_min or 0):.0f}",)
+    if view.threshold > _WEAK:
+        details += (_reach(view),)
+    numbers = {"status": view.status, "reason": view.reason, "details": "; ".join(details)}
+    return Verdict(kind, {"subject": subject, **numbers})
 
 
-def _chainwise(result: Mixing) -> str:
-    view = result.chainwise
-    frozen = f"; frozen: chain {chain_list(result.frozen)}" if result.frozen else ""
-    if nothing := _without_evidence(view):
-        return f"{nothing}{frozen}"
-    early = _rhat(view).replace("R-hat", "R-hat of early against late draws", 1)
-    if view.status == "fail":
-        moving = [
-            i
-            for i, rhat in enumerate(result.by_chain)
-            if rhat is not None and rhat > view.threshold
-        ]
-        return f"weights of chain {chain_list(moving)} drift or mix slowly ({early}){frozen}"
-    return f"every chain is stationary ({early}{_few(view)}){frozen}"
-
-
-def _function(result: Mixing) -> str:
-    view = result.function
-    if nothing := _without_evidence(view):
-        return nothing
-    points = f"{result.values.num_points} points"
-    if _passes(view):
-        return f"predictions at {points} agree across chains ({_rhat(view)}{_few(view)})"
-    worst = "" if view.worst is None else f", worst: {result.values.column_name(view.worst)}"
-    return f"predictions at {points} differ between chains ({_rhat(view)}{worst})"
-
-
-def _conclusion(result: Mixing, method: Method | None) -> _Conclusion:
-    function = result.function
-    if result.frozen:
-        return _Conclusion(
-            usable=False,
-            text=f"chain {chain_list(result.frozen)} never moved: all of its draws are one point",
-            next=f"{_to_move(method)}, or start from another seed",
-            evidence=(Evidence(measure="frozen_chains", value=len(result.frozen), high=0),),
-        )
-    if result.copies:
-        return _copied(result, method)
-    if function.status == "undefined":
-        chains, draws = function.num_chains, function.num_draws
-        if draws == 1 and chains > 1:
-            return _Conclusion(
-                usable=None,
-                text=f"{chains} single draws, as of an ensemble: mixing is not defined",
-            )
-        return _undefined(result, method)
-    return _agreeing(result, method) if _passes(function) else _disagreeing(result, method)
-
-
-def _copied(result: Mixing, method: Method | None) -> _Conclusion:
-    """Return the conclusion for chains that are not independent, or repeat themselves."""
-    copies = result.copies
-    if copies.pairs:
-        evidence = Evidence(
-            measure="copies.num_distinct", value=copies.num_distinct, low=copies.num_chains
-        )
-        advice = "sample every chain with a different seed, and name each file and each run once"
-        if method is not None:
-            advice = "fit every run with a different seed (--set seed=1), and name each once"
-    else:
-        share = max(repeat.share for repeat in copies.repeats)
-        evidence = Evidence(measure="copies.repeats.share", value=share, high=0.0)
-        advice = "remove the repeated draws, or sample the chain again"
-    counted = "R-hat and ESS of repeated draws are not informative about the posterior"
-    return _Conclusion(
-        usable=False,
-        text=f"{'; '.join(copies.sentences)}. {counted}",
-        next=advice,
-        evidence=(evidence,),
-    )
-
-
-def _agreeing(result: Mixing, method: Method | None) -> _Conclusion:
-    """Return the conclusion if chains agree as functions."""
-    function, draws = result.function, result.function.num_draws
-    rhat, ess = function.rhat_evidence, function.ess_evidence
-    differ = result.raw.status == "fail" and not _passes(result.aligned)
-    weights = "; the weights of the chains differ, so interpret them with care" if differ else ""
-    if function.threshold > _WEAK:
-        return _Conclusion(
-            usable=None,
-            text=f"mixing is inconclusive: with {draws} draws per chain even independent draws "
-            f"reach an R-hat of {function.threshold:.3g}, so agreement is weak evidence",
-            next=f"draw more ({_draws(method, max(10 * draws, _MANY))})",
-            evidence=(
-                Evidence(measure="function.threshold", value=function.threshold, high=_WEAK),
-            ),
-        )
-    if function.status == "too few draws" and ess is not None:
-        factor = (function.ess_wanted or ess.value) / max(1.0, ess.value)
-        return _Conclusion(
-            usable=True,
-            text="chains agree as functions, but there are too few effective draws: the smallest "
-            f"ESS is {ess.describe()}{weights}",
-            next=f"for reliable intervals, draw {factor:.1f} times as many "
-            f"({_draws(method, _rounded(factor * draws))})",
-            evidence=(ess,),
-        )
-    return _Conclusion(
-        usable=True,
-        text=f"predictions can be used: chains agree as functions, {_rhat(function)}{weights}",
-        evidence=() if rhat is None else (rhat,),
-    )
-
-
-def _disagreeing(result: Mixing, method: Method | None) -> _Conclusion:
-    """Return the conclusion if chains disagree as functions, explained by the other views."""
+def _numbers(result: Mixing, method: Method | None) -> dict[str, Any]:
+    """Return the numbers that conclusions state, and the settings that they advise."""
     function, chainwise, draws = result.function, result.chainwise, result.function.num_draws
-    between = () if function.rhat_evidence is None else (function.rhat_evidence,)
-    disagree = f"chains disagree as functions, {_rhat(function)}"
-    if chainwise.status == "fail":
-        early = () if chainwise.rhat_evidence is None else (chainwise.rhat_evidence,)
-        return _Conclusion(
-            usable=False,
-            text="chains are not stationary or mix slowly, "
-            f"{_rhat(chainwise)} of early against late draws; "
-            f"and they disagree as functions, {_rhat(function)}",
-            next=f"run longer first ({_longer(method, draws)}), or start from a good fit "
-            "(--set initial=RUN)",
-            evidence=(*early, *between),
-        )
-    if chainwise.status != "pass" or chainwise.threshold > _WEAK:
-        why = (
-            chainwise.reason
-            or f"with {draws} draws, even independent draws reach an R-hat of "
-            f"{chainwise.threshold:.3g}"
-        )
-        return _Conclusion(
-            usable=False,
-            text=f"{disagree}; the stationarity of the chains is inconclusive: {why}",
-            next=f"draw more ({_draws(method, max(10 * draws, _MANY))})",
-            evidence=between,
-        )
-    modes = result.function_modes
-    if modes is not None and modes.count == 1:
-        return _Conclusion(
-            usable=False,
-            text=f"{disagree}, though by less than their spread: they mix slowly within one mode",
-            next=f"run longer, until R-hat passes ({_longer(method, draws)})",
-            evidence=(Evidence(measure="modes.function.count", value=1, high=1), *between),
-        )
-    count = "" if modes is None else f"{modes.count} "
-    aligned = (
-        "" if result.aligned_modes is None else f"; modulo symmetry {result.aligned_modes.count}"
-    )
-    fails = result.aligned is not None and result.aligned.view.status == "fail"
-    return _Conclusion(
-        usable=False,
-        text=f"each chain is stationary, but they are in different modes: {count}as "
-        f"functions{aligned}{'. No alignment joins them' if fails else ''}",
-        next="more draws of these chains do not help; run more chains and use their predictions "
-        "as a mixture, or widen the network, whose modes are then easier to leave",
-        evidence=between
-        if modes is None
-        else (Evidence(measure="modes.function.count", value=modes.count, high=1),),
-    )
-
-
-def _undefined(result: Mixing, method: Method | None) -> _Conclusion:
-    """Return the conclusion without an R-hat of functions: what is missing, and how to get it."""
-    function = result.function
-    text, advice, usable = f"mixing is inconclusive: {function.reason}", "", None
-    if (function.reason or "").startswith(NOT_FINITE):
-        usable, advice = False, "find the chain with these values, and remove it or fit it again"
-    elif function.num_draws == 1:
-        advice = "a single point has no chains; fit with inference.name=nuts, or several seeds"
-    elif function.num_draws < MIN_DRAWS:
-        advice = f"draw more ({_draws(method, _MANY)})"
+    longer = f"twice the warm-up, and {_draws(None, 2 * draws)}"
+    if method is not None:
+        settings = (method.longer_fit_override(), method.num_draws_override(2 * draws))
+        longer = " ".join(["--set", *filter(None, settings)])
+    ess = function.ess_evidence
+    factor = 1.0 if ess is None else (function.ess_wanted or ess.value) / max(1.0, ess.value)
+    by_view = {"as functions": result.function_modes, "modulo symmetry": result.aligned_modes}
+    modes = [f"{modes.count} {name}" for name, modes in by_view.items() if modes is not None]
+    if result.aligned is not None and result.aligned.view.status == "fail":
+        modes.append("no alignment joins them")
+    more = _draws(method, max(10 * draws, _MANY))
+    missing = "check the network: its outputs do not depend on its weights"
+    if draws == 1:
+        missing = "fit several seeds, or use a method that samples: inference.name=nuts"
+    elif draws < MIN_DRAWS:
+        missing = f"draw more ({more})"
     elif function.num_chains == 1:
-        if result.chainwise.status == "fail":
-            text = f"{text}. Its weights drift or mix slowly, {_rhat(result.chainwise)}"
-        advice = "sample 4 chains or more" if method is None else "fit with inference.num_chains=4"
-    else:
-        advice = "check the network: its outputs do not depend on its weights"
-    return _Conclusion(usable=usable, text=text, next=advice)
+        missing = "sample 4 chains or more"
+    drifts = f". Its weights drift or mix slowly, early against late {_rhat(chainwise)}"
+    weights_differ = result.raw.status == "fail" and not _passes(result.aligned)
+    return {
+        "frozen": chain_list(result.frozen),
+        "copies": "; ".join(result.copies.sentences),
+        "chains": function.num_chains,
+        "reason": function.reason,
+        "rhat": _rhat(function),
+        "early": _rhat(chainwise),
+        "why": chainwise.reason or _reach(chainwise),
+        "reach": _reach(function),
+        "weights": "; weights of the chains differ: interpret them with care" * weights_differ,
+        "ess": "" if ess is None else ess.describe(),
+        "factor": factor,
+        "enough": _draws(method, int(-(-factor * draws // 100) * 100)),
+        "more": more,
+        "longer": longer,
+        "modes": "; ".join(modes),
+        "missing": missing,
+        "drifts": drifts * (function.num_chains == 1 and chainwise.status == "fail"),
+    }
 
 
-def _draws(method: Method | None, number: int) -> str:
+def _draws(method: Method | None, draws: int) -> str:
     """Return the setting, or a phrase, for a number of draws per chain."""
-    setting = None if method is None else method.num_draws_override(number)
-    return f"{number} draws per chain" if setting is None else f"--set {setting}"
+    setting = None if method is None else method.num_draws_override(draws)
+    return f"{draws} draws per chain" if setting is None else f"--set {setting}"
 
 
-def _longer(method: Method | None, draws: int) -> str:
-    """Return the settings for twice the warm-up and twice the draws."""
-    if method is None:
-        return f"twice the warm-up, and {_draws(None, 2 * draws)}"
-    return " ".join(
-        [
-            "--set",
-            *filter(None, (method.longer_fit_override(), method.num_draws_override(2 * draws))),
-        ]
-    )
-
-
-def _to_move(method: Method | None) -> str:
-    """Return advice for a chain that never moves."""
-    if isinstance(method, StochasticGradientMethod):
-        return "raise inference.learning_rate"
-    lower = "inference.initial_step_size" if isinstance(method, Sampler) else "its first step size"
-    return f"check its acceptance rate; lower {lower}"
-
-
-def _few(view: MixingSummary) -> str:
-    smallest = min(view.ess_bulk_min or 0.0, view.ess_tail_min or 0.0)
-    size = f", smallest ESS {smallest:.0f}" if view.status == "too few draws" else ""
-    return (
-        f"{size}, where even independent draws reach {view.threshold:.3g}"
-        if view.threshold > _WEAK
-        else size
-    )
-
-
-def _rounded(draws: float) -> int:
-    return int(-(-draws // 100) * 100)
+def _conclusion(result: Mixing) -> tuple[MixingVerdict, tuple[Evidence | None, ...]]:
+    """Return the conclusion, and the numbers that decided it."""
+    copies, function, chainwise = result.copies, result.function, result.chainwise
+    if result.frozen:
+        frozen = Evidence(measure="frozen_chains", value=len(result.frozen), high=0)
+        return MixingVerdict.FROZEN, (frozen,)
+    if copies.pairs:
+        distinct, wanted = copies.num_distinct, copies.num_chains
+        evidence = Evidence(measure="copies.num_distinct", value=distinct, low=wanted)
+        return MixingVerdict.COPIES, (evidence,)
+    if copies:
+        share = max(repeat.share for repeat in copies.repeats)
+        repeats = Evidence(measure="copies.repeats.share", value=share, high=0.0)
+        return MixingVerdict.REPEATS, (repeats,)
+    if function.status == "undefined":
+        if function.num_draws == 1 and function.num_chains > 1:
+            return MixingVerdict.SINGLE_DRAWS, ()
+        is_finite = not (function.reason or "").startswith(NOT_FINITE)
+        return (MixingVerdict.UNDEFINED if is_finite else MixingVerdict.NOT_FINITE), ()
+    if _passes(function):
+        if function.threshold > _WEAK:
+            reach = Evidence(measure="function.threshold", value=function.threshold, high=_WEAK)
+            return MixingVerdict.WEAK_AGREEMENT, (reach,)
+        if function.status == "too few draws" and function.ess_evidence is not None:
+            return MixingVerdict.TOO_FEW_DRAWS, (function.ess_evidence,)
+        return MixingVerdict.AGREE, (function.rhat_evidence,)
+    between, modes = function.rhat_evidence, result.function_modes
+    if chainwise.status == "fail":
+        return MixingVerdict.NOT_STATIONARY, (chainwise.rhat_evidence, between)
+    if chainwise.status != "pass" or chainwise.threshold > _WEAK:
+        return MixingVerdict.STATIONARITY_UNCLEAR, (between,)
+    if modes is None:
+        return MixingVerdict.DIFFERENT_MODES, (between,)
+    count = Evidence(measure="modes.function.count", value=modes.count, high=1)
+    if modes.count == 1:
+        return MixingVerdict.SLOW_IN_ONE_MODE, (count, between)
+    return MixingVerdict.DIFFERENT_MODES, (count,)

@@ -108,15 +108,6 @@ class MixingSummary:
         return int(self.constant.sum())
 
     @property
-    def worst(self) -> int | None:
-        """Return the index of the quantity with the largest R-hat."""
-        return (
-            None
-            if self.rhat_max is None
-            else int(np.nanargmax(np.where(self.constant, np.nan, self.rhat)))
-        )
-
-    @property
     def rhat_evidence(self) -> Evidence | None:
         """Return the largest R-hat and its limit; None if R-hat is undefined."""
         if self.rhat_max is None:

@@ -1,4 +1,4 @@
 """Provide the statistics that several diagnostics share.
 
-Reading order: `bootstrap`, `paired_comparison`, `ecdf_bands`, `evidence`.
+Reading order: `bootstrap`, `paired_comparison`, `ecdf_bands`, `evidence`, `verdicts`.
 """

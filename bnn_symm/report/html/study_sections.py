@@ -7,7 +7,7 @@ line in `SECTIONS`.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.convergence.interpretation import number
+from bnn_symm.diagnostics.statistics.verdicts import number
 from bnn_symm.report.html.page import Block, Cell, Picture, Table, Text
 from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData

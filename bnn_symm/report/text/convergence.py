@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bnn_symm.diagnostics.convergence.interpretation import CLOCK_WORDS, number
+from bnn_symm.diagnostics.convergence.interpretation import CLOCK_WORDS
+from bnn_symm.diagnostics.statistics.verdicts import number
 from bnn_symm.report.text.tables import table
 
 # Maximum numbers of printed runs, comparisons and pieces of advice; the JSON has all.

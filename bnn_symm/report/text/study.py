@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.convergence.interpretation import number
+from bnn_symm.diagnostics.statistics.verdicts import number
 from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
 from bnn_symm.report.text.intervals import plus_minus_text
 from bnn_symm.report.text.tables import table

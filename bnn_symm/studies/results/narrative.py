@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.convergence.interpretation import number
 from bnn_symm.diagnostics.convergence.time_to_target import smallest_p_value
 from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.diagnostics.statistics.verdicts import number
 
 Row = Mapping[str, Any]
 

@@ -216,7 +216,6 @@ def test_views_of_copies_are_not_passed(name):
     assert verdict.usable is False
     assert "copies.num_distinct" in [one.measure for one in verdict.evidence]
     assert all(not one.is_inside for one in verdict.evidence)
-    assert f"{found.copies.num_distinct} of 4" in verdict.conclusion
 
 
 def test_without_copies_the_same_views_pass():
