@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 .PHONY: demo test test-all test-types test-slow lint format types docs bench clean
 
 demo: $(INSTALLED)
-	$(BIN)/bnn-symm compare configs/quickstart.yaml
+	$(BIN)/bnn-symm compare quickstart
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough"

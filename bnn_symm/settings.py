@@ -100,7 +100,7 @@ def _describe(cls: Any) -> None:
         init.__signature__ = inspect.Signature([own, *parameters])
     inherited: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        inherited |= _attributes(base.__dict__.get("__doc__") or "")
+        inherited |= attribute_descriptions(base.__dict__.get("__doc__") or "")
     names = [field.name for field in fields if field.name in inherited]
     if names:
         head, _, rest = inspect.cleandoc(cls.__doc__ or "").partition("\n\nAttributes:\n")
@@ -118,8 +118,12 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
-def _attributes(docstring: str) -> dict[str, str]:
-    """Return name -> description, of the section `Attributes:` of a docstring."""
+def attribute_descriptions(docstring: str) -> dict[str, str]:
+    """Return the description of each setting, from the section `Attributes:` of a docstring.
+
+    Args:
+        docstring: of a settings class.
+    """
     section = inspect.cleandoc(docstring).partition("Attributes:\n")[2].partition("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
     return dict(entries)

@@ -34,6 +34,25 @@ class SymmetryConfig:
     The kinds share their keys, so a control differs in a single key from the network that it
     controls for.
 
+    Attributes:
+        kind: `weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU replaces
+            every activation. Controls: `init_matched` starts at the values of the weight-asymmetric
+            network and trains all parameters; `parameter_matched` is a standard network with fewer
+            units and as many parameters; `block_fixed` has as many fixed entries of the same size,
+            arranged so that units within a block stay interchangeable.
+        fixed_per_row: number of fixed entries per row (the inputs of one unit, or of one output
+            channel): one number, or one per layer. With `mask: filters`, the number of fixed input
+            channels.
+        kappa: standard deviation of the fixed values: one number, or one per layer.
+        mask: `random`: random fixed entries. `densest`: the fewest that make all rows differ.
+            `filters`: random input channels of a convolution as a whole.
+        block: for `block_fixed`: number of units per block; with 1 the network is the
+            weight-asymmetric one.
+        gate_scale: for `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1
+            / sqrt(width).
+        seed: seed of masks and fixed values. Networks can be compared weight by weight only if they
+            share it.
+
     References:
         Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
         Symmetries, or Lack Thereof, arXiv:2405.20231.
@@ -44,33 +63,26 @@ class SymmetryConfig:
     """
 
     kind: SymmetryKind = "standard"
-    """`weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU replaces every
-    activation. Controls: `init_matched` starts at the values of the weight-asymmetric network and
-    trains all parameters; `parameter_matched` is a standard network with fewer units and as many
-    parameters; `block_fixed` has as many fixed entries of the same size, arranged so that units
-    within a block stay interchangeable."""
     fixed_per_row: Literal["auto"] | NonNegativeInt | tuple[NonNegativeInt, ...] = "auto"
-    """Number of fixed entries per row (the inputs of one unit, or of one output channel): one
-    number, or one per layer. With `mask: filters`, the number of fixed input channels."""
     kappa: Literal["auto"] | NonNegative | tuple[NonNegative, ...] = "auto"
-    """Standard deviation of the fixed values: one number, or one per layer."""
     mask: MaskKind = "random"
-    """`random`: random fixed entries. `densest`: the fewest that make all rows differ. `filters`:
-    random input channels of a convolution as a whole."""
     block: PositiveInt = 1
-    """For `block_fixed`: number of units per block; with 1 the network is the weight-asymmetric
-    one."""
     gate_scale: Literal["auto"] | Positive = "auto"
-    """For `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1 /
-    sqrt(width)."""
     seed: NonNegativeInt = 0
-    """Seed of masks and fixed values. Networks can be compared weight by weight only if they share
-    it."""
 
 
 @settings
 class MLPConfig:
     """A fully connected network on the flattened input.
+
+    Attributes:
+        widths: number of hidden units of each layer; `()` is a linear model.
+        activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
+            gradient-based samplers; only tanh is odd.
+        norm: `layer`: LayerNorm over a layer's units, before the activation.
+        dropout: dropout rate of hidden units in methods with dropout (`mc_dropout`); other methods
+            ignore it.
+        symmetry: how the permutation symmetry is broken.
 
     Example:
         >>> MLPConfig(widths=(32, 32), activation="tanh").norm
@@ -79,19 +91,25 @@ class MLPConfig:
 
     name: Literal["mlp"] = "mlp"
     widths: tuple[PositiveInt, ...] = (64, 64)
-    """Number of hidden units of each layer; `()` is a linear model."""
     activation: Activation = "relu"
     norm: Literal["none", "layer"] = "none"
-    """`layer`: LayerNorm over a layer's units, before the activation."""
     dropout: Fraction = 0.0
-    """Dropout rate of hidden units in methods with dropout (`mc_dropout`); other methods ignore
-    it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class CNNConfig:
     """A small convolutional network for images, whose last maps are flattened into a linear layer.
+
+    Attributes:
+        widths: number of channels of each convolution.
+        activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
+            gradient-based samplers; only tanh is odd.
+        norm: `layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold
+            replaces relu.
+        dropout: dropout rate of channels between convolutions, and of inputs of the linear layer,
+            in methods with dropout (`mc_dropout`); other methods ignore it.
+        symmetry: how the permutation symmetry is broken.
 
     Example:
         >>> CNNConfig(widths=(8, 16)).activation
@@ -100,20 +118,26 @@ class CNNConfig:
 
     name: Literal["cnn"] = "cnn"
     widths: tuple[PositiveInt, ...] = (16, 32)
-    """Number of channels of each convolution."""
     activation: Activation = "relu"
     norm: Literal["none", "layer", "frn"] = "none"
-    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
-    relu."""
     dropout: Fraction = 0.0
-    """Dropout rate of channels between convolutions, and of inputs of the linear layer, in methods
-    with dropout (`mc_dropout`); other methods ignore it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class ResNetConfig:
     """A residual network for small images in the CIFAR form: stages of 16, 32 and 64 channels.
+
+    Attributes:
+        depth: number of layers with weights on the main path, 6 n + 2 for n blocks per stage.
+        width_multiplier: factor of the number of channels of every stage.
+        activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
+            gradient-based samplers; only tanh is odd.
+        norm: `layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold
+            replaces relu.
+        dropout: dropout rate of channels within a block, and of inputs of the linear layer, in
+            methods with dropout (`mc_dropout`); other methods ignore it.
+        symmetry: how the permutation symmetry is broken.
 
     Example:
         >>> ResNetConfig(width_multiplier=2).depth
@@ -122,22 +146,22 @@ class ResNetConfig:
 
     name: Literal["resnet"] = "resnet"
     depth: Literal[20, 32, 56, 110] = 20
-    """Number of layers with weights on the main path, 6 n + 2 for n blocks per stage."""
     width_multiplier: PositiveInt = 1
-    """Factor of the number of channels of every stage."""
     activation: Activation = "relu"
     norm: Literal["layer", "frn"] = "layer"
-    """`layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold replaces
-    relu."""
     dropout: Fraction = 0.0
-    """Dropout rate of channels within a block, and of inputs of the linear layer, in methods with
-    dropout (`mc_dropout`); other methods ignore it."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 
 @settings
 class ModuleConfig:
     """A network from the user's own code.
+
+    Attributes:
+        factory: `package.module:factory`, a function or class that returns a `torch.nn.Module`.
+        keywords: keyword arguments of the factory, besides `input_shape` and `num_outputs` if it
+            takes them.
+        symmetry: how the permutation symmetry is broken.
 
     Example:
         >>> ModuleConfig(factory="networks:build", keywords={"width": 8}).name
@@ -146,10 +170,7 @@ class ModuleConfig:
 
     name: Literal["module"] = "module"
     factory: str
-    """`package.module:factory`, a function or class that returns a `torch.nn.Module`."""
     keywords: dict[ArgumentName, Any] = Field(default_factory=dict)
-    """Keyword arguments of the factory, besides `input_shape` and `num_outputs` if it takes
-    them."""
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 

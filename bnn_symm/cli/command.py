@@ -89,11 +89,12 @@ def add_command(
         epilog=f"example: {example}",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars, no table")
-    parser.add_argument(
+    common = parser.add_argument_group("options of all commands")
+    common.add_argument("--quiet", action="store_true", help="no progress bars, no table")
+    common.add_argument(
         "--json", action="store_true", help="print the answer as JSON instead of a table"
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if module:
         parser.add_argument(
             "--module",

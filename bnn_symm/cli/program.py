@@ -15,14 +15,25 @@ from typing import Any, NoReturn
 
 from bnn_symm.cli.analysis import align, barrier, diagnose, merge, prior, sbc, symmetry
 from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
-from bnn_symm.cli.fitting import compare, data, evaluate, fit, import_, predict, report, sign
+from bnn_symm.cli.fitting import (
+    compare,
+    config,
+    data,
+    evaluate,
+    examples,
+    fit,
+    import_,
+    predict,
+    report,
+    sign,
+)
 from bnn_symm.cli.torchrun import check_single_process, silence_other_processes
 from bnn_symm.errors import BnnSymmError, one_line, printable
 
 # In the order of `--help`.
 _COMMANDS = (
     *(fit, evaluate, predict, diagnose, prior, symmetry),
-    *(align, barrier, merge, compare, report, import_, sbc, sign, data),
+    *(align, barrier, merge, compare, report, import_, sbc, sign, data, config, examples),
 )
 
 
@@ -35,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     with silence_other_processes():
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_args(words or ["--help"])
     try:
         with silence_other_processes():
             check_single_process(options)
@@ -101,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: bnn-symm fit --set inference.name=nuts --set data.name=gap --out runs/gap",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        metavar="SHELL",
+        help="print a script that completes commands, options and files in bash, zsh or fish, "
+        'and exit; in bash: eval "$(bnn-symm --print-completion bash)"',
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
@@ -129,3 +148,38 @@ class _Version(argparse.Action):
 
         print(f"bnn-symm {version('bnn_symm')}")
         parser.exit()
+
+
+# What the shell completes for the placeholders of arguments.
+_COMPLETED = {
+    **dict.fromkeys(("RUN", "DIR", "REFERENCE"), "DIRECTORY"),
+    **dict.fromkeys(("CONFIG", "FILE", "INPUT", "OUTPUT", "NAME|FILE", "MAP.yaml"), "FILE"),
+}
+
+
+class _Completion(argparse.Action):
+    """Action that prints the completion script of a shell."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: Any, shell: Any, option: str | None = None
+    ) -> None:
+        import shtab
+
+        if shell not in shtab.SUPPORTED_SHELLS:
+            known = ", ".join(shtab.SUPPORTED_SHELLS)
+            parser.error(f"{option} {one_line(shell, 40)}: expected one of {known}")
+        for action in (action for part in _subparsers(parser) for action in part._actions):
+            if isinstance(action.metavar, str) and action.metavar in _COMPLETED:
+                kind = getattr(shtab, _COMPLETED[action.metavar])
+                action.complete = kind  # pyright: ignore[reportAttributeAccessIssue]
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and all parsers of commands below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _subparsers(below)

@@ -9,7 +9,7 @@ from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 class DataConfig:
     """Data set, target and split into train, validation and test.
 
-    Args:
+    Attributes:
         name: name of a data set (`bnn-symm data list`), or path of a file that ends in .csv,
             .parquet or .npz (also .tsv, .tab, .txt, .data or .dat; text files also with .gz).
         target: column (CSV, Parquet) or array (NPZ) to predict.

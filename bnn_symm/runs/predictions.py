@@ -1,7 +1,7 @@
 """Predict for the raw inputs of a file, and write the predictions to a file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas
@@ -41,7 +41,7 @@ def check_output(path: Path, *, excel_safe: bool = False) -> None:
 
 
 def predict_file(
-    run: Run, source: Path, output: Path, levels: list[float], *, excel_safe: bool = False
+    run: Run, source: Path, output: Path | TextIO, levels: list[float], *, excel_safe: bool = False
 ) -> int:
     """Write one row of predictions for each row of an input file.
 
@@ -52,7 +52,7 @@ def predict_file(
     Args:
         run: the run whose posterior predicts.
         source: a file with the raw inputs.
-        output: a file that does not exist, checked by `check_output`.
+        output: a file that does not exist, checked by `check_output`; or a stream, for CSV.
         levels: the levels of the quantiles.
         excel_safe: whether texts that a spreadsheet would run as formulas get an apostrophe in
             front (CSV only).
@@ -72,6 +72,9 @@ def predict_file(
             for name, values in part.items():
                 columns.setdefault(name, []).append(values)
     joined = {name: np.concatenate(values) for name, values in columns.items()}
+    if not isinstance(output, Path):
+        _write(joined, ".csv", output, excel_safe)
+        return len(x)
     with disk_errors(output, "make room, or choose another -o"):
         write_atomically(
             output, lambda temporary: _write(joined, output.suffix.lower(), temporary, excel_safe)
@@ -105,8 +108,10 @@ def _class_columns(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
     }
 
 
-def _write(columns: dict[str, np.ndarray], suffix: str, path: Path, excel_safe: bool) -> None:
-    if suffix == ".npz":
+def _write(
+    columns: dict[str, np.ndarray], suffix: str, path: Path | TextIO, excel_safe: bool
+) -> None:
+    if suffix == ".npz" and isinstance(path, Path):
         # NumPy would pickle labels of mixed or text type as objects, but not fixed-width text.
         plain = {n: v.astype(str) if v.dtype == object else v for n, v in columns.items()}
         with path.open("wb") as file:
@@ -119,7 +124,7 @@ def _write(columns: dict[str, np.ndarray], suffix: str, path: Path, excel_safe: 
     frame = pandas.DataFrame(columns)
     if suffix == ".csv":
         frame.to_csv(path, index=False)
-    else:
+    elif isinstance(path, Path):
         frame.to_parquet(path, index=False)
 
 

@@ -103,7 +103,7 @@ def test_config_file_and_overrides(cli, tmp_path):
         (["--set", "data.name=iris", "initial=absent"], "no run at absent"),
         (["--module", "absent:build", "--set", "data.name=iris"], "no module 'absent'"),
         (["--resume", "absent"], "no run at absent"),
-        (["--resume", "r", "--out", "b"], "it takes no CONFIG, --set or --out"),
+        (["--resume", "r", "--out", "b"], "it takes no CONFIG, --set, --out or --dry-run"),
     ],
 )
 def test_wrong_input(refused, words, message):
@@ -192,7 +192,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["absent"], ["fit", "--absent"], ["predict", "a", "b"], ["data", "list", "x"]]
+    "words", [["absent"], ["fit", "--absent"], ["predict", "a", "b"], ["data", "list", "x"]]
 )
 def test_unknown_commands_exit_with_status_2(cli, words):
     status, out, err = cli(*words)

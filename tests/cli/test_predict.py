@@ -152,3 +152,12 @@ def test_wrong_input(refused, run, data, tmp_path):
     assert "no run at absent" in refused("predict", "absent", "data.csv", "-o", "out.csv")
     assert not (tmp_path / "out.csv").exists()
     assert (tmp_path / "there.csv").read_text() == "x"
+
+
+def test_predictions_are_printed(cli, refused, run, data, tmp_path):
+    data.to_csv(tmp_path / "in.csv", index=False)
+    assert cli("predict", "run", "in.csv", "-o", "out.csv")[0] == 0
+    status, out, err = cli("predict", "run", "in.csv", "-o", "-", "--quiet")
+    assert (status, err) == (0, "")
+    assert out == (tmp_path / "out.csv").read_text()
+    assert "leave out --json" in refused("predict", "run", "in.csv", "-o", "-", "--json")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.cli.command import MODULE, add_command, answer, file_line
-from bnn_symm.cli.fitting.fit import add_config
+from bnn_symm.cli.fitting.fit import add_config, take_config_from_overrides
 
 # A study without a file: standard and asymmetric networks on digits, in about a minute.
 _SMALL_STUDY = (
@@ -72,8 +72,7 @@ def _compare(options: argparse.Namespace) -> int:
     from bnn_symm.studies.runner import run_study
     from bnn_symm.studies.study import load_study
 
-    if options.config is None and options.set and "=" not in options.set[-1]:
-        options.config = options.set.pop()  # --set KEY=VALUE CONFIG
+    take_config_from_overrides(options)
     if options.resume and options.out:
         raise ConfigError("--resume uses the directory that it names; it takes no --out")
     if options.resume and options.set and not options.config:

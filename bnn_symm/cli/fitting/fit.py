@@ -3,7 +3,6 @@
 import argparse
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import INTERRUPTED, add_command, answer, file_line, warn
@@ -46,6 +45,11 @@ def add(commands: Any) -> None:
         help="with --resume: resume although the engine, threads, processes, versions, dtype or "
         "device have changed; the result is then not bitwise identical, and run.json records it",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would be fitted and estimate its cost; fit and write nothing",
+    )
     # The former name of --allow-changes.
     parser.add_argument("--insist", action="store_true", help=argparse.SUPPRESS)
 
@@ -63,6 +67,15 @@ def add_config(
         text: its help text.
     """
     parser.add_argument("config", nargs="?", metavar=metavar, help=text)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add --set.
+
+    Args:
+        parser: of the command.
+    """
     parser.add_argument(
         "--set",
         action="extend",
@@ -72,6 +85,16 @@ def add_config(
         help="override keys of the configuration; values are YAML, except for text keys such as "
         "data.target, which are used literally; KEY= unsets a text key",
     )
+
+
+def take_config_from_overrides(options: argparse.Namespace) -> None:
+    """Take the last word of --set for CONFIG if it is no override: `--set KEY=VALUE CONFIG`.
+
+    Args:
+        options: of the command line, which are changed.
+    """
+    if options.config is None and options.set and "=" not in options.set[-1]:
+        options.config = options.set.pop()
 
 
 def config_of(options: argparse.Namespace) -> "Config":
@@ -86,14 +109,8 @@ def config_of(options: argparse.Namespace) -> "Config":
     from bnn_symm.runs import load_config
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
 
+    take_config_from_overrides(options)
     overrides = list(options.set)
-    if (
-        options.config is None
-        and overrides
-        and "=" not in overrides[-1]
-        and Path(overrides[-1]).is_file()
-    ):
-        options.config = overrides.pop()  # --set KEY=VALUE CONFIG
     if options.module:
         overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
     config = load_config(options.config, overrides)
@@ -127,9 +144,10 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         warn(["--insist is now called --allow-changes"])
         options.allow_changes = True
     if options.resume:
-        if options.config or options.set or options.out:
+        if options.config or options.set or options.out or options.dry_run:
             raise ConfigError(
-                "--resume uses the configuration of the run; it takes no CONFIG, --set or --out"
+                "--resume uses the configuration of the run; it takes no CONFIG, --set, --out or "
+                "--dry-run"
             )
         config = load_run(options.resume, module=options.module).config
     elif options.allow_changes:
@@ -139,6 +157,8 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     else:
         config = config_of(options)
     warn(unused_setting_notes(config))
+    if options.dry_run:
+        return _dry_run(options, config)
     bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
     try:
         for bar in bars:
@@ -177,6 +197,39 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         summary += f"\ndata: {one_line(run.record['data_summary'])}"
     text = f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
     answer(options, {"run": str(run.path), **metrics}, text)
+    return 0
+
+
+def _dry_run(options: argparse.Namespace, config: "Config") -> int:
+    from bnn_symm.errors import one_line
+    from bnn_symm.report.text.tables import table
+    from bnn_symm.runs.dry_run import estimate_fit
+
+    estimate = estimate_fit(config)
+    warn(estimate.notes)
+    shape = " x ".join(map(str, estimate.features))
+    rows = [
+        [
+            stage.method,
+            stage.num_chains,
+            stage.points_per_gradient,
+            stage.gradient_evaluations,
+            1000 * stage.seconds_per_gradient,
+            f"{'at least ' if stage.is_lower_bound else 'about '}{stage.seconds:.3g}",
+            stage.draws_bytes / 1e6,
+        ]
+        for stage in estimate.stages
+    ]
+    header = ["method", "chains", "points", "gradients", "ms each", "seconds", "draws, MB"]
+    text = (
+        f"{one_line(estimate.dataset, 100)}, {estimate.task}: {estimate.train} training, "
+        f"{estimate.validation} validation and {estimate.test} test points of {shape} features\n"
+        f"{config.architecture.name}: {estimate.parameters} parameters, "
+        f"{estimate.outputs} outputs, {estimate.threads} threads; one gradient keeps "
+        f"{estimate.gradient_bytes / 1e6:.3g} MB\n"
+        f"{table(header, rows)}\nnothing was fitted or written"
+    )
+    answer(options, estimate.to_dict(), text)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Provide `bnn-symm predict`: predict from raw inputs in a file."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,11 @@ def add(commands: Any) -> None:
         help=".csv, .parquet, .npz (or .tsv, .txt, .data), with the columns of the training data",
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUTPUT", required=True, help="a new .csv, .parquet or .npz file"
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        required=True,
+        help="a new .csv, .parquet or .npz file; - prints the predictions as CSV",
     )
     parser.add_argument(
         "--quantiles",
@@ -48,9 +53,16 @@ def add(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
     from bnn_symm.runs.predictions import check_output, predict_file
 
     levels = _levels(options.quantiles)
+    if options.output == "-":
+        if options.json:
+            raise ConfigError("-o - prints the predictions as CSV; leave out --json")
+        run = open_run(options)
+        predict_file(run, Path(options.input), sys.stdout, levels, excel_safe=options.excel_safe)
+        return 0
     output = Path(options.output)
     check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)

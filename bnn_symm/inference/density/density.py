@@ -65,7 +65,7 @@ class TemperedDensity:
     ):
         self._model, self._temperature, self._prior_weight = model, temperature, prior_weight
         self.is_compiled = compile
-        per_vector = _bytes_per_point(model, like[0], part) * len(part)
+        per_vector = bytes_per_point(model, like[0], part) * len(part)
         self._number = len(like)
         self.group_size = (
             _group_size(self._number, per_vector) if like.device.type == "cpu" else self._number
@@ -188,7 +188,7 @@ def vectors_per_group(model: BayesianModel, part: Split, number: int) -> int:
     flat = model.initial()
     if number == 1 or flat.device.type != "cpu":
         return number
-    return _group_size(number, _bytes_per_point(model, flat, part) * len(part))
+    return _group_size(number, bytes_per_point(model, flat, part) * len(part))
 
 
 def _group_size(number: int, bytes_per_vector: float) -> int:
@@ -198,8 +198,14 @@ def _group_size(number: int, bytes_per_vector: float) -> int:
     return math.ceil(number / groups)
 
 
-def _bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
-    """Return the memory that the likelihood of one more point keeps for the gradient."""
+def bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
+    """Return the memory that the likelihood of one more point keeps for the gradient.
+
+    Args:
+        model: the model.
+        flat: (parameter,), finite.
+        part: the data.
+    """
     most = min(len(part), 4)
     kept = []
     for points in (1, most):

@@ -60,7 +60,8 @@ class OptimizationMethod(Method):
         warmup_steps: steps over which the learning rate rises linearly at the start.
         clip_norm: gradients (of the objective per point) with a larger norm are scaled down to it;
             null for no clipping.
-        early_stopping: null for none. It needs a validation split.
+        early_stopping: stop when the validation NLL no longer improves, which needs a validation
+            split; null for never.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
 

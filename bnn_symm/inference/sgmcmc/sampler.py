@@ -75,7 +75,7 @@ class StochasticGradientMethod(Method):
         batch_size: points per step; `auto` is all of up to 512, otherwise 256.
         learning_rate: learning rate of SGD on the mean loss T U / N, which also determines the
             noise.
-        preconditioner: null for none.
+        preconditioner: scale steps by the running mean of squared gradients; null for no scaling.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
     """
 

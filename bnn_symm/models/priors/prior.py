@@ -28,7 +28,12 @@ Scale = Positive | Literal["fan_in", "moped"]
 
 @settings
 class PriorOverride:
-    """Override settings of a prior for the parameters that a pattern matches; None keeps one."""
+    """Override settings of a prior for the parameters that a pattern matches.
+
+    Attributes:
+        name: the family; null for that of the prior.
+        scale: the family's scale; null for that of the prior.
+    """
 
     name: FamilyName | None = None
     scale: Scale | None = None

@@ -21,6 +21,7 @@ from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.inference import AnyMethod, MeanFieldVI
 from bnn_symm.io.documents import dump_yaml, read_yaml
 from bnn_symm.models import AnyLikelihood, Prior
+from bnn_symm.runs.configuration.examples import config_path
 from bnn_symm.runs.configuration.overrides import apply_override
 from bnn_symm.settings import NonNegativeInt, NumThreads, Positive, settings
 
@@ -111,7 +112,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """Read a configuration from a YAML file, or from the defaults, and apply overrides.
 
     Args:
-        path: a YAML file; None for all defaults.
+        path: a YAML file, or the name of an example; None for all defaults.
         overrides: dotted overrides, such as `inference.num_steps=500`.
 
     Returns:
@@ -133,7 +134,7 @@ def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str
     """Read a YAML file and apply overrides, without validating the keys.
 
     Args:
-        path: a YAML file; None for an empty configuration.
+        path: a YAML file, or the name of an example; None for an empty configuration.
         overrides: dotted overrides.
 
     Returns:
@@ -142,7 +143,7 @@ def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str
     Raises:
         ConfigError: for a missing or malformed file or override.
     """
-    raw = {} if path is None else _read_yaml(Path(path))
+    raw = {} if path is None else _read_yaml(config_path(Path(path)))
     for override in overrides:
         apply_override(raw, override, Config)
     return raw
@@ -206,7 +207,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raw = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"no configuration file {path}; see `bnn-symm fit --help` for an example"
+            f"no configuration file {path}; `bnn-symm examples` lists those of this package"
         ) from None
     if raw is None:
         return {}
@@ -274,8 +275,9 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
                     )
 
 
-# The kind of a section that has keys but no name. Among likelihoods, only Gaussian ones have keys.
-_UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
+UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
+"""The kind of a section that has keys but no name. Among likelihoods, only Gaussian ones have
+keys."""
 
 
 def _warm_start(stages: Any) -> list[dict[str, Any]]:
@@ -299,7 +301,7 @@ def _check_variant(raw: dict[str, Any], section: str, label: str | None = None) 
     """Check name and keys of a section that comes in several kinds; `label` names it in errors."""
     label = label or section
     variants = _variants(section)
-    name = raw["name"] = _UNNAMED[section] if raw.get("name") is None else raw["name"]
+    name = raw["name"] = UNNAMED[section] if raw.get("name") is None else raw["name"]
     if not isinstance(name, str) or name not in variants:
         raise ConfigError(f"unknown {label}.name {quoted(name)}; {nearest(str(name), variants)}")
     chosen = variants[name]

@@ -1,5 +1,6 @@
 """Every shipped configuration is valid, has a description, and names existing data."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bnn_symm.architectures import build_network, fingerprint
 from bnn_symm.data.registry import dataset_names
 from bnn_symm.inference.optimization.training_loop import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config, load_config
+from bnn_symm.runs.configuration.examples import find_example
 from bnn_symm.studies.study import Study, load_study
 
 FOLDER = Path(__file__).parents[3] / "configs"
@@ -52,12 +54,10 @@ def test_its_first_line_is_a_description(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
-def test_its_comments_name_it_and_its_files(path):
-    """Commands in comments of configurations name files that exist."""
-    words = path.read_text(encoding="utf-8").replace("`", " ").split()
-    for word in words:
-        if word.startswith("configs/") and word.rstrip(".,:").endswith(".yaml"):
-            assert (FOLDER.parent / word.rstrip(".,:")).exists(), word
+def test_commands_in_its_comments_name_configurations_that_exist(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"bnn-symm (?:fit|compare) (\w\S*)", text):
+        assert find_example(name).path.exists(), name
 
 
 def test_configurations_that_were_not_run_state_their_cost():
