@@ -98,7 +98,7 @@ def write_study(
                 {"key": row["key"], "what": f"fit or pair {row['key']}", "error": row["error"]}
                 for row in lost
             ],
-            "conclusions": conclusions,
+            "conclusions": [conclusion.to_dict() for conclusion in conclusions],
             "contexts": described,
             "settings": settings,
             "comparisons": comparisons,

@@ -9,7 +9,7 @@ from bnn_symm.report.html.study_measures import MEASURES
 from bnn_symm.report.html.study_settings import ContextView, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.text.intervals import interval_text
-from bnn_symm.studies.results.narrative import CAUSES, NOT_ASSESSED
+from bnn_symm.studies.results.narrative import CAUSES, Cause
 
 # Short titles of the hypotheses.
 _QUESTIONS = {
@@ -88,7 +88,7 @@ def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table
 def _verdict_cell(conclusion: Mapping[str, Any]) -> Cell:
     parts = [] if conclusion["strength"] == "none" else [str(conclusion["strength"])]
     cause = conclusion["because_of_symmetry"]
-    if cause != NOT_ASSESSED and conclusion["question"] != "aligned":
+    if cause != Cause.NOT_ASSESSED and conclusion["question"] != "aligned":
         parts.append(f"explained by the symmetry: {CAUSES.get(cause, cause)}")
     return verdict_cell(conclusion["answer"], "; ".join(parts))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bnn_symm.report.html.page import Cell, value_as_text
 from bnn_symm.report.plots.studies.styles import Style, styles_of
-from bnn_symm.studies.results.narrative import INCONCLUSIVE, OPPOSITE, VERDICTS
+from bnn_symm.studies.results.narrative import VERDICTS, Answer
 
 _SYMMETRY = "architecture.symmetry."
 _ORDER = ("baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry")
@@ -24,7 +24,7 @@ _ROLES = {
     "breaks_symmetry": "control: breaks the symmetry in another way",
 }
 # Style classes of the stored values of `answer`.
-_MARKS = {"yes": "yes", "no": "no", OPPOSITE: "other", INCONCLUSIVE: "open"}
+_MARKS = {"yes": "yes", "no": "no", Answer.OPPOSITE: "other", Answer.INCONCLUSIVE: "open"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,11 +26,13 @@ half of the gap. Gates (`sigma_asymmetric`) have no control that shares them and
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from bnn_symm.diagnostics.statistics.verdicts import number
 from bnn_symm.studies.results import narrative
 from bnn_symm.studies.results.comparisons import ALIGNED, MODERATE, SPEED, Context, Key, Row
-from bnn_symm.studies.results.narrative import INCONCLUSIVE, NOT_ASSESSED, OPPOSITE
+from bnn_symm.studies.results.narrative import Answer, Cause, Conclusion, Control, ControlVerdict
 
 # Gains of practical size by measure: a share of the baseline's value, and an absolute minimum.
 _MARGINS = {
@@ -38,6 +40,7 @@ _MARGINS = {
     "test_accuracy": (0.0, 0.01),
     "rhat_function_max": (0.0, 0.01),
     "naive": (0.1, 0.01),
+    ALIGNED: (0.1, 0.01),
 }
 _MARGIN = (0.1, 0.0)
 QUESTIONS = {
@@ -50,7 +53,7 @@ QUESTIONS = {
     "mixing": ("rhat_function_max",),
 }
 """Measures that answer each question, of which the first available one is used."""
-_STRONG, _WEAK = 0.01, 0.1
+_LEVELS = ((0.01, "strong"), (MODERATE, "moderate"), (0.1, "weak"))
 # Shares of an effect that explain it, and that are a part of it.
 _EXPLAINS, _PART = 0.5, 0.2
 _CONTROLS = ("init_matched", "parameter_matched", "block_fixed")
@@ -60,7 +63,7 @@ Comparisons = Mapping[Key, dict[str, Any]]
 
 def conclude(
     settings: Sequence[Row], contexts: Sequence[Row], comparisons: Sequence[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], str]:
+) -> tuple[list[Conclusion], str]:
     """Answer each question of a study, and summarize the answers in a headline.
 
     Args:
@@ -74,21 +77,19 @@ def conclude(
     by_key: Comparisons = {
         (one["context"], one["measure"], one["first"], one["second"]): one for one in comparisons
     }
-    conclusions = []
-    for number in range(len(contexts)):
-        context = Context(settings, contexts, number)
-        reason = contexts[number].get("convergence_reason")
+    conclusions: list[Conclusion | None] = []
+    for i, described in enumerate(contexts):
+        context, reason = Context(settings, contexts, i), described.get("convergence_reason")
         for setting in context.asymmetric:
-            answers = [
-                _conclusion(by_key, context, setting, question, reason) for question in QUESTIONS
-            ]
-            conclusions += [one for one in answers if one is not None]
-        conclusions += [one for one in [_alignment_conclusion(by_key, context)] if one is not None]
+            for question in QUESTIONS:
+                conclusions.append(_conclusion(by_key, context, setting, question, reason))
+        conclusions.append(_alignment_conclusion(by_key, context))
+    known = [conclusion for conclusion in conclusions if conclusion is not None]
     names = [
         Context(settings, contexts, setting["context"]).name(i)
         for i, setting in enumerate(settings)
     ]
-    return conclusions, narrative.headline(settings, names, conclusions, comparisons)
+    return known, narrative.headline(settings, names, known, comparisons)
 
 
 def _conclusion(
@@ -97,74 +98,54 @@ def _conclusion(
     setting: int,
     question: str,
     convergence_reason: str | None,
-) -> dict[str, Any] | None:
+) -> Conclusion | None:
     """Return the answer to a question; None if the study has no measure for it."""
-    settings, base = context.settings, context.baseline
-    known = [i for i in (setting, base) if i is not None]
-    names = (context.name(setting), None if base is None else context.name(base))
-    present = [
-        m for m in QUESTIONS[question] if any(m in settings[i].get("measures", {}) for i in known)
-    ]
+    base, reason = context.baseline, convergence_reason if question == "speed" else None
+    compared = [i for i in (setting, base) if i is not None]
+    measures = {i: context.settings[i].get("measures", {}) for i in compared}
+    present = [m for m in QUESTIONS[question] if any(m in own for own in measures.values())]
     measure = (present or QUESTIONS[question])[0]
+    known = {"question": question, "measure": measure, "setting": setting}
     effect = None if base is None else comparisons.get((context.number, measure, setting, base))
-    reason = convergence_reason if question == "speed" else None
-    if effect is None and not present and reason is None:
-        return None
-    verdict = {
-        "answer": INCONCLUSIVE,
-        "strength": "none",
-        "because_of_symmetry": NOT_ASSESSED,
-        "explained_by": [],
-    }
-    if effect is None:
-        available = [measure in settings[i].get("measures", {}) for i in known]
-        sentence = narrative.missing_sentence(names, measure, reason, available)
-    else:
-        verdict |= _answer(effect)
-        sentence = narrative.effect_sentence(names, effect, verdict, _margin(effect))
-        alignment = _baseline_alignment(comparisons, context)
-        if question == "connected" and alignment is not None:
-            sentence += narrative.alignment_clause(names, alignment)
-        if question == "connected" and base is not None:
-            sentence += narrative.zero_barrier_clause(
-                names, settings[base].get("measures", {}).get("naive", {})
-            )
-        if verdict["answer"] in ("yes", OPPOSITE):
-            cause = _cause(comparisons, context, effect)
-            verdict |= {key: cause[key] for key in ("because_of_symmetry", "explained_by")}
-            sentence += " " + narrative.cause_sentence(cause)
-    return {
-        "question": question,
-        "title": narrative.title(question, measure),
-        "context": context.number,
-        "setting": setting,
-        **verdict,
-        "sentence": sentence,
-    }
+    if effect is None or base is None:
+        if not present and reason is None:
+            return None
+        without = [context.name(i) for i, own in measures.items() if measure not in own]
+        names = [context.name(i) for i in compared]
+        sentence = narrative.missing_sentence(measure, reason, names, without)
+        return Conclusion(**known, context=context.number, sentence=sentence)
+    answer, strength = _answer(effect)
+    names = [context.name(setting), context.name(base)]
+    parts = [narrative.effect_sentence(names, effect, answer, _margin(effect))]
+    if question == "connected":
+        aligned = comparisons.get((context.number, ALIGNED, base, base))
+        parts += narrative.baseline_sentences(names[1], measures[base].get("naive", {}), aligned)
+    cause, controls = Cause.NOT_ASSESSED, []
+    if answer in (Answer.YES, Answer.OPPOSITE):
+        cause, controls, not_run = _cause(comparisons, context, effect)
+        parts.append(narrative.cause_sentence(cause, controls, not_run))
+    found = {"answer": answer, "strength": strength, "cause": cause, "controls": controls}
+    return Conclusion(**known, **found, context=context.number, sentence=" ".join(parts))
 
 
-def _alignment_conclusion(comparisons: Comparisons, context: Context) -> dict[str, Any] | None:
-    effect = _baseline_alignment(comparisons, context)
-    if effect is None:
+def _alignment_conclusion(comparisons: Comparisons, context: Context) -> Conclusion | None:
+    """Return the effect of alignment on the barriers of the baseline."""
+    base = context.baseline
+    effect = None if base is None else comparisons.get((context.number, ALIGNED, base, base))
+    if effect is None or base is None:
         return None
-    baseline = effect["first"]
-    verdict, margin = _answer(effect), _margin(effect)
-    return {
-        **{"question": "aligned", "title": narrative.title("aligned", ALIGNED)},
-        **{"context": context.number, "setting": baseline, **verdict},
+    answer, strength = _answer(effect)
+    names = [context.name(base)] * 2
+    return Conclusion(
+        question="aligned",
+        measure=ALIGNED,
+        context=context.number,
+        setting=base,
+        answer=answer,
+        strength=strength,
         # Alignment removes nothing but the symmetry.
-        "because_of_symmetry": "yes" if verdict["answer"] == "yes" else NOT_ASSESSED,
-        "explained_by": [],
-        "sentence": narrative.alignment_sentence(context.name(baseline), effect, verdict, margin),
-    }
-
-
-def _baseline_alignment(comparisons: Comparisons, context: Context) -> dict[str, Any] | None:
-    """Return the comparison of the baseline's barriers with and without alignment."""
-    return (
-        None
-        if context.baseline is None
-        else comparisons.get((context.number, ALIGNED, context.baseline, context.baseline))
+        cause=Cause.YES if answer is Answer.YES else Cause.NOT_ASSESSED,
+        sentence=narrative.effect_sentence(names, effect, answer, _margin(effect)),
     )
 
 
@@ -173,30 +154,22 @@ def _gain(effect: Row, key: str = "mean") -> float | None:
     return None if value is None else value if effect["better"] == "higher" else -value
 
 
-def _answer(effect: Row) -> dict[str, Any]:
-    """Return the `answer` and the `strength` of its evidence."""
+def _answer(effect: Row) -> tuple[Answer, str]:
+    """Return the answer and the strength of its evidence."""
     p, p_adjusted, gain, margin = (
         effect["p_value"],
         effect["p_adjusted"],
         _gain(effect),
         _margin(effect),
     )
-    strength = "none"
     if p is not None and p_adjusted is not None and gain:
-        levels = ((_STRONG, "strong"), (MODERATE, "moderate"), (_WEAK, "weak"))
-        strength = next(
-            (word for level, word in levels if p_adjusted < level),
-            "weak" if p < MODERATE else "none",
-        )
-    if strength != "none":
-        return {"answer": "yes" if (gain or 0) > 0 else OPPOSITE, "strength": strength}
-    largest = (
-        0.0
-        if gain == 0 and p == 1
-        else _gain(effect, "low" if effect["better"] == "lower" else "high")
-    )
+        strength = next((word for level, word in _LEVELS if p_adjusted < level), None)
+        if strength or p < MODERATE:
+            return Answer.YES if gain > 0 else Answer.OPPOSITE, strength or "weak"
+    largest = _gain(effect, "low" if effect["better"] == "lower" else "high")
+    largest = 0.0 if gain == 0 and p == 1 else largest
     is_absent = p is not None and largest is not None and margin is not None and largest < margin
-    return {"answer": "no" if is_absent else INCONCLUSIVE, "strength": "none"}
+    return Answer.NO if is_absent else Answer.INCONCLUSIVE, "none"
 
 
 def _margin(effect: Row) -> float | None:
@@ -208,9 +181,7 @@ def _margin(effect: Row) -> float | None:
         return -math.log(1 - _MARGIN[0])
     if effect["second_mean"] is None:
         return None
-    share, least = _MARGINS.get(
-        "naive" if effect["measure"] == ALIGNED else effect["measure"], _MARGIN
-    )
+    share, least = _MARGINS.get(effect["measure"], _MARGIN)
     return max(share * abs(effect["second_mean"]), least)
 
 
@@ -220,99 +191,76 @@ def _is_significant(comparison: Row, sign: float) -> bool:
     return p is not None and p < MODERATE and mean is not None and mean * sign > 0
 
 
-def _cause(comparisons: Comparisons, context: Context, effect: Row) -> dict[str, Any]:
-    """Return whether the symmetry explains an effect, with the evidence of each control."""
-    sign = math.copysign(1.0, effect["difference"]["mean"])
-    kind = context.settings[effect["first"]]["kind"]
-    lowers_barrier = effect["measure"] == "naive" and sign < 0
-    cause: dict[str, Any] = {
-        "explained_by": [],
-        "keeps": [],
-        "breaks": [],
-        "not_run": [],
-        "kind": kind,
-    }
+def _cause(
+    comparisons: Comparisons, context: Context, effect: Row
+) -> tuple[Cause, list[Control], list[str]]:
+    """Return whether the symmetry explains an effect, the evidence, and the controls not run."""
+    kinds = {i: context.settings[i]["kind"] for i in range(len(context.settings))}
+    kind = kinds[effect["first"]]
     if kind == "sigma_asymmetric":
-        return {**cause, "because_of_symmetry": INCONCLUSIVE}
-    for number in context.keeps:
-        control = _control(comparisons, context, effect, number, sign)
-        if (
-            control["evidence"] == "lacks"
-            and lowers_barrier
-            and context.settings[number]["kind"] == "block_fixed"
-        ):
-            alignment = comparisons.get((context.number, ALIGNED, number, number))
-            control |= _block_alignment(alignment, control)
-        cause["keeps"].append(control)
-    same = [
-        number
-        for number in context.breaks
-        if context.settings[number]["kind"] in (kind, "block_fixed")
-    ]
-    cause["breaks"] = [_control(comparisons, context, effect, number, sign) for number in same]
-    run = {context.settings[number]["kind"] for number in context.keeps}
-    cause["not_run"] = [control for control in _CONTROLS if control not in run]
-    cause["explained_by"] = [one["setting"] for one in cause["keeps"] if one["evidence"] == "has"]
-    evidence = {one["evidence"] for one in cause["keeps"]}
-    is_insufficient = any(one["evidence"] in ("lacks", "part") for one in cause["breaks"])
-    if "has" in evidence:
-        answer = "no"
+        return Cause.INCONCLUSIVE, [], []
+    breaking = [i for i in context.breaks if kinds[i] in (kind, "block_fixed")]
+    controls = [_control(comparisons, context, effect, i) for i in (*context.keeps, *breaking)]
+    not_run = [name for name in _CONTROLS if name not in {kinds[i] for i in context.keeps}]
+    partial = (ControlVerdict.LACKS, ControlVerdict.SHOWS_PART)
+    keeping = [control.verdict for control in controls if control.keeps_symmetry]
+    if ControlVerdict.SHOWS in keeping:
+        return Cause.NO, controls, not_run
     # A missing control might explain the effect.
-    elif cause["not_run"] or evidence & {"unclear", "missing"}:
-        answer = INCONCLUSIVE
-    else:
-        answer = "partly" if "part" in evidence or is_insufficient else "yes"
-    return {**cause, "because_of_symmetry": answer}
+    if not_run or not set(keeping) <= set(partial):
+        return Cause.INCONCLUSIVE, controls, not_run
+    is_insufficient = narrative.chosen(controls, *partial, keeps_symmetry=False)
+    is_partial = is_insufficient or ControlVerdict.SHOWS_PART in keeping
+    return Cause.PARTLY if is_partial else Cause.YES, controls, not_run
 
 
-def _control(
-    comparisons: Comparisons, context: Context, effect: Row, number: int, sign: float
-) -> dict[str, Any]:
-    """Return whether a control has the effect, has a part of it, lacks it, or is unclear."""
-    measure, first, base = effect["measure"], effect["first"], effect["second"]
-    alone, against = (
-        comparisons.get((context.number, measure, number, base)),
-        comparisons.get((context.number, measure, first, number)),
+def _control(comparisons: Comparisons, context: Context, effect: Row, index: int) -> Control:
+    """Return whether a control shows the effect, a part of it, lacks it, or is unclear."""
+    measure, sign = effect["measure"], math.copysign(1.0, effect["difference"]["mean"])
+    alone = comparisons.get((context.number, measure, index, effect["second"]))
+    against = comparisons.get((context.number, measure, effect["first"], index))
+    setting = context.settings[index]
+    control = Control(
+        setting=index,
+        name=context.name(index),
+        verdict=ControlVerdict.NO_RESULT,
+        keeps_symmetry=index in context.keeps,
+        is_asymmetric=setting.get("log10_order") == 0,
+        share={},
+        differs=False,
     )
-    setting = context.settings[number]
-    keys = {key.rpartition(".")[2]: value for key, value in setting.get("differences", {}).items()}
-    control = {
-        **{
-            "setting": number,
-            "name": context.name(number),
-            "kind": setting["kind"],
-            "kappa": keys.get("kappa"),
-        },
-        **{"log10_order": setting.get("log10_order"), "share": None, "against": against},
-    }
     if alone is None or against is None:
-        return {**control, "evidence": "missing"}
+        return control
     share = against["share"] or {}
     value = share.get("value")
-    has_effect, differs = _is_significant(alone, sign), _is_significant(against, sign)
-    evidence = "unclear"
-    if value is not None and value >= _EXPLAINS and has_effect:
-        evidence = "has"
+    shows, differs = _is_significant(alone, sign), _is_significant(against, sign)
+    verdict = ControlVerdict.UNCLEAR
+    if value is not None and value >= _EXPLAINS and shows:
+        verdict = ControlVerdict.SHOWS
     elif value is not None and differs:
-        evidence = "part" if value >= _EXPLAINS or (has_effect and value >= _PART) else "lacks"
-    return {**control, "share": share, "evidence": evidence}
+        is_part = value >= _EXPLAINS or (shows and value >= _PART)
+        verdict = ControlVerdict.SHOWS_PART if is_part else ControlVerdict.LACKS
+    control = replace(control, verdict=verdict, share=share, differs=differs)
+    is_block = control.keeps_symmetry and setting["kind"] == "block_fixed"
+    if verdict is ControlVerdict.LACKS and is_block and measure == "naive" and sign < 0:
+        aligned = comparisons.get((context.number, ALIGNED, index, index))
+        return _with_block_alignment(control, aligned, against["difference"]["mean"])
+    return control
 
 
-def _block_alignment(alignment: Row | None, control: Row) -> dict[str, Any]:
-    """Return the part of the gap to the asymmetric setting that alignment within blocks removes.
+def _with_block_alignment(control: Control, aligned: Row | None, gap: float) -> Control:
+    """Return the control judged by the part of its gap that alignment within blocks removes.
 
     Only that part is due to the symmetry.
     """
-    gap = control["against"]["difference"]["mean"]
-    if alignment is None or alignment["difference"]["mean"] is None:
-        return {"evidence": "unclear", "reduction": None}
-    reduction = {
-        "value": -alignment["difference"]["mean"],
-        "share": alignment["difference"]["mean"] / gap,
-    }
-    if not _is_significant(alignment, -1.0):
-        return {"evidence": "unclear", "reduction": {**reduction, "is_significant": False}}
-    return {
-        "evidence": "lacks" if reduction["share"] >= _EXPLAINS else "part",
-        "reduction": {**reduction, "is_significant": True},
-    }
+    mean = None if aligned is None else aligned["difference"]["mean"]
+    if aligned is None or mean is None:
+        note = ", but alignment within its blocks was not measured"
+        return replace(control, verdict=ControlVerdict.UNCLEAR, note=note)
+    if not _is_significant(aligned, -1.0):
+        note = ", but the effect of alignment within its blocks is inconclusive"
+        return replace(control, verdict=ControlVerdict.UNCLEAR, note=note)
+    amount = f"{number(-mean)} nats, {100 * mean / gap:.0f} %"
+    note = f", and alignment within its blocks removes {amount} of its excess"
+    verdict = control.verdict if mean / gap >= _EXPLAINS else ControlVerdict.SHOWS_PART
+    return replace(control, verdict=verdict, note=note)

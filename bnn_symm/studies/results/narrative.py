@@ -1,629 +1,435 @@
-"""Build the sentences of a study's conclusions, and its headline, from comparisons."""
+"""State the verdicts of a study, with a template each: effects, their causes, and a headline."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any
 
-from bnn_symm.diagnostics.convergence.time_to_target import smallest_p_value
+from bnn_symm.diagnostics.convergence.time_to_target import pairs_needed
 from bnn_symm.diagnostics.scores.scores import SCORES
-from bnn_symm.diagnostics.statistics.verdicts import number
+from bnn_symm.diagnostics.statistics.verdicts import fill, listed, number
 
 Row = Mapping[str, Any]
+SPEED = "gradients_to_target"
 
-INCONCLUSIVE = "cannot be told"
-"""Stored value of `answer` and `because_of_symmetry` where the evidence is inconclusive."""
-OPPOSITE = "the other way"
-"""Stored value of `answer` where the effect has the opposite direction."""
-NOT_ASSESSED = "not asked"
-"""Stored value of `because_of_symmetry` where there is no effect to explain."""
-VERDICTS = {
-    "yes": "supported",
-    "no": "not supported",
-    OPPOSITE: "opposite effect",
-    INCONCLUSIVE: "inconclusive",
+
+class Answer(StrEnum):
+    """Whether the evidence supports an effect: the stored values of `answer`."""
+
+    YES = "yes"
+    OPPOSITE = "the other way"
+    NO = "no"
+    INCONCLUSIVE = "cannot be told"
+
+
+class Cause(StrEnum):
+    """Whether the symmetry explains an effect: the stored values of `because_of_symmetry`."""
+
+    YES = "yes"
+    NO = "no"
+    PARTLY = "partly"
+    INCONCLUSIVE = "cannot be told"
+    NOT_ASSESSED = "not asked"
+
+
+VERDICTS: Mapping[str, str] = {
+    Answer.YES: "supported",
+    Answer.OPPOSITE: "opposite effect",
+    Answer.NO: "not supported",
+    Answer.INCONCLUSIVE: "inconclusive",
 }
 """Texts of the stored values of `answer`."""
-CAUSES = {
-    "yes": "yes",
-    "no": "no",
-    "partly": "partly",
-    INCONCLUSIVE: "inconclusive",
-    NOT_ASSESSED: "-",
+CAUSES: Mapping[str, str] = {
+    **{cause.value: cause.value for cause in (Cause.YES, Cause.NO, Cause.PARTLY)},
+    Cause.INCONCLUSIVE: "inconclusive",
+    Cause.NOT_ASSESSED: "-",
 }
 """Texts of the stored values of `because_of_symmetry`."""
+_EXPLAINED = {
+    Cause.YES: "explained by the symmetry",
+    Cause.NO: "not explained by the symmetry",
+    Cause.PARTLY: "partly explained by the symmetry",
+    Cause.INCONCLUSIVE: "inconclusive whether explained by the symmetry",
+}
 
-MEASURE_NAMES = {
+
+class ControlVerdict(Enum):
+    """Whether a control shows an effect, with templates."""
+
+    SHOWS = "{name} shows {share} of the effect"
+    SHOWS_PART = "{name} shows only {share} of the effect"
+    LACKS = "{name} lacks the effect, with {share} of it"
+    UNCLEAR = "{name} shows {share} of the effect, which is inconclusive"
+    NO_RESULT = "{name} has no result"
+
+
+_MEASURES = {
     **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
-    "elbo": "ELBO",
+    "elbo": "ELBO in nats",
     "gradients_to_target": "time to the target",
     "rhat_raw_max": "R-hat of weights",
     "rhat_aligned_max": "R-hat of aligned weights",
     "rhat_function_max": "R-hat of functions",
-    "naive": "barrier without alignment",
-    "aligned": "barrier after alignment",
+    "naive": "barrier without alignment in nats",
+    "aligned": "barrier after alignment in nats",
     "naive_error": "error-rate barrier without alignment",
     "aligned_error": "error-rate barrier after alignment",
     "rhat_raw": "R-hat of weights of two seeds",
     "rhat_aligned": "R-hat of aligned weights of two seeds",
     "rhat_function": "R-hat of functions of two seeds",
-    "aligned_less_naive": "barrier with and without alignment",
+    "aligned_less_naive": "barrier in nats",
 }
-_UNITS = {"elbo": " nats", "naive": " nats", "aligned": " nats", "aligned_less_naive": " nats"}
-_TITLES = {
-    "speed": "Faster convergence",
-    "elbo": "Higher ELBO",
-    "nll": "Better predictions (lower test NLL)",
-    "calibration": "Better calibration (lower test ECE)",
-    "accuracy": "Higher test accuracy",
-    "connected": "Lower barrier without alignment",
-    "mixing": "Better mixing of functions (lower R-hat)",
-    "aligned": "Alignment lowers the barrier between standard networks",
+HYPOTHESES = {
+    "gradients_to_target": ("Faster convergence", "slower convergence"),
+    "elbo": ("Higher ELBO", "lower ELBO"),
+    "test_nll": ("Better predictions (lower test NLL)", "worse predictions (higher test NLL)"),
+    "test_ece": ("Better calibration (lower test ECE)", "worse calibration (higher test ECE)"),
+    "test_accuracy": ("Higher test accuracy", "lower test accuracy"),
+    "test_rmse": ("Lower test RMSE", "higher test RMSE"),
+    "naive": ("Lower barrier without alignment", "higher barrier without alignment"),
+    "rhat_function_max": (
+        "Better mixing of functions (lower R-hat)",
+        "worse mixing of functions (higher R-hat)",
+    ),
+    "aligned_less_naive": (
+        "Alignment lowers the barrier between standard networks",
+        "alignment raises the barrier between standard networks",
+    ),
 }
-# Names of a gain and of a loss.
-_EFFECTS = {
-    "speed": ("faster convergence", "slower convergence"),
-    "elbo": ("a higher ELBO", "a lower ELBO"),
-    "nll": ("a lower test NLL", "a higher test NLL"),
-    "calibration": ("better calibration", "worse calibration"),
-    "accuracy": ("better accuracy", "worse accuracy"),
-    "connected": ("a lower barrier without alignment", "a higher barrier without alignment"),
-    "mixing": ("better mixing", "worse mixing"),
+"""Measure -> the effect that a question asks for, and the opposite one."""
+_NUMBERS = {
+    "seeds": "{n} seed{s}",
+    "pairs": "{n} disjoint pair{s} of seeds",
+    "pairs of seeds": "all pairs of {n} seed{s}",
 }
-_SUBJECTS = {
-    **{"speed": "speed", "elbo": "the ELBO", "nll": "test NLL", "calibration": "calibration"},
-    **{"accuracy": "accuracy", "connected": "the barrier without alignment", "mixing": "mixing"},
-}
-# Share of an effect above which no remainder is mentioned.
-_NEARLY_ALL = 0.8
 # A p-value below the first before adjustment is weak evidence where the adjusted one is above the
 # second.
 _MODERATE, _WEAK = 0.05, 0.1
+# Share of an effect above which no remainder is mentioned.
+_NEARLY_ALL = 0.8
 # The headline describes up to this many settings one by one, and counts effects over more.
 _FEW = 2
 
 
-def title(question: str, measure: str) -> str:
-    """Return the hypothesis that a question tests.
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The evidence of a control.
+
+    Attributes:
+        setting: Number of its setting.
+        name: Label of its setting.
+        verdict: Whether it shows the effect.
+        keeps_symmetry: Whether it keeps the symmetry; else it breaks it in another way.
+        is_asymmetric: Whether no permutation leaves it unchanged.
+        share: Its share of the effect with an interval, or the reason why it is unknown.
+        differs: Whether it differs significantly from the asymmetric setting.
+        note: What else decided.
+    """
+
+    setting: int
+    name: str
+    verdict: ControlVerdict
+    keeps_symmetry: bool
+    is_asymmetric: bool
+    share: Row
+    differs: bool
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return a clause on the control."""
+        value, low, high = (self.share.get(key) for key in ("value", "low", "high"))
+        share = f"an unknown share ({self.share.get('reason') or 'no confidence interval'})"
+        if value is not None:
+            has_interval = low is not None and high is not None
+            interval = f" ({round(100 * low)} to {round(100 * high)} %)" if has_interval else ""
+            share = f"{round(100 * value)} %{interval}"
+        return fill(self.verdict.value, {"name": self.name, "share": share}) + self.note
+
+
+def chosen(
+    controls: Sequence[Control], *verdicts: ControlVerdict, keeps_symmetry: bool
+) -> list[Control]:
+    """Return the controls with some verdicts that keep the symmetry, or that break it.
 
     Args:
-        question: key of the question.
-        measure: the measure that answers it.
-
-    Returns:
-        The title of the conclusion.
+        controls: All controls.
+        verdicts: The verdicts.
+        keeps_symmetry: Whether they keep the symmetry.
     """
-    return "Lower test RMSE" if measure == "test_rmse" else _TITLES[question]
+    own = [control for control in controls if control.keeps_symmetry == keeps_symmetry]
+    return [control for control in own if control.verdict in verdicts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    """The answer to a question about a setting.
+
+    Attributes:
+        question: Key of the question.
+        measure: The measure that answers it.
+        context: Number of the context.
+        setting: Number of the setting.
+        answer: Whether the effect is supported.
+        strength: Strength of the evidence: `none`, `weak`, `moderate` or `strong`.
+        cause: Whether the symmetry explains the effect.
+        controls: The evidence of each control.
+        sentence: All of it in words.
+    """
+
+    question: str
+    measure: str
+    context: int
+    setting: int
+    answer: Answer = Answer.INCONCLUSIVE
+    strength: str = "none"
+    cause: Cause = Cause.NOT_ASSESSED
+    controls: Sequence[Control] = ()
+    sentence: str
+
+    @property
+    def explained_by(self) -> list[Control]:
+        """Return the controls that keep the symmetry and show the effect."""
+        return chosen(self.controls, ControlVerdict.SHOWS, keeps_symmetry=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the conclusion as JSON types."""
+        return {
+            "question": self.question,
+            "title": HYPOTHESES[self.measure][0],
+            "context": self.context,
+            "setting": self.setting,
+            "answer": self.answer.value,
+            "strength": self.strength,
+            "because_of_symmetry": self.cause.value,
+            "explained_by": [control.setting for control in self.explained_by],
+            "sentence": self.sentence,
+        }
 
 
 def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
-    """Return the comparison of two settings with the strength of its evidence.
+    """Return the comparison of two settings, its interval, and the strength of its evidence.
 
     Args:
-        names: of the first and the second setting.
-        comparison: of `compare_settings`.
+        names: Of the first and the second setting.
+        comparison: Of `compare_settings`.
 
     Returns:
         A sentence without a period.
     """
-    return f"{_comparison_text(names, comparison)} ({_evidence_text(comparison)})"
+    measure, ends = comparison["measure"], comparison["difference"]
+    first, second = names
+    if measure == "aligned_less_naive":
+        first, second = f"{first}, aligned", "unaligned"
+    name = f"{_MEASURES[measure][0].upper()}{_MEASURES[measure][1:]} of {first}"
+    evidence = _evidence_text(comparison)
+    if ends["mean"] is None:
+        return f"{name} and {second}: not compared ({evidence})"
+    if measure == SPEED:
+        ends = comparison["ratio"]
+        text = f"{first} needs {number(ends['value'])} times the gradient evaluations of {second}"
+    else:
+        word = "better" if (ends["mean"] > 0) == (comparison["better"] == "higher") else "worse"
+        change = f"{word} by {number(abs(ends['mean']))}" if ends["mean"] else "equal"
+        # Two estimates of one accuracy or R-hat differ in the third digit.
+        show = "{:.4g}".format if measure.startswith(("rhat", "test_accuracy")) else number
+        values = f"{show(comparison['first_mean'])} versus {show(comparison['second_mean'])}"
+        text = f"{name} versus {second}: {values}, {change}"
+    if ends["low"] is None or ends["high"] is None:
+        return f"{text} ({evidence})"
+    what = "ratio" if measure == SPEED else "difference"
+    interval = f"95 % interval of the {what} {number(ends['low'])} to {number(ends['high'])}"
+    return f"{text} ({interval}; {evidence})"
 
 
-def effect_sentence(
-    names: Sequence[str | None], effect: Row, verdict: Row, margin: float | None
-) -> str:
-    """Return the effect of an asymmetric setting relative to the baseline, or why it is unknown.
-
-    Args:
-        names: of the asymmetric setting and of the baseline.
-        effect: their comparison.
-        verdict: `answer` and `strength`.
-        margin: the smallest gain of practical size.
-
-    Returns:
-        The sentence.
-    """
-    text = f"{_comparison_text([str(name) for name in names], effect)} ({_evidence_text(effect)})"
-    if verdict["answer"] == "no":
-        if effect["difference"]["mean"] == 0:
-            return f"{text}: no gain."
-        return f"{text}: a gain of {_gain_text(effect, margin)} or more is excluded."
-    if verdict["answer"] == INCONCLUSIVE and effect["p_value"] is not None:
-        return f"{text}: inconclusive{_possible_gain_clause(effect)}."
-    return f"{text}."
-
-
-def alignment_sentence(name: str, effect: Row, verdict: Row, margin: float | None) -> str:
-    """Return the effect of alignment on the barrier of a setting.
+def effect_sentence(names: Sequence[str], effect: Row, answer: Answer, margin: float | None) -> str:
+    """Return the comparison of two settings with its verdict.
 
     Args:
-        name: of the setting.
-        effect: the comparison of its barriers with and without alignment.
-        verdict: `answer` and `strength`.
-        margin: the smallest reduction of practical size.
-
-    Returns:
-        The sentence.
+        names: Of the first and the second setting.
+        effect: Their comparison.
+        answer: Whether a gain of the first setting is supported.
+        margin: The smallest gain of practical size.
     """
-    before, after = effect["second_mean"], effect["first_mean"]
-    if before is None:
-        return (
-            f"Barriers of {name} with and without alignment are not compared: {effect['reason']}."
-        )
-    text = (
-        f"Alignment changes the barrier of {name} from {_value_text('naive', before)} to "
-        f"{_value_text('naive', after)} nats"
-    )
-    evidence = _evidence_text(effect)
-    if verdict["answer"] == "yes":
-        return f"{text}{_reduction_clause(before, after)} ({evidence})."
-    if verdict["answer"] == "no":
-        return f"{text} ({evidence}): a reduction of {number(margin)} nats or more is excluded."
-    return f"{text} ({evidence}){'' if verdict['answer'] == OPPOSITE else ': inconclusive'}."
-
-
-def alignment_clause(names: Sequence[str | None], alignment: Row) -> str:
-    """Return the barrier of the baseline after alignment.
-
-    Args:
-        names: of the asymmetric setting and of the baseline.
-        alignment: the comparison of the baseline's barriers with and without alignment.
-
-    Returns:
-        A sentence to append; empty if the barrier is unknown.
-    """
-    after = alignment["first_mean"]
-    if after is None:
-        return ""
-    return f" After alignment, the barrier of {names[1]} is {_value_text('naive', after)} nats."
-
-
-def zero_barrier_clause(names: Sequence[str | None], naive: Row) -> str:
-    """Return a remark where the baseline has no measurable barrier.
-
-    Args:
-        names: of the asymmetric setting and of the baseline.
-        naive: the baseline's barrier without alignment, with its interval.
-
-    Returns:
-        A sentence to append; empty if the barrier differs from zero.
-    """
-    is_zero = naive.get("low") is not None and naive["low"] <= 0
-    return f" The barrier of {names[1]} is indistinguishable from zero." if is_zero else ""
+    sentence = comparison_sentence(names, effect)
+    if answer is Answer.NO and margin is not None:
+        is_time = effect["measure"] == SPEED
+        size = f"{number(-100 * math.expm1(-margin))} %" if is_time else number(margin)
+        return f"{sentence}: a gain of {size} or more is excluded."
+    return f"{sentence}{': inconclusive' if answer is Answer.INCONCLUSIVE else ''}."
 
 
 def missing_sentence(
-    names: Sequence[str | None], measure: str, reason: str | None, available: Sequence[bool]
+    measure: str, reason: str | None, names: Sequence[str], without: Sequence[str]
 ) -> str:
     """Return why there is no comparison.
 
     Args:
-        names: of the asymmetric setting and of the baseline, which may be missing.
-        measure: that would be compared.
-        reason: why the measure is unknown, if that is known.
-        available: for each setting whether it has the measure.
-
-    Returns:
-        The sentence.
+        measure: That would be compared.
+        reason: Why the measure is unknown, if that is known.
+        names: Of the asymmetric setting and of the baseline, if there is one.
+        without: Of the settings that have no value.
     """
-    measure_name = MEASURE_NAMES[measure]
-    if names[1] is None:
-        return (
-            f"There is no standard network to compare {names[0]} with: add `standard` to "
-            "study.vary.architecture.symmetry.kind."
-        )
+    if not names[1:]:
+        key = "study.vary.architecture.symmetry.kind"
+        return f"There is no standard network to compare {names[0]} with: add `standard` to {key}."
     if reason:
-        return f"The {measure_name} is unknown: {reason.rstrip('.')}."
-    without = [str(name) for name, has in zip(names, available, strict=True) if not has]
-    return f"There is no {measure_name} of {listed(without or [str(name) for name in names])}."
+        return f"The {_MEASURES[measure]} is unknown: {reason.rstrip('.')}."
+    return f"There is no {_MEASURES[measure]} of {listed(without or names)}."
 
 
-def cause_sentence(cause: Row) -> str:
+def baseline_sentences(name: str, naive: Row, aligned: Row | None) -> list[str]:
+    """Return the barrier of the baseline after alignment, and a remark if it is zero without.
+
+    Args:
+        name: Of the baseline.
+        naive: Its barrier without alignment, with its interval.
+        aligned: The comparison of its barriers with and without alignment.
+    """
+    sentences = []
+    if aligned is not None and aligned["first_mean"] is not None:
+        after = number(aligned["first_mean"])
+        sentences.append(f"After alignment, the barrier of {name} is {after} nats.")
+    if naive.get("low") is not None and naive["low"] <= 0:
+        sentences.append(f"The barrier of {name} is indistinguishable from zero.")
+    return sentences
+
+
+def cause_sentence(cause: Cause, controls: Sequence[Control], not_run: Sequence[str]) -> str:
     """Return whether the symmetry explains an effect, with the evidence of each control.
 
     Args:
-        cause: the evidence of all controls, and `because_of_symmetry`.
-
-    Returns:
-        One or two sentences.
+        cause: The verdict.
+        controls: The evidence.
+        not_run: Controls that keep the symmetry and were not run.
     """
-    unclear = "Whether the symmetry explains the effect is inconclusive"
-    if cause["kind"] == "sigma_asymmetric":
-        return f"{unclear}: no control shares the gates and keeps the symmetry."
-    keeps, answer, breaking = cause["keeps"], cause["because_of_symmetry"], _breaking_text(cause)
-    absent = cause["not_run"]
-    not_run = f"{listed(absent)} {'was' if len(absent) == 1 else 'were'} not run" if absent else ""
-    if answer == "no":
-        having = sorted(
-            (one for one in keeps if one["evidence"] == "has"),
-            key=lambda one: -one["share"]["value"],
-        )
-        first = having[0]
-        parts = [f"the control {first['name']}, which keeps it, shows {_share_text(first)}"]
-        parts += [f"{one['name']} shows {_share_text(one)}" for one in having[1:]]
-        if first["share"]["value"] < _NEARLY_ALL and _is_significant(first["against"]):
-            parts.append("the remainder has another cause")
-        return f"Not explained by the symmetry: {'; '.join(parts)}.{breaking}"
-    if not keeps:
-        return f"{unclear}: no control keeps the symmetry ({not_run}).{breaking}"
-    parts = [_control_text(one) for one in keeps] + ([not_run] if not_run else [])
-    verdict = {
-        "yes": "Explained by the symmetry",
-        "partly": "Partly explained by the symmetry",
-        INCONCLUSIVE: unclear,
-    }[answer]
-    return f"{verdict}: among controls that keep it, {'; '.join(parts)}.{breaking}"
+    verdict = f"{_EXPLAINED[cause][0].upper()}{_EXPLAINED[cause][1:]}"
+    if not controls and not not_run:
+        return f"{verdict}: no control shares the gates and keeps the symmetry."
+    keeping = [control.text for control in controls if control.keeps_symmetry]
+    if not_run:
+        keeping.append(f"{listed(not_run)} {'was' if len(not_run) == 1 else 'were'} not run")
+    shown = chosen(controls, ControlVerdict.SHOWS, keeps_symmetry=True)
+    most = max(shown, key=lambda control: control.share["value"], default=None)
+    if most is not None and most.differs and most.share["value"] < _NEARLY_ALL:
+        keeping.append("the remainder has another cause")
+    text = f"{verdict}: among controls that keep it, {'; '.join(keeping)}."
+    partial = (ControlVerdict.LACKS, ControlVerdict.SHOWS_PART)
+    lacking = chosen(controls, *partial, keeps_symmetry=False)
+    having = chosen(controls, ControlVerdict.SHOWS, keeps_symmetry=False)
+    if lacking:
+        alone = "alone " if all(control.is_asymmetric for control in lacking) else ""
+        breaking = listed([control.text for control in lacking])
+        text += f" Breaking the symmetry {alone}does not suffice: {breaking}."
+    if having:
+        breaking = listed([control.text for control in having])
+        text += f" Breaking it in another way has the same effect: {breaking}."
+    return text
 
 
 def headline(
     settings: Sequence[Row],
     names: Sequence[str],
-    conclusions: Sequence[dict[str, Any]],
-    comparisons: Sequence[dict[str, Any]],
+    conclusions: Sequence[Conclusion],
+    comparisons: Sequence[Row],
 ) -> str:
-    """Return the main conclusion of a study in one or two sentences.
+    """Return the main conclusion of a study in a few sentences.
 
     Args:
-        settings: all settings of the study.
-        names: of the settings, without the label of their context.
-        conclusions: of all contexts.
-        comparisons: of all contexts, which contain the number of seeds.
-
-    Returns:
-        The headline.
+        settings: All settings of the study.
+        names: Of the settings, without the label of their context.
+        conclusions: Of all contexts.
+        comparisons: Of all contexts, which contain the number of seeds.
     """
-    effects = [one for one in conclusions if one["question"] != "aligned"]
-    aligned = [one for one in conclusions if one["question"] == "aligned"]
+    effects = [one for one in conclusions if one.question != "aligned"]
+    roles = {setting["role"] for setting in settings}
     if not any(setting.get("measures") for setting in settings):
         return "Inconclusive: no fit is complete."
-    if not any(setting["role"] == "asymmetric" for setting in settings):
-        text = (
-            f"{len(settings)} settings are compared; none of them breaks the symmetry."
-            if len(settings) > 1
-            else "No comparison: the study has no asymmetric network."
-        )
-    elif not any(setting["role"] == "baseline" for setting in settings):
-        text = "No comparison: the study has no standard network."
-    elif not any(one["strength"] != "none" for one in effects):
-        text = _no_effect_text(effects, comparisons)
-    elif len({(one["context"], one["setting"]) for one in effects}) <= _FEW:
-        text = _settings_text(settings, names, effects, comparisons)
+    if "asymmetric" not in roles and len(settings) > 1:
+        sentences = [f"{len(settings)} settings are compared; none of them breaks the symmetry."]
+    elif not {"asymmetric", "baseline"} <= roles:
+        missing = "standard" if "asymmetric" in roles else "asymmetric"
+        sentences = [f"No comparison: the study has no {missing} network."]
+    elif not effects:
+        sentences = ["Inconclusive: no measure of asymmetric and standard networks is complete."]
     else:
-        text = _counts_text(effects, comparisons)
-    return " ".join([text, *_alignment_sentences(aligned)])
+        sentences = _effects_text(settings, names, effects, comparisons)
+    aligned = [one.answer is Answer.YES for one in conclusions if one.question == "aligned"]
+    if any(aligned):
+        number_of = f" in {sum(aligned)} of {len(aligned)} contexts" if len(aligned) > 1 else ""
+        sentences.append(f"Alignment lowers the barrier between standard networks{number_of}.")
+    return " ".join(sentences)
 
 
-def listed(items: Sequence[str]) -> str:
-    """Return items joined by commas, with `and` before the last.
-
-    Args:
-        items: the items.
-
-    Returns:
-        The joined text.
-    """
-    return ", ".join(items) if len(items) < 2 else f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-# -- numbers
-
-
-def _value_text(measure: str, value: float | None) -> str:
-    # Two estimates of one accuracy or R-hat differ in the third digit.
-    return (
-        f"{value:.4g}"
-        if value is not None and measure.startswith(("rhat", "test_accuracy"))
-        else number(value)
-    )
-
-
-def _percent_text(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.0f} %" if abs(percent) >= 0.95 or percent == 0 else f"{percent:.1g} %"
+def _effects_text(
+    settings: Sequence[Row],
+    names: Sequence[str],
+    effects: Sequence[Conclusion],
+    comparisons: Sequence[Row],
+) -> list[str]:
+    """Return a sentence for each of a few settings, or one that counts over more."""
+    counts = [one["n"] for one in comparisons if one["kind"] == "seeds"]
+    most = max(counts or [one["n"] for one in comparisons], default=0)
+    seeds = f"{most} seed{'' if most == 1 else 's'}" if most else "too few seeds"
+    keys = list(dict.fromkeys((one.context, one.setting) for one in effects))
+    if len(keys) > _FEW:
+        subject = f"{len(keys)} asymmetric settings versus their standard networks"
+        return [f"{subject} ({seeds} each), {_answers_text(effects)}."]
+    has_contexts = len({context for context, _ in keys}) > 1
+    sentences = []
+    for context, setting in keys:
+        name = settings[setting]["label"] if has_contexts else names[setting]
+        own = [one for one in effects if (one.context, one.setting) == (context, setting)]
+        sentences.append(f"{name} versus standard ({seeds}), {_answers_text(own)}.")
+    return sentences
 
 
-def _comparison_text(names: Sequence[str], comparison: Row) -> str:
-    first, second = names
-    measure = comparison["measure"]
-    if measure == "gradients_to_target":
-        return _speed_text(first, second, comparison)
-    name, unit = MEASURE_NAMES[measure], _UNITS.get(measure, "")
-    name = f"{name[0].upper()}{name[1:]}"
-    if measure == "aligned_less_naive":
-        first, second = f"{first}, aligned", f"{second}, unaligned"
-    if comparison["first_mean"] is None or comparison["difference"]["mean"] is None:
-        return f"{name} of {first} and {second}: not compared"
-    values = [_value_text(measure, comparison[key]) for key in ("first_mean", "second_mean")]
-    text = f"{name} of {first} versus {second}: {values[0]} versus {values[1]}{unit}"
-    return f"{text}, {_change_text(comparison)}"
-
-
-def _speed_text(first: str, second: str, comparison: Row) -> str:
-    ratio = comparison["ratio"]
-    if ratio["value"] is None:
-        return f"{first} and {second}: times to the target are not compared"
-    interval = ""
-    if ratio["low"] is not None and ratio["high"] is not None:
-        ends = f"{number(ratio['low'])} to {number(ratio['high'])}"
-        interval = f" (95 % confidence interval {ends})"
-    times = f"{number(ratio['value'])} times the gradient evaluations"
-    return f"{first} needs {times} of {second}{interval}"
-
-
-def _change_text(comparison: Row) -> str:
-    """Return how much better or worse the first setting is, in the terms of the measure."""
-    difference = comparison["difference"]["mean"]
-    if difference == 0:
-        return "equal"
-    is_gain = (difference > 0) == (comparison["better"] == "higher")
-    lower, higher = ("lower", "higher") if comparison["measure"] in _UNITS else ("better", "worse")
-    if comparison["better"] == "higher":
-        lower, higher = higher, lower
-    word = lower if difference < 0 else higher
-    if comparison["measure"] == "elbo":
-        return f"{number(abs(difference))} nats {'higher' if is_gain else 'lower'}"
-    if comparison["measure"].startswith("rhat"):
-        return "better" if is_gain else "worse"
-    return f"{_size_text(comparison, abs(difference))} {word}"
-
-
-def _size_text(comparison: Row, difference: float) -> str:
-    """Return a difference as a share of the second value, in percentage points or in nats."""
-    if comparison["measure"] == "test_accuracy":
-        points = number(100 * difference)
-        return f"{points} point{'' if points == '1' else 's'}"
-    if comparison["measure"] == "elbo":
-        return f"{number(difference)} nats"
-    unit, before = _UNITS.get(comparison["measure"]), comparison["second_mean"]
-    # A share of an R-hat, which is 1 at best, has no meaning; nor has a share of a barrier of zero.
-    if comparison["measure"].startswith("rhat") or before is None or before <= 0:
-        return f"{number(difference)}{unit or ''}"
-    return _percent_text(difference / before)
-
-
-def _gain_text(effect: Row, gain: float | None) -> str:
-    if gain is None:
-        return "any size"
-    if effect["measure"] == "gradients_to_target":
-        return _percent_text(1 - math.exp(-gain))
-    return _size_text(effect, gain)
-
-
-def _possible_gain_clause(effect: Row) -> str:
-    end = effect["difference"]["low" if effect["better"] == "lower" else "high"]
-    gain = None if end is None else end if effect["better"] == "higher" else -end
-    return (
-        ""
-        if gain is None or gain <= 0
-        else f"; a gain of up to {_gain_text(effect, gain)} is possible"
-    )
-
-
-def _evidence_text(comparison: Row) -> str:
-    """Return the number of seeds and the p-value, or why there is none."""
-    unit = {"seeds": "seed", "pairs": "disjoint pair of seeds", "pairs of seeds": "seed"}[
-        comparison["kind"]
-    ]
-    count = f"{comparison['n']} {unit}{'' if comparison['n'] == 1 else 's'}".replace(
-        "pair of seedss", "pairs of seeds"
-    )
-    if comparison["kind"] == "pairs of seeds":
-        count = f"all pairs of {count}"
-    if comparison["p_value"] is None:
-        return (
-            comparison["reason"]
-            if str(comparison["reason"]).startswith(str(comparison["n"]))
-            else f"{count}; {comparison['reason']}"
-        )
-    many = comparison["num_comparisons"]
-    adjusted = f", adjusted for {many} comparisons" if many > 1 else ""
-    # The unadjusted p-value is what makes this evidence weak, instead of none.
-    if comparison["p_value"] < _MODERATE and comparison["p_adjusted"] >= _WEAK:
-        adjusted += f", {_p_value_text(comparison['p_value']).removeprefix('= ')} before adjustment"
-    text = f"{count}, p {_p_value_text(comparison['p_adjusted'])}{adjusted}"
-    smallest = comparison["smallest_sign_flip_p"]
-    by_flips = (
-        comparison["measure"] == "gradients_to_target"
-        and comparison["p_value"] == comparison["sign_flip_p"]
-    )
-    if by_flips and smallest is not None and smallest * many >= 0.05:
-        needed = next((n for n in range(1, 15) if smallest_p_value(n) * many < 0.05), None)
-        more = f": fit at least {needed} seeds" if needed and needed > comparison["n"] else ""
-        text += (
-            f"; with so few differing seeds, p is at least {min(1.0, smallest * many):.2g}{more}"
-        )
-    return text
+def _answers_text(effects: Sequence[Conclusion]) -> str:
+    """Return the effects by answer, each with its cause; over several settings, counts."""
+    clauses = []
+    for answer in Answer:
+        texts = []
+        for measure in dict.fromkeys(one.measure for one in effects):
+            asked = [one for one in effects if one.measure == measure]
+            own = [one for one in asked if one.answer is answer]
+            text = HYPOTHESES[measure][answer is Answer.OPPOSITE]
+            causes = Counter(one.cause for one in own if one.cause is not Cause.NOT_ASSESSED)
+            details = [f"in {len(own)} of {len(asked)}"] if len(asked) > 1 else []
+            details += [f"{count} {_EXPLAINED[cause]}" for cause, count in causes.items()]
+            if len(asked) == 1 and causes:
+                by = listed([control.name for control in own[0].explained_by])
+                because = _EXPLAINED[own[0].cause] + (f" but by {by}" if by else "")
+                details = [f"{own[0].strength} evidence", because]
+            if own:
+                text = text[0].lower() + text[1:].partition(" (")[0]
+                texts.append(f"{text} ({', '.join(details)})" if details else text)
+        if texts:
+            clauses.append(f"{VERDICTS[answer]}: {listed(texts)}")
+    return "; ".join(clauses)
 
 
 def _p_value_text(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"= {p:.2g}" if p < 0.995 else "= 1"
 
 
-# -- causes
-
-
-def _share_text(control: Row) -> str:
-    share = control["share"]
-    interval = ""
-    if share["low"] is not None and share["high"] is not None:
-        interval = f" ({_percent_number(share['low'])} to {_percent_number(share['high'])} %)"
-    return f"{_percent_number(share['value'])} % of the effect{interval}"
-
-
-def _percent_number(share: float) -> str:
-    return f"{100 * share:.0f}".replace("-0", "0") if abs(share) < 0.005 else f"{100 * share:.0f}"
-
-
-def _control_text(control: Row) -> str:
-    """Return the evidence of a control that keeps the symmetry."""
-    if control["evidence"] == "missing":
-        return f"{control['name']} has no result"
-    if control["share"].get("value") is None:
-        reason = control["share"].get("reason") or "no confidence interval"
-        return f"the share of {control['name']} is unknown ({reason})"
-    text = f"{control['name']} shows {_share_text(control)}"
-    if control["evidence"] == "unclear" and "reduction" not in control:
-        return f"{text}, which is inconclusive"
-    if "reduction" not in control:
-        return text
-    reduction = control["reduction"]
-    if reduction is None:
-        return f"{text}, but alignment within its blocks was not measured"
-    if not reduction["is_significant"]:
-        return f"{text}, but the effect of alignment within its blocks is inconclusive"
-    amount = f"{number(reduction['value'])} nats, {_percent_number(reduction['share'])} %"
-    return f"{text}, and alignment within its blocks removes {amount} of its excess"
-
-
-def _is_significant(against: Row) -> bool:
-    p = against["p_adjusted"]
-    return p is not None and p < 0.05
-
-
-def _breaking_text(cause: Row) -> str:
-    """Return the evidence of controls without the symmetry: whether breaking it suffices."""
-    lacking = [control for control in cause["breaks"] if control["evidence"] in ("lacks", "part")]
-    having = [control for control in cause["breaks"] if control["evidence"] == "has"]
-    text = ""
-    if lacking:
-        alone = "alone " if all(control["log10_order"] == 0 for control in lacking) else ""
-        shares = listed(
-            [f"{_breaking_name(control)} shows {_share_text(control)}" for control in lacking]
-        )
-        text += f" Breaking the symmetry {alone}does not suffice: {shares}."
-    if having:
-        shares = listed(
-            [f"{_breaking_name(control)} shows {_share_text(control)}" for control in having]
-        )
-        text += f" Breaking the symmetry in another way has the same effect: {shares}."
+def _evidence_text(comparison: Row) -> str:
+    """Return the number of seeds and the p-value, or why there is none."""
+    n, p, many = comparison["n"], comparison["p_value"], comparison["num_comparisons"]
+    count = _NUMBERS[comparison["kind"]].format(n=n, s="" if n == 1 else "s")
+    if p is None:
+        reason = str(comparison["reason"])
+        return reason if reason.startswith(str(n)) else f"{count}; {reason}"
+    text = f"{count}, p {_p_value_text(comparison['p_adjusted'])}"
+    text += f", adjusted for {many} comparisons" if many > 1 else ""
+    # The unadjusted p-value is what makes this evidence weak, instead of none.
+    if p < _MODERATE and comparison["p_adjusted"] >= _WEAK:
+        text += f", {_p_value_text(p).removeprefix('= ')} before adjustment"
+    least = (comparison["smallest_sign_flip_p"] or 0.0) * many
+    by_flips = comparison["measure"] == SPEED and p == comparison["sign_flip_p"]
+    if by_flips and least >= _MODERATE:
+        text += f"; with so few differing seeds, p is at least {min(1.0, least):.2g}"
+        needed = pairs_needed(many)
+        text += f": fit at least {needed} seeds" if needed > n else ""
     return text
-
-
-def _breaking_name(control: Row) -> str:
-    kappa = control["kappa"]
-    if kappa is None:
-        return str(control["name"])
-    return f"kappa = {kappa:g}" if isinstance(kappa, int | float) else f"kappa = {kappa}"
-
-
-# -- the headline
-
-
-def _seeds_text(comparisons: Sequence[Row]) -> str:
-    counts = {one["n"] for one in comparisons if one["kind"] == "seeds" and one["n"]}
-    counts = counts or {one["n"] for one in comparisons if one["n"]}
-    if not counts:
-        return "too few seeds"
-    return f"{max(counts)} seed{'' if max(counts) == 1 else 's'}"
-
-
-def _no_effect_text(effects: Sequence[Row], comparisons: Sequence[Row]) -> str:
-    seeds = _seeds_text(comparisons)
-    absent = list(
-        dict.fromkeys(_SUBJECTS[one["question"]] for one in effects if one["answer"] == "no")
-    )
-    is_open = any(one["answer"] == INCONCLUSIVE for one in effects)
-    if not effects:
-        return "Inconclusive: no measure of asymmetric and standard networks is complete."
-    if not absent:
-        return f"With {seeds}, the comparison of asymmetric with standard networks is inconclusive."
-    text = f"Asymmetric networks show no gain of practical size in {listed(absent)} ({seeds})"
-    return f"{text}; the other comparisons are inconclusive." if is_open else f"{text}."
-
-
-def _settings_text(
-    settings: Sequence[Row],
-    names: Sequence[str],
-    effects: Sequence[dict[str, Any]],
-    comparisons: Sequence[Row],
-) -> str:
-    keys = list(dict.fromkeys((one["context"], one["setting"]) for one in effects))
-    has_contexts = len({context for context, _ in keys}) > 1
-    sentences = []
-    for context, setting in keys:
-        own = [one for one in effects if (one["context"], one["setting"]) == (context, setting)]
-        shown = [_effect_text(one, names) for one in own if one["strength"] != "none"]
-        unclear = [_SUBJECTS[one["question"]] for one in own if one["answer"] == INCONCLUSIVE]
-        absent = [_SUBJECTS[one["question"]] for one in own if one["answer"] == "no"]
-        name = str(settings[setting]["label"]) if has_contexts else names[setting]
-        parts: list[str] = []
-        if shown:
-            parts.append(f"{name} shows {listed(shown)} compared with the standard network")
-        if absent:
-            no_gain = f"no gain of practical size in {listed(absent)}"
-            parts.append(no_gain if shown else f"{name} shows {no_gain}")
-        if unclear:
-            parts.append(
-                f"inconclusive for {listed(unclear)}"
-                if parts
-                else f"all comparisons of {name} are inconclusive"
-            )
-        sentences.append("; ".join(parts))
-    sentences[0] += f" ({_seeds_text(comparisons)})"
-    return " ".join(f"{sentence}." for sentence in sentences)
-
-
-def _effect_text(effect: Row, names: Sequence[str]) -> str:
-    gain, loss = _EFFECTS[effect["question"]]
-    explaining = [str(names[int(i)]) for i in effect["explained_by"]]
-    cause = {
-        "yes": "explained by the symmetry",
-        "partly": "partly explained by the symmetry",
-        INCONCLUSIVE: "with inconclusive cause",
-        "no": f"explained by {listed(explaining)}, not by the symmetry",
-    }[effect["because_of_symmetry"]]
-    return f"{gain if effect['answer'] == 'yes' else loss} ({effect['strength']} evidence, {cause})"
-
-
-def _counts_text(effects: Sequence[Row], comparisons: Sequence[Row]) -> str:
-    total = len({(one["context"], one["setting"]) for one in effects})
-    parts: list[str] = []
-    unsupported: list[str] = []
-    for question, words in _EFFECTS.items():
-        own = [one for one in effects if one["question"] == question]
-        is_supported = False
-        for answer, word in zip(("yes", OPPOSITE), words, strict=True):
-            having = [one for one in own if one["answer"] == answer]
-            if not having:
-                continue
-            is_supported = True
-            counts = {
-                "explained by the symmetry": sum(
-                    one["because_of_symmetry"] == "yes" for one in having
-                ),
-                "partly explained by it": sum(
-                    one["because_of_symmetry"] == "partly" for one in having
-                ),
-                "explained by a control that keeps it": sum(
-                    one["because_of_symmetry"] == "no" for one in having
-                ),
-            }
-            causes = ", ".join(f"{count} {cause}" for cause, count in counts.items() if count)
-            details = f" ({causes})" if causes else ""
-            parts.append(f"{word} in {len(having)} of {len(own)}{details}")
-        if own and not is_supported:
-            unsupported.append(_SUBJECTS[question])
-    text = (
-        f"{total} asymmetric settings compared with their standard networks "
-        f"({_seeds_text(comparisons)} each): {', '.join(parts)}."
-    )
-    return f"{text} No effect is supported for {listed(unsupported)}." if unsupported else text
-
-
-def _alignment_sentences(aligned: Sequence[Row]) -> list[str]:
-    if len(aligned) == 1:
-        return [aligned[0]["sentence"]] if aligned[0]["answer"] == "yes" else []
-    lower = sum(one["answer"] == "yes" for one in aligned)
-    return (
-        [
-            f"Alignment lowers the barrier of standard networks in {lower} of {len(aligned)} "
-            "contexts."
-        ]
-        if lower
-        else []
-    )
-
-
-def _reduction_clause(before: float, after: float) -> str:
-    if before <= 0:
-        return ""
-    return f", a reduction of {_percent_text(min(1.0, (before - after) / before))}"

@@ -61,7 +61,7 @@ def write_summary(study_directory: StudyDirectory, study: Study, plan: Plan) -> 
         "modules": list(modules),
         "counts": counts,
         "failures": _failures(fits, pairs),
-        "conclusions": conclusions,
+        "conclusions": [conclusion.to_dict() for conclusion in conclusions],
         "contexts": contexts,
         "settings": settings,
         "comparisons": comparisons,
