@@ -21,8 +21,8 @@ TEMPORARY = "bnn-symm-tmp"
 """Marker in the names of temporary files and folders, which no other name contains."""
 
 _TEMPORARY_NAME = re.compile(rf"\..+\.[a-z0-9_]{{8}}\.{TEMPORARY}(\.[^.]*)?", re.DOTALL)
-NAME_LENGTH = 100
-"""Number of characters of the final name in a temporary name, limited by the file system."""
+# Number of characters of the final name in a temporary name, limited by the file system.
+_NAME_LENGTH = 100
 
 # Errors of file systems that cannot sync a folder, such as some network file systems.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
@@ -45,7 +45,7 @@ def write_atomically(
         OSError: if the disk is full or permission is missing; the temporary file is removed.
     """
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}{path.suffix}"
+        dir=path.parent, prefix=_prefix(path), suffix=f".{TEMPORARY}{path.suffix}"
     )
     os.close(handle)
     temporary = Path(name)
@@ -81,10 +81,19 @@ def write_text(path: Path, text: str, *, sync_parent: bool = True) -> None:
         text: content of the file.
         sync_parent: False if the caller syncs the folder later.
     """
+    write_bytes(path, text.encode(), sync_parent=sync_parent)
+
+
+def write_bytes(path: Path, content: bytes, *, sync_parent: bool = True) -> None:
+    """Write bytes atomically; see `write_atomically`.
+
+    Args:
+        path: path of the file.
+        content: content of the file.
+        sync_parent: False if the caller syncs the folder later.
+    """
     write_atomically(
-        path,
-        lambda temporary: temporary.write_text(text, encoding="utf-8"),
-        sync_parent=sync_parent,
+        path, lambda temporary: temporary.write_bytes(content), sync_parent=sync_parent
     )
 
 
@@ -149,11 +158,9 @@ def make_temporary_folder(path: Path) -> Path:
     Args:
         path: final path of the folder.
     """
-    return Path(
-        tempfile.mkdtemp(
-            dir=path.parent, prefix=f".{path.name[:NAME_LENGTH]}.", suffix=f".{TEMPORARY}"
-        )
-    )
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=f".{TEMPORARY}"))
+    folder.chmod(0o777 & ~_umask())
+    return folder
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
@@ -178,6 +185,17 @@ def is_temporary(name: str) -> bool:
         name: name of a file or folder.
     """
     return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
+def is_temporary_folder(name: str, path: Path | None = None) -> bool:
+    """Return whether a name is one that `make_temporary_folder` gives.
+
+    Args:
+        name: name of a folder.
+        path: final path of the folder; None for any.
+    """
+    prefix = "." if path is None else _prefix(path)
+    return is_temporary(name) and name.startswith(prefix) and name.endswith(TEMPORARY)
 
 
 def remove_temporary_files(folder: Path) -> None:
@@ -240,6 +258,11 @@ def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _prefix(path: Path) -> str:
+    """Return the start of the temporary names of a path."""
+    return f".{path.name[:_NAME_LENGTH]}."
 
 
 def _umask() -> int:

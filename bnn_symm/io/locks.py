@@ -9,15 +9,17 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
-from bnn_symm.io.atomic import write_json
+from bnn_symm.io.atomic import is_real_folder, write_json
 from bnn_symm.io.owners import is_alive, is_current_boot, process_record
 from bnn_symm.io.paths import check_regular_file
 
@@ -25,6 +27,8 @@ RECORD, LOCK = "lock.json", "writer.lock"
 # Timeout in seconds of acquiring a lock. Readers that test it hold it for microseconds only.
 _GRACE = 0.2
 _LARGEST_RECORD = 2**16  # bytes
+# Attempts to create and lock a folder.
+_ATTEMPTS = 5
 # Errors of file systems that cannot lock.
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
@@ -41,7 +45,7 @@ class FolderLock:
     """Lock of a folder, which one process at a time can hold.
 
     Args:
-        folder: folder to write; if it is renamed while the lock is held, call `follow_rename`.
+        folder: folder to write; set this attribute if it is renamed while the lock is held.
     """
 
     def __init__(self, folder: Path):
@@ -91,6 +95,21 @@ class FolderLock:
                 "to a writable folder"
             ) from None
 
+    def try_acquire(self) -> bool:
+        """Acquire the lock if the folder can be written and no live process holds it.
+
+        Returns:
+            Whether the lock was acquired.
+        """
+        with contextlib.suppress(InvalidRun):
+            self.acquire()
+        return self.is_owned
+
+    def remove_folder(self) -> None:
+        """Remove the locked folder with all its files, and release the lock."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
     def release(self) -> None:
         """Release the lock if this process holds it."""
         if self.is_owned:
@@ -101,18 +120,6 @@ class FolderLock:
             if self._lock is not None:
                 self._lock.release()
         self._lock = self._holder = None
-
-    def follow_rename(self, folder: Path) -> "FolderLock":
-        """Update the path after the folder was renamed.
-
-        Args:
-            folder: new path.
-
-        Returns:
-            This lock.
-        """
-        self.folder = folder
-        return self
 
     def is_held(self) -> bool:
         """Return whether a live process holds the lock.
@@ -177,6 +184,41 @@ class FolderLock:
             else f"process {owner['pid']} on {one_line(owner['host'], 60)}"
         )
         return f"{self.folder} is being written by {who}; wait for it"
+
+
+def new_locked_folder(create: Callable[[], Path]) -> FolderLock:
+    """Create a folder and acquire its lock.
+
+    Args:
+        create: creates an empty folder of another name at each call, because another process may
+            acquire a new folder as abandoned before this one does.
+
+    Returns:
+        The lock.
+
+    Raises:
+        InvalidRun: if the folder cannot be written.
+        OSError: if it cannot be created.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        if (lock := FolderLock(create())).try_acquire():
+            return lock
+    lock = FolderLock(create())
+    lock.acquire()
+    return lock
+
+
+def abandoned_folders(parent: Path, is_candidate: Callable[[str], bool]) -> Iterator[FolderLock]:
+    """Yield the acquired locks of folders that no live process writes.
+
+    Args:
+        parent: folder of the folders; it may be missing. Links in it are not followed.
+        is_candidate: whether a folder of a name may be taken over or removed.
+    """
+    for folder in sorted(parent.glob("*")):
+        lock = FolderLock(folder)
+        if is_candidate(folder.name) and is_real_folder(folder) and lock.try_acquire():
+            yield lock
 
 
 def _is_locked(path: Path) -> bool | None:

@@ -22,14 +22,7 @@ class GaussianPosterior(ClosedFormPosterior):
     def reparameterize(
         self, noise: Float[Tensor, "*draw parameter"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """Return the draws that standard normal noise gives.
-
-        Args:
-            noise: one value per coordinate.
-
-        Returns:
-            The draws; a permuted posterior returns the permuted draws of the same noise.
-        """
+        """Return the draws that standard normal noise gives, one value per coordinate."""
         return self._independent(noise)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
@@ -37,30 +30,13 @@ class GaussianPosterior(ClosedFormPosterior):
         return self.scale
 
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
-        """Return the log density in nats, in float64.
-
-        Args:
-            flat: one flat vector, or a batch of them.
-
-        Returns:
-            One value per vector.
-        """
+        """Return the log density of each vector in nats, in float64."""
         scale = self.scale.double()
         squares = ((flat.double() - self.loc.double()) / scale).square().sum(-1)
         return -0.5 * squares - scale.log().sum() - 0.5 * math.log(2 * math.pi) * len(scale)
 
     def permute(self, permutation: Permutation) -> "GaussianPosterior":
-        """Return the posterior of the permuted network: the same function, draw by draw.
-
-        Args:
-            permutation: of the network's spec.
-
-        Returns:
-            The permuted posterior.
-
-        Raises:
-            NotRepresentable: if the permutation moves fixed entries of the network.
-        """
+        """Return the posterior of the permuted network, as `Posterior.permute`."""
         return GaussianPosterior(self.model, self.scaling, **self._permuted(permutation))
 
     def entropy_by_tensor(self) -> dict[str, float]:

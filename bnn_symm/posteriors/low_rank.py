@@ -124,14 +124,7 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
     def reparameterize(
         self, noise: Float[Tensor, "*draw noise"]
     ) -> Float[Tensor, "*draw parameter"]:
-        """Return the draws that standard normal noise gives.
-
-        Args:
-            noise: `num_noise` values per draw.
-
-        Returns:
-            The draws; a permuted posterior returns the permuted draws of the same noise.
-        """
+        """Return the draws that standard normal noise gives, `num_noise` values per draw."""
         diagonal, shared = noise.split([len(self.loc), noise.shape[-1] - len(self.loc)], dim=-1)
         by_layer = shared.unflatten(-1, (len(self._sizes), len(self.factors)))
         sizes = torch.tensor(self._sizes, device=noise.device)
@@ -146,14 +139,7 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         return marginal_scale(self.scale, self.factors)
 
     def log_prob(self, flat: Float[Tensor, "*draw parameter"]) -> Float[Tensor, "*draw"]:
-        """Return the log density in nats, in float64.
-
-        Args:
-            flat: one flat vector, or a batch of them.
-
-        Returns:
-            One value per vector.
-        """
+        """Return the log density of each vector in nats, in float64."""
         scale, factors = self.scale.double(), self.factors.double()
         standard = (flat.double() - self.loc.double()) / scale
         quadratic = standard.square().sum(-1)
@@ -190,19 +176,7 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         return {**super().arrays(), "factors": self.factors}
 
     def permute(self, permutation: Permutation) -> "LowRankGaussianPosterior":
-        """Return the posterior of the permuted network: the same function, draw by draw.
-
-        Factors are permuted exactly.
-
-        Args:
-            permutation: of the network's spec.
-
-        Returns:
-            The permuted posterior.
-
-        Raises:
-            NotRepresentable: if the permutation moves fixed entries of the network.
-        """
+        """Return the posterior of the permuted network, as `Posterior.permute`."""
         factors = self.model.permute(self.factors, permutation)
         return LowRankGaussianPosterior(
             self.model, self.scaling, factors=factors, **self._permuted(permutation)

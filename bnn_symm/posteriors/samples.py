@@ -208,17 +208,7 @@ class SamplePosterior(Posterior):
         return mean, (square / max(1, chains * draws - 1)).sqrt()
 
     def permute(self, permutation: Permutation) -> "SamplePosterior":
-        """Return all draws with the same permutation of hidden units, applied when they are read.
-
-        Args:
-            permutation: of the network's spec.
-
-        Returns:
-            The permuted posterior.
-
-        Raises:
-            NotRepresentable: if the permutation moves fixed entries of the network.
-        """
+        """Return all draws with the same permutation, applied when they are read."""
         return self.permute_chains([permutation] * self.shape[0])
 
     def permute_chains(

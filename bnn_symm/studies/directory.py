@@ -18,17 +18,16 @@ and resumes from the last checkpoint.
 
 import contextlib
 import re
-import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bnn_symm.errors import InvalidRun, one_line, shell_words
-from bnn_symm.io.atomic import is_real_folder, make_folder, publish_folder, write_json, write_text
-from bnn_symm.io.locks import FolderInUse, FolderLock
+from bnn_symm.io.atomic import make_folder, publish_folder, write_json, write_text
+from bnn_symm.io.locks import FolderLock, abandoned_folders, new_locked_folder
 from bnn_symm.runs.directory.file_schemas import PlanFile, check_file
-from bnn_symm.runs.directory.output_directory import disk_errors, new_directory
+from bnn_symm.runs.directory.output_directory import create_whole, next_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.studies.plan import Plan
 from bnn_symm.studies.study import Study, load_study
@@ -53,12 +52,13 @@ class StudyDirectory:
     summary = property(lambda self: self.path / "summary.json")
 
     @classmethod
-    def create(cls, path: Path | None, stem: str) -> "StudyDirectory":
-        """Create a new directory, by default `runs/<stem>-<number>`.
+    def create(cls, path: Path | None, study: Study, plan: Plan) -> "StudyDirectory":
+        """Create a new directory with the configuration and the plan.
 
         Args:
-            path: of the directory; None for the default.
-            stem: of the default name.
+            path: of the directory; None for `runs/<name>-<number>`.
+            study: the configuration.
+            plan: the tasks of the study.
 
         Returns:
             The new directory of a study.
@@ -66,7 +66,11 @@ class StudyDirectory:
         Raises:
             InvalidRun: if the directory exists or cannot be created.
         """
-        return cls(new_directory(path, stem))
+        path = path or next_free(Path("runs"), study.name)
+        with create_whole(path) as lock:
+            cls(lock.folder).write_plan(study, plan)
+        lock.release()
+        return cls(path)
 
     def write_plan(self, study: Study, plan: Plan) -> None:
         """Write the configuration and the plan; an extended study replaces both.
@@ -75,12 +79,11 @@ class StudyDirectory:
             study: the configuration.
             plan: the tasks of the study.
         """
-        with disk_errors(self.path, "free some space, then run the command again"):
-            # Written first, since it is enough to resume after a kill.
-            write_text(self.study, study.to_yaml())
-            for folder in (self.cells, self.pairs, self.failures, self.attempts):
-                make_folder(folder)
-            write_json(self.plan, plan.to_json())
+        # Written first, since it is enough to resume after a kill.
+        write_text(self.study, study.to_yaml())
+        for folder in (self.cells, self.pairs, self.failures, self.attempts):
+            make_folder(folder)
+        write_json(self.plan, plan.to_json())
 
     def read_study(self) -> Study:
         """Read the configuration of the study.
@@ -159,14 +162,9 @@ class StudyDirectory:
         Returns:
             The lock of the attempt of a dead process if there is one, else that of a new attempt.
         """
-        for attempt in self._attempts():
-            if _key_of(attempt) == key and (lock := _acquire(attempt)) is not None:
-                return lock
-        while True:
-            attempt = self.attempts / f"{key}-{uuid.uuid4().hex}"
-            attempt.mkdir()
-            if (lock := _acquire(attempt)) is not None:  # else another process was faster
-                return lock
+        for attempt in self._abandoned(lambda other: other == key):
+            return attempt
+        return new_locked_folder(lambda: self._new_attempt(key))
 
     def publish(self, attempt: FolderLock, run: Path, key: str) -> None:
         """Move a finished run into place, unless another process was faster, and end the attempt.
@@ -185,7 +183,7 @@ class StudyDirectory:
             raise InvalidRun(
                 f"{run} could not be moved to {self.fit_path(key)}; both must be on one file system"
             )
-        _discard(attempt)
+        attempt.remove_folder()
 
     def remove_leftovers(self, plan: Plan) -> None:
         """Remove attempts of dead processes at fits that are done or no longer planned.
@@ -194,17 +192,22 @@ class StudyDirectory:
             plan: the tasks of the study.
         """
         pending = {fit.key for fit in plan.fits if not self.is_done(fit.key)}
-        for attempt in self._attempts():
-            if _key_of(attempt) not in pending and (lock := _acquire(attempt)) is not None:
-                _discard(lock)
+        for attempt in self._abandoned(lambda key: key not in pending):
+            attempt.remove_folder()
 
-    def _attempts(self) -> list[Path]:
-        """Return the folders of all attempts, without other files."""
-        return sorted(
-            path
-            for path in self.attempts.glob("*")
-            if _ATTEMPT.fullmatch(path.name) and is_real_folder(path)
-        )
+    def _new_attempt(self, key: str) -> Path:
+        attempt = self.attempts / f"{key}-{uuid.uuid4().hex}"
+        attempt.mkdir()
+        return attempt
+
+    def _abandoned(self, is_wanted: Callable[[str], bool]) -> Iterator[FolderLock]:
+        """Yield the acquired locks of attempts of dead processes at the fits of some keys."""
+
+        def is_candidate(name: str) -> bool:
+            attempt = _ATTEMPT.fullmatch(name)
+            return attempt is not None and is_wanted(attempt["key"])
+
+        return abandoned_folders(self.attempts, is_candidate)
 
 
 # The second form, with host, process and start time, is that of former versions.
@@ -227,22 +230,3 @@ def check_task(path: Path, content: Mapping[str, Any], key: str) -> None:
             f"{path} is the result of another task ({one_line(content.get('task'), 40)}); restore "
             "the original, or remove it and resume the study, which computes it again"
         )
-
-
-def _key_of(attempt: Path) -> str:
-    return attempt.name.partition("-")[0]
-
-
-def _acquire(attempt: Path) -> FolderLock | None:
-    """Acquire the lock of an attempt; return None if another process holds it."""
-    lock = FolderLock(attempt)
-    try:
-        lock.acquire()
-    except FolderInUse:
-        return None
-    return lock
-
-
-def _discard(attempt: FolderLock) -> None:
-    shutil.rmtree(attempt.folder, ignore_errors=True)
-    attempt.release()

@@ -119,7 +119,7 @@ def _plan(
         if study is None:
             raise ConfigError("no study is given; name its configuration")
         plan = plan_study(study)
-        study_directory = StudyDirectory.create(directory, study.name)
+        study_directory = StudyDirectory.create(directory, study, plan)
     else:
         if directory is None:
             raise ConfigError("to resume a study, name its directory")
@@ -131,7 +131,8 @@ def _plan(
         if study is None:
             study = former
             _check_unchanged(study_directory, plan)
-    study_directory.write_plan(study, plan)
+        with disk_errors(directory, "free some space, then run the command again"):
+            study_directory.write_plan(study, plan)
     return study, plan, study_directory
 
 

@@ -76,8 +76,7 @@ def planted(tmp_path_factory):
         study = load_study(made.config)
         plan = plan_study(study)
         for path, number in ((made.study, 1), (made.done, 2)):
-            place = StudyDirectory.create(path, "own")
-            place.write_plan(study, plan)
+            place = StudyDirectory.create(path, study, plan)
             for key in plan.to_json()["cells"] if number == 2 else [plan.fits[0].key]:
                 assert study_task.run_task(place, key, [FACTORY]) == 0
         write_summary(place, study, plan)

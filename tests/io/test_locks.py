@@ -160,7 +160,7 @@ def test_a_folder_may_be_renamed_while_it_is_locked(tmp_path):
     lock.folder.mkdir()
     lock.acquire()
     (tmp_path / "a").rename(tmp_path / "b")
-    lock.follow_rename(tmp_path / "b")
+    lock.folder = tmp_path / "b"
     with pytest.raises(FolderInUse):
         FolderLock(tmp_path / "b").acquire()
     lock.release()

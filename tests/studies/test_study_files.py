@@ -38,8 +38,7 @@ def planned(tmp_path_factory):
     )
     study = load_study(folder / "study.yaml")
     plan = plan_study(study)
-    study_directory = StudyDirectory.create(folder / "out", "study")
-    study_directory.write_plan(study, plan)
+    study_directory = StudyDirectory.create(folder / "out", study, plan)
     for task in (*plan.fits[:2], plan.pairs[0]):
         assert study_task.run_task(study_directory, task.key) == 0
     write_summary(study_directory, study, plan)

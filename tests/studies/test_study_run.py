@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,7 +188,7 @@ def test_a_study_killed_twice_has_the_same_tables(finished, tmp_path):
     assert_equal(tables(done), tables(out))
 
 
-def test_a_study_killed_before_its_plan_was_written_is_resumed(finished, tmp_path, monkeypatch):
+def test_a_study_appears_whole_and_is_resumed_without_its_plan(finished, tmp_path, monkeypatch):
     _, config, _ = finished
 
     def killed(*_):
@@ -197,6 +198,9 @@ def test_a_study_killed_before_its_plan_was_written_is_resumed(finished, tmp_pat
         patch.setattr("bnn_symm.studies.directory.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             run_study(config, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    shutil.copy(finished[0] / "study.yaml", tmp_path / "out")
     # What is to be done is written now; doing it is what other tests do.
     with monkeypatch.context() as patch:
         patch.setattr("bnn_symm.studies.runner._run_tasks", killed)

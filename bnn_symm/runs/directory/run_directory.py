@@ -24,7 +24,6 @@ may not.
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,30 +36,26 @@ from bnn_symm.errors import InvalidRun
 from bnn_symm.inference import FitState, State
 from bnn_symm.io.arrays import read_arrays
 from bnn_symm.io.atomic import (
-    NAME_LENGTH,
-    TEMPORARY,
-    is_real_folder,
     is_temporary,
     make_folder,
-    make_temporary_folder,
-    publish_folder,
     remove_files,
     remove_if_empty,
     remove_temporary_files,
     sync_folder,
     write_atomically,
+    write_bytes,
     write_json,
     write_text,
 )
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.io.documents import read_json
-from bnn_symm.io.locks import LOCK, FolderLock
+from bnn_symm.io.locks import FolderLock
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors import DrawLog
 from bnn_symm.posteriors.io.draw_log import is_draw_file
 from bnn_symm.runs.directory.file_schemas import MetricsFile, RunRecord, check_file
 from bnn_symm.runs.directory.history import COST, LOG, TABLE, last_stage, stage_folders, stage_rows
-from bnn_symm.runs.directory.output_directory import check_free
+from bnn_symm.runs.directory.output_directory import create_whole
 from bnn_symm.runs.directory.signature import FILES, ID, RunSignature, check_state, metadata, new_id
 
 RUN_SCHEMA = 1
@@ -137,51 +132,27 @@ class RunDirectory:
         Raises:
             InvalidRun: if it exists, or its parent cannot be written.
         """
-        check_free(path)
-        try:
-            make_folder(path.parent)
-            _remove_incomplete(path)
-            temporary = cls(make_temporary_folder(path))
-        except OSError as error:
-            raise InvalidRun(
-                f"{path.parent} cannot be written ({error.strerror}); choose another place with "
-                "--out DIR"
-            ) from None
-        try:
-            temporary._lock.acquire()
-            temporary.path.chmod(0o755)
-            write_text(temporary.config, config, sync_parent=False)
-            write_json(temporary.preprocessing, preprocessing, sync_parent=False)
-            if fixed:
-                # Fixed values are stored as float32, whatever the dtype of the network.
-                arrays = {name: value.cpu() for name, value in fixed.items()}
-                single = {
-                    name: v if v.dtype == torch.bool else v.float() for name, v in arrays.items()
-                }
-                _write_arrays(
-                    temporary.fixed, {name: value.numpy() for name, value in single.items()}
-                )
-            if prior_mean is not None:
-                means = {name: value.numpy() for name, value in prior_mean.weights.items()}
-                _write_arrays(temporary.prior_mean, means)
+        # Fixed values are stored as float32, whatever the dtype of the network.
+        fixed = {name: v if v.dtype == torch.bool else v.float() for name, v in fixed.items()}
+        with create_whole(path) as lock:
+            run = cls(lock.folder, lock)
+            write_text(run.config, config, sync_parent=False)
+            write_json(run.preprocessing, preprocessing, sync_parent=False)
+            for file, tensors in (
+                (run.fixed, fixed),
+                (run.prior_mean, {} if prior_mean is None else prior_mean.weights),
+            ):
+                if tensors:
+                    arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
+                    write_bytes(file, save(arrays), sync_parent=False)
             if network is not None:
-                write_atomically(
-                    temporary.network, lambda path: path.write_bytes(network), sync_parent=False
-                )
-            bound = {ID: new_id(), FILES: temporary.signature.hashes(*temporary._first_files)}
+                write_bytes(run.network, network, sync_parent=False)
+            bound = {ID: new_id(), FILES: run.signature.hashes(*run._first_files)}
             content = {"run_schema": RUN_SCHEMA, "status": "running", **record, **bound}
-            write_json(temporary.record, content, sync_parent=False)
-            temporary.draws.mkdir()
-            temporary.checkpoint.mkdir()
-            check_free(path)
-            publish_folder(temporary.path, path)
-        except BaseException as error:
-            temporary._lock.release()
-            shutil.rmtree(temporary.path, ignore_errors=True)
-            if isinstance(error, OSError):
-                check_free(path)  # Another process was faster.
-            raise
-        return cls(path, temporary._lock.follow_rename(path))
+            write_json(run.record, content, sync_parent=False)
+            run.draws.mkdir()
+            run.checkpoint.mkdir()
+        return cls(path, lock)
 
     def read_record(self) -> dict[str, Any]:
         """Return the content of `run.json`, with the current status.
@@ -226,14 +197,14 @@ class RunDirectory:
         Raises:
             InvalidRun: if the file is missing or damaged.
         """
+        return self._read_tensors(self.fixed, "which contains its fixed weights")
+
+    def _read_tensors(self, path: Path, content: str) -> dict[str, Tensor]:
         try:
-            return {
-                name: torch.from_numpy(value) for name, value in read_arrays(self.fixed).items()
-            }
+            return {name: torch.from_numpy(value) for name, value in read_arrays(path).items()}
         except FileNotFoundError:
             raise InvalidRun(
-                f"{self.path} has no {self.fixed.name}, which contains its fixed weights; copy the "
-                "whole directory, or fit again"
+                f"{self.path} has no {path.name}, {content}; copy the whole directory, or fit again"
             ) from None
 
     def read_prior_mean(self, record: Mapping[str, Any]) -> PriorMean | None:
@@ -248,18 +219,7 @@ class RunDirectory:
         wanted = record.get("prior_mean")
         if wanted is None:
             return None
-        try:
-            mean = PriorMean(
-                {
-                    name: torch.from_numpy(value)
-                    for name, value in read_arrays(self.prior_mean).items()
-                }
-            )
-        except FileNotFoundError:
-            raise InvalidRun(
-                f"{self.path} has no {self.prior_mean.name}, the mean of its prior; copy the whole "
-                "directory, or fit again"
-            ) from None
+        mean = PriorMean(self._read_tensors(self.prior_mean, "the mean of its prior"))
         if mean.sha256 != wanted:
             raise InvalidRun(
                 f"{self.prior_mean} was changed since the fit (sha256 {mean.sha256[:12]}, "
@@ -315,11 +275,7 @@ class RunDirectory:
         Raises:
             InvalidRun: if the file is signed but was changed or removed.
         """
-        self.signature.require(self.posterior)
-        if not self.posterior.exists() or not self.signature.is_signed(self.posterior):
-            return False
-        self.signature.check(self.posterior)
-        return True
+        return self.signature.has(self.posterior)
 
     def sign_again(self) -> list[str]:
         """Sign all files in their present state.
@@ -409,8 +365,7 @@ class RunDirectory:
 
     def _write_state(self, path: Path, state: State) -> None:
         # `save_file` would report a full disk with an exception of another type.
-        content = save(state, metadata(self.signature.token(path.parent), state))
-        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        write_bytes(path, save(state, metadata(self.signature.token(path.parent), state)))
 
     def kept_states(self) -> dict[int, dict[int, State]]:
         """Return all preserved states by step and chain.
@@ -422,13 +377,14 @@ class RunDirectory:
         states: dict[int, dict[int, State]] = {}
         for path in sorted(self.kept.glob("step-*-chain-*.safetensors")):
             _, step, _, chain = path.stem.split("-", 3)
-            if not (step.isascii() and step.isdecimal() and chain.isascii() and chain.isdecimal()):
-                raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
-            states.setdefault(int(step), {})[int(chain)] = self._read_state(path)
+            state = self._read_state(path, step, chain)
+            states.setdefault(int(step), {})[int(chain)] = state
         return states
 
-    def _read_state(self, path: Path) -> State:
-        """Return a state after checking that it belongs to this run."""
+    def _read_state(self, path: Path, *numbers: str) -> State:
+        """Return a state after checking the numbers in its name, and that it is of this run."""
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
+            raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
         try:
             state = read_arrays(path)
         except FileNotFoundError:
@@ -448,9 +404,8 @@ class RunDirectory:
         states = {}
         for path in sorted(self.checkpoint.glob("chain-*.safetensors")):
             chain = path.stem.removeprefix("chain-")
-            if not (chain.isascii() and chain.isdecimal()):
-                raise InvalidRun(f"{path} is not a state of this run; remove it from its folder")
-            states[int(chain)] = self._read_state(path)
+            state = self._read_state(path, chain)
+            states[int(chain)] = state
         with parser_errors(self.draws, "restore the original draws", problem="is damaged"):
             draws = self.draw_log().chains() if self.draws.exists() else {}
         self.signature.check(self.history)
@@ -534,10 +489,8 @@ class RunDirectory:
         Raises:
             InvalidRun: if the file is damaged or not the run's.
         """
-        self.signature.require(self.metrics)
-        if not self.metrics.exists() or not self.signature.is_signed(self.metrics):
+        if not self.signature.has(self.metrics):
             return None
-        self.signature.check(self.metrics)
         content = self.read_json(self.metrics)
         check_file(self.metrics, content, MetricsFile)
         return content
@@ -582,24 +535,3 @@ class RunDirectory:
         remove_if_empty(self.draws)
         remove_if_empty(self.checkpoint)
         sync_folder(self.path)
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays into a directory that is not published yet."""
-    write_atomically(
-        path, lambda temporary: temporary.write_bytes(save(dict(arrays))), sync_parent=False
-    )
-
-
-def _remove_incomplete(path: Path) -> None:
-    """Remove temporary directories that killed processes left when they created this directory."""
-    prefix = f".{path.name[:NAME_LENGTH]}."
-    for folder in path.parent.glob(f".*.{TEMPORARY}"):
-        if (
-            is_temporary(folder.name)
-            and folder.name.startswith(prefix)
-            and is_real_folder(folder)
-            and (folder / LOCK).exists()
-            and not FolderLock(folder).is_held()
-        ):
-            shutil.rmtree(folder, ignore_errors=True)

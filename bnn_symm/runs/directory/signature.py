@@ -62,14 +62,21 @@ class RunSignature:
                     found[self._name(path)] = file_sha256(path)
         return found
 
-    def is_signed(self, path: Path) -> bool:
-        """Return whether a file is signed, or the run has no signature.
+    def has(self, path: Path) -> bool:
+        """Return whether there is a file that belongs to this run.
 
         Args:
             path: a file of the run.
+
+        Raises:
+            InvalidRun: if the file is signed but was changed or removed.
         """
+        self.require(path)
         signed = self._signed()
-        return signed is None or self._name(path) in signed
+        if not path.exists() or (signed is not None and self._name(path) not in signed):
+            return False
+        self.check(path)
+        return True
 
     def check(self, *paths: Path) -> None:
         """Compare files with the signature; missing and unsigned files are left to their readers.
