@@ -4,6 +4,9 @@ import torch
 
 from bnn_symm.inference import Sampler
 
+# The assertions of the contract of methods report their values.
+pytest.register_assert_rewrite("bnn_symm.testing")
+
 # Scripts that made the fixtures need other software.
 collect_ignore_glob = ["**/fixtures/*.py"]
 

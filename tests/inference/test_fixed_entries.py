@@ -18,7 +18,8 @@ from bnn_symm.inference.variational.local_reparameterization import (
 )
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.randomness import torch_generator
-from tests.inference.exact import NOISE, Exact, design, kl_from_diagonal, log_jacobian
+from bnn_symm.testing import ExactPosterior, design_matrix, kl_from_diagonal, log_jacobian
+from bnn_symm.testing.exact_targets import NOISE
 
 ASYMMETRIC = SymmetryConfig(kind="weight_asymmetric")
 
@@ -39,7 +40,7 @@ def test_inference_has_no_word_for_it():
         assert not re.search(r"(?<!sig)(?<!sig_set)mask|asymmetric|fixed.?entries", text), path
 
 
-def linear_model():
+def linear_regression():
     data = load_dataset("diabetes", dtype=torch.float64)
     config = MLPConfig(widths=(), symmetry=ASYMMETRIC)
     net = build_network(config, input_shape=data.input_shape, num_outputs=1).double()
@@ -48,7 +49,7 @@ def linear_model():
 
 def exact(model, data):
     """The posterior of the free weights and the bias, given that the others are what they are."""
-    x, y = design(data)
+    x, y = design_matrix(data)
     free = torch.cat([model.net.head.mask[0], torch.tensor([True])])
     assert int(free.sum()) == 6
     offset = x[:, :-1] @ model.net.head.fixed[0]
@@ -59,13 +60,15 @@ def exact(model, data):
     evidence = torch.distributions.MultivariateNormal(
         torch.zeros(len(y)).double(), covariance
     ).log_prob(y)
-    return Exact(torch.linalg.solve(precision, x.T @ y / NOISE**2), precision), float(evidence)
+    return ExactPosterior(torch.linalg.solve(precision, x.T @ y / NOISE**2), precision), float(
+        evidence
+    )
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("estimator", ["local", "weight"])
 def test_mean_field_vi_reaches_the_exact_optimum(estimator):
-    model, data = linear_model()
+    model, data = linear_regression()
     wanted, evidence = exact(model, data)
     posterior = MeanFieldVI(estimator=estimator).fit(model, data, seed=0)
     assert ((posterior.loc - wanted.mean).abs() / wanted.sd).max() < 0.05
@@ -82,7 +85,7 @@ def test_mean_field_vi_reaches_the_exact_optimum(estimator):
 
 @pytest.mark.thorough
 def test_map_and_hmc_find_the_exact_posterior():
-    model, data = linear_model()
+    model, data = linear_regression()
     wanted, _ = exact(model, data)
     mode = MAP(num_steps=2000, learning_rate=0.05).fit(model, data, seed=0)
     assert ((mode.mean() - wanted.mean).abs() / wanted.sd).max() < 1e-3

@@ -27,7 +27,7 @@ from bnn_symm.posteriors import (
 from bnn_symm.posteriors.io.arviz import to_groups
 from bnn_symm.posteriors.low_rank import layer_sizes
 from bnn_symm.symmetry import symmetry_group
-from tests.inference.exact import exact_posterior, linear_model, log_evidence, log_jacobian
+from bnn_symm.testing import exact_posterior, linear_regression, log_evidence, log_jacobian
 from tests.models.cases import normal
 
 SCALING = Scaling(x_mean=np.zeros(2), x_scale=np.ones(2), y_mean=5.0, y_scale=2.0)
@@ -173,7 +173,7 @@ def test_factors_of_another_length_are_refused() -> None:
 
 def test_elbo_of_the_exact_posterior_is_the_log_evidence(monkeypatch) -> None:
     few_samples(monkeypatch, 400)
-    model, data = linear_model()
+    model, data = linear_regression()
     exact = exact_posterior(data)
     values, vectors = torch.linalg.eigh(torch.linalg.inv(exact.precision))
     independent = 0.5 * values.min()

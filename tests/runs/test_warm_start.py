@@ -16,7 +16,7 @@ from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from bnn_symm.runs.configuration.prepare import prepare
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.studies.keys import fit_key
-from tests.inference.exact import exact_posterior
+from bnn_symm.testing import exact_posterior
 
 from .fits import GAP, fit, flags, history, lines, run_elsewhere, same_bits, start, wait_until
 
@@ -106,11 +106,11 @@ def test_a_stopped_stage_is_resumed_bitwise_identically(tmp_path, undisturbed, s
     assert stopped.posterior.info["method"] == method
     stages = []
 
-    class Recorder(Callback):
+    class Interruption(Callback):
         def on_history(self, row):
             stages.append(row["stage"])
 
-    resumed = resume_run(path, callbacks=[Recorder()])
+    resumed = resume_run(path, callbacks=[Interruption()])
     assert min(stages) == stage  # the stages before were not run again
     assert resumed.status == "complete"
     assert same_bits(resumed, undisturbed)

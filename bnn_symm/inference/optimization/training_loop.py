@@ -383,8 +383,9 @@ def _restore(state: State, tensors: Mapping[str, Tensor], optimizer: torch.optim
         if run.step:
             optimizer.state[tensor] = {
                 # Fused Adam counts its steps in a float32 tensor on the device of the parameter.
+                # It updates its moments in place, so they are copied.
                 "step": torch.tensor(float(run.step), device=tensor.device),
-                "exp_avg": torch.from_numpy(state[f"{name}.exp_avg"]).to(tensor.device),
-                "exp_avg_sq": torch.from_numpy(state[f"{name}.exp_avg_sq"]).to(tensor.device),
+                "exp_avg": torch.tensor(state[f"{name}.exp_avg"], device=tensor.device),
+                "exp_avg_sq": torch.tensor(state[f"{name}.exp_avg_sq"], device=tensor.device),
             }
     return run

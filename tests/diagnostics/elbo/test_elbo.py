@@ -12,15 +12,15 @@ from bnn_symm.diagnostics import elbo
 from bnn_symm.diagnostics.elbo.elbo import kl_by_coordinate, kl_by_tensor
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
-from tests.inference.exact import (
-    NOISE,
-    design,
+from bnn_symm.testing import (
+    design_matrix,
     exact_posterior,
     kl_from_diagonal,
-    linear_model,
+    linear_regression,
     log_evidence,
 )
-from tests.inference.exact import log_jacobian as jacobian
+from bnn_symm.testing import log_jacobian as jacobian
+from bnn_symm.testing.exact_targets import NOISE
 from tests.models.cases import normal
 
 PRIORS = [
@@ -41,7 +41,7 @@ def _few_samples(monkeypatch):
 
 
 def test_the_elbo_of_a_mean_field_posterior_is_the_evidence_less_the_divergence():
-    model, data = linear_model()
+    model, data = linear_regression()
     exact = exact_posterior(data)
     loc = exact.mean + 0.01 * normal(len(exact.mean))
     posterior = GaussianPosterior(model, data.scaling, loc=loc, scale=exact.mean_field_sd)
@@ -51,7 +51,7 @@ def test_the_elbo_of_a_mean_field_posterior_is_the_evidence_less_the_divergence(
     # Four standard errors: one seed in 16,000 fails.
     assert abs(found.value - wanted) < 4 * found.standard_error
     assert found.standard_error < 0.3
-    x, y = design(data)
+    x, y = design_matrix(data)
     square = (y - x @ loc).square().sum() + (x.square() @ exact.mean_field_sd.square()).sum()
     density = -0.5 * square / NOISE**2 - len(y) * math.log(NOISE * math.sqrt(2 * math.pi))
     assert (
@@ -61,7 +61,7 @@ def test_the_elbo_of_a_mean_field_posterior_is_the_evidence_less_the_divergence(
 
 
 def test_the_split_of_a_normal_prior_is_the_closed_form_of_each_tensor():
-    model, data = linear_model(noise="learned")
+    model, data = linear_regression(noise="learned")
     loc, scale = normal(model.num_parameters, seed=1), normal(model.num_parameters, seed=2).exp()
     posterior = GaussianPosterior(model, data.scaling, loc=loc, scale=scale)
     found = elbo(posterior, data.train)
@@ -97,7 +97,7 @@ def test_the_split_adds_up_to_the_whole(prior, dtype):
         normal(model.num_parameters).to(dtype),
         normal(model.num_parameters, seed=1).exp().to(dtype),
     )
-    posterior = GaussianPosterior(model, linear_model()[1].scaling, loc=loc, scale=scale)
+    posterior = GaussianPosterior(model, linear_regression()[1].scaling, loc=loc, scale=scale)
     part = Split(x=normal(6, 3).to(dtype), y=normal(6).to(dtype))
     found = elbo(posterior, part)
     assert found is not None
@@ -117,7 +117,7 @@ def test_a_posterior_that_is_the_prior_has_no_kl_anywhere():
     size = model.num_parameters
     posterior = GaussianPosterior(
         model,
-        linear_model()[1].scaling,
+        linear_regression()[1].scaling,
         loc=torch.zeros(size).double(),
         scale=torch.ones(size).double(),
     )
@@ -125,6 +125,6 @@ def test_a_posterior_that_is_the_prior_has_no_kl_anywhere():
 
 
 def test_draws_have_no_elbo():
-    model, data = linear_model()
+    model, data = linear_regression()
     posterior = SamplePosterior.from_draws(model, normal(1, 5, model.num_parameters), data.scaling)
     assert elbo(posterior, data.train) is None

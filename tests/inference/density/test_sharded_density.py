@@ -22,7 +22,7 @@ from bnn_symm.inference.density.sharded import ShardedDensity
 from bnn_symm.inference.mcmc import batched_chains
 from bnn_symm.inference.parallel.process_group import ProcessGroup, join_process_group
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
-from tests.inference.exact import exact_posterior, linear_model
+from bnn_symm.testing import exact_posterior, linear_regression
 from tests.ranks import run_ranks
 
 pytestmark = pytest.mark.thorough
@@ -255,7 +255,7 @@ def test_what_differs_is_the_order_of_one_sum(fits, monkeypatch, name):
 
 
 def keep_moments(folder: Path) -> None:
-    model, data = linear_model()
+    model, data = linear_regression()
     with join_process_group() as group:
         method = HMC(num_chains=16, num_warmup=100, num_draws=100, max_num_steps=30, compile=False)
         posterior = method.fit(model, data, seed=0, group=group)
@@ -268,7 +268,7 @@ def test_moments_are_the_exact_ones(tmp_path):
     deviation to 1 / sqrt(1600) = 2.5 %, times 4."""
     run_ranks(keep_moments, tmp_path)
     draws = np.load(tmp_path / "0.npy")
-    exact = exact_posterior(linear_model()[1])
+    exact = exact_posterior(linear_regression()[1])
     error = np.abs(draws.mean(0) - exact.mean.numpy()) / exact.sd.numpy()
     assert len(draws) == 1600
     assert error.max() < 4 / np.sqrt(800)

@@ -23,7 +23,7 @@ from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentu
 from bnn_symm.models import BayesianModel, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws
-from tests.inference.exact import linear_model
+from bnn_symm.testing import linear_regression
 
 
 def gaussian(positions):
@@ -138,7 +138,7 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
 def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale, temperature):
     """On a posterior that is nearly its tempered prior, of scale 1e-3: half of that is a good step,
     0.5 a bad one."""
-    model, data = linear_model()
+    model, data = linear_regression()
     model = BayesianModel(model.net, Prior(scale=scale), model.likelihood)
     mode = torch.zeros(1, 1, model.num_parameters, dtype=torch.float64)
     start = SamplePosterior(model, data.scaling, positions=LazyDraws.from_tensor(mode))
@@ -174,7 +174,7 @@ def test_state_goes_to_arrays_and_back():
     ids=lambda method: method.name,
 )
 def test_chains_that_adapt_apart_do_not_depend_on_each_other(method):
-    model, data = linear_model()
+    model, data = linear_regression()
     few = dataclasses.replace(method, num_chains=2).fit(model, data, seed=0)
     many = dataclasses.replace(method, num_chains=5).fit(model, data, seed=0)
     two = few.draws().unflatten(0, (2, 20))
@@ -184,7 +184,7 @@ def test_chains_that_adapt_apart_do_not_depend_on_each_other(method):
 
 
 def test_trees_reach_their_maximum_depth_but_do_not_exceed_it():
-    model, data = linear_model()
+    model, data = linear_regression()
     tiny = {"adapt_step_size": False, "adapt_mass_matrix": False, "initial_step_size": 1e-4}
     posterior = NUTS(num_warmup=0, num_draws=5, max_tree_depth=3, **tiny).fit(model, data, seed=0)
     assert (posterior.sample_stats["n_steps"] == 2**3 - 1).all()
@@ -192,7 +192,7 @@ def test_trees_reach_their_maximum_depth_but_do_not_exceed_it():
 
 
 def test_huge_steps_diverge_and_leave_the_chain_where_it_was():
-    model, data = linear_model()
+    model, data = linear_regression()
     huge = {
         "adapt_step_size": False,
         "adapt_mass_matrix": False,
@@ -207,7 +207,7 @@ def test_huge_steps_diverge_and_leave_the_chain_where_it_was():
 
 
 def test_a_start_of_density_zero_is_an_error():
-    model, data = linear_model()
+    model, data = linear_regression()
     far = torch.full((1, 1, model.num_parameters), 1e200, dtype=torch.float64)
     start = SamplePosterior(model, data.scaling, positions=LazyDraws.from_tensor(far))
     with pytest.raises(FitDiverged, match="the log density is not finite where chain 0 starts"):
@@ -215,7 +215,7 @@ def test_a_start_of_density_zero_is_an_error():
 
 
 def test_chees_needs_chains_that_learn_together():
-    model, data = linear_model()
+    model, data = linear_regression()
     with pytest.raises(ConfigError, match="num_chains of chees_hmc is 3, expected at least 4"):
         ChEESHMC(num_chains=3).fit(model, data, seed=0)
     with pytest.raises(ConfigError, match="adaptation of chees_hmc must be shared"):

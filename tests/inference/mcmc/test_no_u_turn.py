@@ -16,7 +16,7 @@ from bnn_symm.inference.density.compiled import CompilerWarning, has_compiler
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog
 from bnn_symm.inference.mcmc.nuts_kernel import NUTSKernel
-from tests.inference.exact import exact_posterior, linear_model
+from bnn_symm.testing import exact_posterior, linear_regression
 from tests.models.cases import normal
 
 STEP = 0.14
@@ -36,7 +36,7 @@ def kernel_of(
 ) -> NUTSKernel:
     """Chains at draws from the posterior of linear regression: trees of up to 63 leaves, of which
     none diverges."""
-    model, data = linear_model()
+    model, data = linear_regression()
     exact = exact_posterior(data)
     root = torch.linalg.cholesky(torch.linalg.inv(exact.precision))
     positions = exact.mean + normal(chains, model.num_parameters) @ root.T

@@ -17,9 +17,16 @@ from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_la
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.models.fisher import fisher_root
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
+from bnn_symm.testing import (
+    TEMPERINGS,
+    Interruption,
+    all_draws,
+    design_matrix,
+    exact_posterior,
+    linear_regression,
+    without_times,
+)
 from tests.inference import test_fixed_entries
-from tests.inference.exact import TEMPERINGS, design, exact_posterior, linear_model
-from tests.inference.test_contract import Recorder, all_draws, without_times
 from tests.models.cases import CASES, normal
 
 
@@ -51,7 +58,7 @@ def everything(model):
 
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS)
 def test_of_linear_regression_it_is_the_exact_posterior(temperature, tempering):
-    model, data = linear_model()
+    model, data = linear_regression()
     exact = exact_posterior(data, temperature, tempering)
     tempered = {"temperature": temperature, "tempering": tempering}
     diagonal = laplace(model, data, exact.mean, **tempered)
@@ -69,7 +76,7 @@ def test_of_linear_regression_it_is_the_exact_posterior(temperature, tempering):
 
 @pytest.mark.usefixtures("unchecked")
 def test_from_anywhere_it_finds_the_mode():
-    model, data = linear_model()
+    model, data = linear_regression()
     exact = exact_posterior(data)
     method = LaplaceApproximation(num_steps=600, learning_rate=0.1)
     posterior = method.fit(model, data, seed=0)
@@ -78,7 +85,7 @@ def test_from_anywhere_it_finds_the_mode():
 
 
 def test_entries_that_are_not_free_have_no_part_in_it():
-    model, data = test_fixed_entries.linear_model()
+    model, data = test_fixed_entries.linear_regression()
     wanted, _ = test_fixed_entries.exact(model, data)
     posterior = laplace(model, data, wanted.mean)
     torch.testing.assert_close(posterior.standard_deviation(), wanted.mean_field_sd)
@@ -188,12 +195,12 @@ def test_of_the_last_layer_it_is_the_hessian(likelihood, outputs):
 
 
 def test_learned_noise_has_a_curvature_of_two_a_point():
-    model, data = linear_model(noise="learned")
+    model, data = linear_regression(noise="learned")
     position = normal(model.num_parameters)
     last = last_layer(model, data.train.x)
     assert last.tolist() == list(range(12))
     found = total(blocks(model, position, last, data.train))
-    x, _ = design(data)
+    x, _ = design_matrix(data)
     torch.testing.assert_close(found[:11, :11], x.T @ x / (2 * position[-1]).exp())
     assert found[11].tolist() == [0.0] * 11 + [pytest.approx(2.0 * len(x))]
 
@@ -256,7 +263,7 @@ def test_stopped_within_the_curvature_it_resumes_bitwise_identically():
     for structure in ("diagonal", "last_layer"):
         method = LaplaceApproximation(num_steps=20, log_every=6, structure=structure)
         whole = method.fit(model, data, seed=0)
-        recorder = Recorder(stop_after=20)  # it is asked once a step, and then in the curvature
+        recorder = Interruption(stop_after=20)  # it is asked once a step, and then in the curvature
         part = method.fit(model, data, seed=0, callbacks=[recorder])
         assert part.info["status"] == "interrupted"
         assert part.shape == (1, 1, model.num_parameters)  # the mode alone

@@ -14,8 +14,14 @@ from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.mc_dropout import _Drop
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
-from tests.inference.exact import NOISE, TEMPERINGS, design, exact_posterior, linear_model
-from tests.inference.test_contract import all_draws
+from bnn_symm.testing import (
+    TEMPERINGS,
+    all_draws,
+    design_matrix,
+    exact_posterior,
+    linear_regression,
+)
+from bnn_symm.testing.exact_targets import NOISE
 
 RATE = 0.3
 
@@ -35,7 +41,7 @@ def ridge(data, temperature: float = 1.0, tempering: str = "likelihood") -> torc
     Wager, Wang & Liang 2013, arXiv:1307.1493. The prior is charged at w k too:
     E|w k|^2 = |w|^2 / (1 - p).
     """
-    x, y = design(data)
+    x, y = design_matrix(data)
     dropped = torch.tensor([1.0] * 10 + [0.0]).double()  # all but the bias
     gram, noise = x.T @ x, RATE / (1 - RATE)
     prior_weight = 1.0 if tempering == "likelihood" else 1 / temperature
@@ -48,7 +54,7 @@ def ridge(data, temperature: float = 1.0, tempering: str = "likelihood") -> torc
 def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperature, tempering):
     """At the ridge solution, and there alone, gradients are 0 on average: within five standard
     errors."""
-    model, data = linear_model()
+    model, data = linear_regression()
     drop_inputs(model.net.head, RATE)
     method = MCDropout(temperature=temperature, tempering=tempering)
     drop = _Drop(model, 0, "dropped units of step")
@@ -68,7 +74,7 @@ def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperatur
 
 
 def test_a_fit_goes_from_the_mode_to_the_ridge_solution():
-    model, data = linear_model()
+    model, data = linear_regression()
     drop_inputs(model.net.head, RATE)
     mode = exact_posterior(data).mean
     start = SamplePosterior.from_draws(model, mode[None, None])

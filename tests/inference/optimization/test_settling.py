@@ -27,9 +27,10 @@ from bnn_symm.inference.optimization.optimality import (
     squared_distance_limit,
 )
 from bnn_symm.models import BayesianModel, Gaussian, Prior
-from tests.inference.exact import NOISE, exact_posterior, linear_model
+from bnn_symm.testing import exact_posterior, linear_regression
+from bnn_symm.testing.exact_targets import NOISE
 
-MODEL, DATA = linear_model()
+MODEL, DATA = linear_regression()
 EXACT = exact_posterior(DATA)
 SIZE = MODEL.num_parameters
 

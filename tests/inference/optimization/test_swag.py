@@ -14,7 +14,7 @@ from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import torch_generator
-from tests.inference.test_contract import Recorder, all_draws, without_times
+from bnn_symm.testing import Interruption, all_draws, without_times
 
 
 def still(steps: int) -> dict[str, float]:
@@ -98,9 +98,9 @@ def test_covariance_of_draws_is_half_of_the_sum_of_both(problem):
         "num_draws": number,
         "log_every": 1,
     }
-    recorder = Recorder()
+    recorder = Interruption()
     SWAG(**still(60), **settings).fit(model, data, seed=0, initial=start, callbacks=[recorder])
-    state = recorder.states[0]  # the last reported state precedes the last step
+    state = recorder.fit_state().states[0]  # the last reported state precedes the last step
     posterior = SWAG(**still(59), **settings).fit(model, data, seed=0, initial=start)
     deviations = torch.from_numpy(state["deviations"])
     covariance = (
@@ -134,7 +134,7 @@ def test_a_stopped_fit_resumes_bitwise_identically(problem, stop_after):
         num_steps=52, collect_fraction=32 / 52, collect_every=4, rank=4, log_every=8, num_draws=3
     )
     whole = method.fit(model, data, seed=0)
-    recorder = Recorder(stop_after)
+    recorder = Interruption(stop_after)
     part = method.fit(model, data, seed=0, callbacks=[recorder])
     assert part.info["status"] == "interrupted"
     assert part.shape[1] == (1 if stop_after < 28 else 3)

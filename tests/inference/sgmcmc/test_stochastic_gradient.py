@@ -17,7 +17,7 @@ from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.inference.optimization.training_loop import OptimizationProblem, optimize
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk
-from tests.inference.exact import NOISE
+from bnn_symm.testing.exact_targets import NOISE
 
 
 @pytest.fixture

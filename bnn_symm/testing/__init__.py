@@ -1,0 +1,47 @@
+"""Test inference methods, also those from outside the package: a contract and exact targets.
+
+In: a method with short settings. Out: assertions about its fits. Reading order: `method_contract`,
+`exact_targets`, `interruption`.
+
+Only the checks of the contract import pytest, when they run. For messages with the values of failed
+assertions, put `pytest.register_assert_rewrite("bnn_symm.testing")` into `conftest.py`.
+
+Example:
+    >>> from bnn_symm import MAP
+    >>> from bnn_symm.testing import MethodContract
+    >>> class TestMAP(MethodContract):
+    ...     method = MAP(num_steps=60, log_every=7)
+    ...     is_random = False
+"""
+
+from bnn_symm.testing.exact_targets import (
+    TEMPERINGS,
+    ExactPosterior,
+    assert_exact_moments,
+    design_matrix,
+    exact_posterior,
+    kl_from_diagonal,
+    kl_from_normal,
+    linear_regression,
+    log_evidence,
+    log_jacobian,
+)
+from bnn_symm.testing.interruption import Interruption, all_draws, without_times
+from bnn_symm.testing.method_contract import MethodContract
+
+__all__ = [
+    "TEMPERINGS",
+    "ExactPosterior",
+    "Interruption",
+    "MethodContract",
+    "all_draws",
+    "assert_exact_moments",
+    "design_matrix",
+    "exact_posterior",
+    "kl_from_diagonal",
+    "kl_from_normal",
+    "linear_regression",
+    "log_evidence",
+    "log_jacobian",
+    "without_times",
+]
