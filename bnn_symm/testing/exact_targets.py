@@ -7,6 +7,7 @@ posterior is normal for every temperature, with mean, covariance and evidence in
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -51,7 +52,9 @@ class ExactPosterior:
 
 
 @checked
-def linear_regression(noise: float | str = NOISE) -> tuple[BayesianModel, Dataset]:
+def linear_regression(
+    noise: float | Literal["learned"] = NOISE,
+) -> tuple[BayesianModel, Dataset]:
     """Return the linear model and its data.
 
     Args:

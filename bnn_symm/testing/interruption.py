@@ -1,6 +1,6 @@
 """Interrupt fits between two steps, and compare the results of fits bit by bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ def all_draws(posterior: Posterior) -> Float[Tensor, "draw parameter"]:
     return torch.cat(list(posterior.iter_draws()))
 
 
-def without_times(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_times(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a history without their clock times, which differ between equal fits.
 
     Args:

@@ -60,10 +60,9 @@ class MethodContract:
         model, data = _iris()
         before = [value.clone() for value in model.net.parameters()]
         torch.manual_seed(1)
-        states = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        generators = _global_generators()
         posterior = cls.method.fit(model, data, seed=0)
-        assert torch.equal(torch.get_rng_state(), states[0])
-        assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+        assert _global_generators() == generators
         assert all(torch.equal(a, b) for a, b in zip(before, model.net.parameters(), strict=True))
         return posterior
 
@@ -197,6 +196,12 @@ class MethodContract:
         assert posterior is not None
         assert posterior.info["status"] == "failed"
         assert torch.isfinite(posterior.mean()).all()
+
+
+def _global_generators() -> list[int]:
+    """Return the states of the global generators of torch and NumPy."""
+    state = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    return [*torch.get_rng_state().tolist(), *state["key"].tolist(), state["pos"]]
 
 
 def _assert_same(posterior: Posterior, wanted: Posterior) -> None:
