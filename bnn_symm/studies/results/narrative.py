@@ -143,9 +143,9 @@ class Control:
         value, low, high = (self.share.get(key) for key in ("value", "low", "high"))
         share = f"an unknown share ({self.share.get('reason') or 'no confidence interval'})"
         if value is not None:
-            has_interval = low is not None and high is not None
-            interval = f" ({round(100 * low)} to {round(100 * high)} %)" if has_interval else ""
-            share = f"{round(100 * value)} %{interval}"
+            share = f"{round(100 * value)} %"
+            if low is not None and high is not None:
+                share += f" ({round(100 * low)} to {round(100 * high)} %)"
         return fill(self.verdict.value, {"name": self.name, "share": share}) + self.note
 
 
