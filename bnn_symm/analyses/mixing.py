@@ -10,29 +10,12 @@ import torch
 
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics import mixing, sampler_statistics, verdicts
-from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
-from bnn_symm.diagnostics.mixing.modes import Modes
+from bnn_symm.diagnostics.mixing.mixing import Mixing
 from bnn_symm.diagnostics.mixing.views import MixingSummary
 from bnn_symm.inference import Method
 from bnn_symm.posteriors import LazyDraws, Posterior, SamplePosterior
 
 _VIEWS = ("raw", "aligned", "chainwise", "function")
-_NUMBERS = (
-    "rhat_max",
-    "rhat_median",
-    "share_above",
-    "ess_bulk_min",
-    "ess_bulk_median",
-    "ess_tail_min",
-    "threshold",
-    "ess_wanted",
-    "num_chains",
-    "num_draws",
-    "num_constant",
-    "num_infinite",
-    "status",
-    "reason",
-)
 
 
 def held_out_part(dataset: Dataset) -> tuple[str, Split]:
@@ -57,19 +40,9 @@ def no_mixing(reason: str) -> dict[str, Any]:
     Args:
         reason: why there are none.
     """
-    keys = (
-        *_VIEWS,
-        "aligned_per_draw",
-        "modes",
-        "sampler",
-        "usable",
-        "next",
-        "part",
-        "num_points",
-        "frozen_chains",
-    )
-    keys = (*keys, "decided_by", "copies")
-    return {"conclusion": reason, "reason": reason, **dict.fromkeys(keys)}
+    keys = (*_VIEWS, "aligned_per_draw", "modes", "sampler", "usable", "next", "part", "num_points")
+    nothing = dict.fromkeys((*keys, "frozen_chains", "decided_by", "copies"))
+    return {"conclusion": reason, "reason": reason, **nothing}
 
 
 def describe_mixing(
@@ -115,75 +88,30 @@ def describe_mixing(
         "num_points": result.values.num_points,
     }
     for key, view in result.views.items():
-        content[key] = {
-            **view_numbers(view),
-            **({"verdict": interpretation.views[key].text} if key in interpretation.views else {}),
-        }
-    for key in _VIEWS:
-        content.setdefault(key, None)
+        verdict = interpretation.views.get(key)
+        content[key] = view.to_dict() | ({} if verdict is None else {"verdict": verdict.text})
     for key in ("raw", "chainwise"):
         content[key] |= _by_layer_and_unit(result, getattr(result, key))
     for key, aligned, reason in (
         ("aligned", result.aligned, result.aligned_reason),
         ("aligned_per_draw", result.per_draw, result.per_draw_reason),
     ):
-        if aligned is None:
-            content[key] = {
-                "status": "undefined",
-                "reason": reason,
-                "verdict": f"not computed: {reason}",
-            }
-        else:
-            content[key] |= {
-                **_alignment_numbers(aligned),
-                **_by_layer_and_unit(result, aligned.view),
-            }
+        missing = {"status": "undefined", "reason": reason, "verdict": f"not computed: {reason}"}
+        content[key] = content.get(key, missing)
+        if aligned is not None:
+            content[key] |= aligned.to_dict() | _by_layer_and_unit(result, aligned.view)
     content["function"] |= _by_function_kind(result)
     content["chainwise"]["by_chain"] = list(result.by_chain)
     content["frozen_chains"] = list(result.frozen)
-    content["modes"] = {
-        key: None if modes is None else _modes(modes)
-        for key, modes in (
-            ("raw", result.raw_modes),
-            ("aligned", result.aligned_modes),
-            ("function", result.function_modes),
-        )
-    }
+    modes = {key: getattr(result, f"{key}_modes") for key in ("raw", "aligned", "function")}
+    content["modes"] = {key: own and own.to_dict() for key, own in modes.items()}
     content["sampler"] = None if sampler is None else dataclasses.asdict(sampler)
     return content, _traces(result, posterior, name)
 
 
-def view_numbers(view: MixingSummary) -> dict[str, Any]:
-    """Return the numbers of a view, its status and its decisive quantity, as plain data.
-
-    Args:
-        view: the view.
-    """
-    evidence = view.evidence
-    decided_by = None if evidence is None else evidence.to_dict()
-    return {**{name: getattr(view, name) for name in _NUMBERS}, "decided_by": decided_by}
-
-
-def _alignment_numbers(aligned: AlignedView) -> dict[str, Any]:
-    """Return the numbers of an aligned view that describe the alignment."""
-    agreement = aligned.agreement
-    return {
-        "common": aligned.common,
-        "null_common": aligned.null_common,
-        "null_rhat_max": aligned.null_rhat_max,
-        "draws_aligned": aligned.num_draws,
-        "moved": agreement.num_moved,
-        "of": int(agreement.moved.size),
-        "trivial_group": aligned.group.is_trivial,
-    }
-
-
 def _by_layer_and_unit(result: Mixing, view: MixingSummary) -> dict[str, Any]:
     """Return the numbers by layer, and the largest R-hat of each hidden unit."""
-    layers = {
-        layer: _subset_numbers(view, where)
-        for layer, where in result.parameter_index.layers.items()
-    }
+    layers = {layer: view.numbers(where) for layer, where in result.parameter_index.layers.items()}
     units = {
         group: [_plain(value) for value in values]
         for group, values in result.parameter_index.largest(
@@ -202,40 +130,7 @@ def _by_function_kind(result: Mixing) -> dict[str, Any]:
         "points": np.arange(outputs, total),
         "log_likelihood": np.array([total]),
     }
-    return {
-        "by_kind": {kind: _subset_numbers(result.function, where) for kind, where in kinds.items()}
-    }
-
-
-def _subset_numbers(view: MixingSummary, where: np.ndarray) -> dict[str, Any]:
-    """Return the numbers of a view restricted to some quantities."""
-    subset = dataclasses.replace(
-        view,
-        rhat=view.rhat[where],
-        ess_bulk=view.ess_bulk[where],
-        ess_tail=view.ess_tail[where],
-        constant=view.constant[where],
-    )
-    names = (
-        "rhat_max",
-        "rhat_median",
-        "share_above",
-        "ess_bulk_min",
-        "ess_bulk_median",
-        "ess_tail_min",
-        "num_constant",
-        "num_infinite",
-    )
-    return {name: getattr(subset, name) for name in names} | {"quantities": len(where)}
-
-
-def _modes(modes: Modes) -> dict[str, Any]:
-    """Return the modes as plain data."""
-    return {
-        "count": modes.count,
-        "labels": modes.labels.tolist(),
-        "separation": modes.separation.tolist(),
-    }
+    return {"by_kind": {kind: result.function.numbers(where) for kind, where in kinds.items()}}
 
 
 def _traces(result: Mixing, posterior: SamplePosterior, part: str) -> list[dict[str, Any]]:

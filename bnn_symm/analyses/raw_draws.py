@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnn_symm.analyses.mixing import no_mixing, view_numbers
+from bnn_symm.analyses.mixing import no_mixing
 from bnn_symm.diagnostics.mixing.chain_statistics import chain_statistics
 from bnn_symm.diagnostics.mixing.copies import Copies, copied_draws
 from bnn_symm.diagnostics.mixing.sampler_statistics import sampler_statistics
@@ -61,8 +61,8 @@ def diagnose_draws(paths: Sequence[str | Path]) -> dict[str, Any]:
         "reason": _UNKNOWN,
         "usable": usable,
         "copies": copies.to_dict(),
-        "raw": {**view_numbers(raw), "verdict": _verdict(raw)},
-        "chainwise": {**view_numbers(chainwise), "verdict": _verdict(chainwise)},
+        "raw": {**raw.to_dict(), "verdict": _verdict(raw)},
+        "chainwise": {**chainwise.to_dict(), "verdict": _verdict(chainwise)},
         "sampler": None if sampler is None else dataclasses.asdict(sampler),
         "next": "for predictions and aligned weights, name the data and the network (--config, "
         "--set, --module)",

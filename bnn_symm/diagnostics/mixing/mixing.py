@@ -20,6 +20,7 @@ agreement is no evidence of mixing.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,6 +92,18 @@ class AlignedView:
     null_rhat_max: float | None
     num_draws: int
     group: SymmetryGroup
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers that describe the alignment as JSON types."""
+        return {
+            "common": self.common,
+            "null_common": self.null_common,
+            "null_rhat_max": self.null_rhat_max,
+            "draws_aligned": self.num_draws,
+            "moved": self.agreement.num_moved,
+            "of": int(self.agreement.moved.size),
+            "trivial_group": self.group.is_trivial,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ that no alignment can join.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -41,6 +42,11 @@ class Modes:
     def count(self) -> int:
         """Return the number of modes."""
         return int(self.labels.max()) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the modes as JSON types."""
+        arrays = {"labels": self.labels.tolist(), "separation": self.separation.tolist()}
+        return {"count": self.count, **arrays}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ chains, and its limit is 1.1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from bnn_symm.diagnostics.mixing.chain_statistics import (
     MIN_DRAWS,
@@ -35,6 +35,10 @@ ESS_PER_CHAIN = 100
 _LARGEST, _LARGEST_CHAINWISE = 1.05, 1.1
 # First words of the reason of a view with infinite or undefined values.
 NOT_FINITE = "values are not finite"
+_BY_QUANTITY = ("rhat", "ess_bulk", "ess_tail", "constant")
+_NUMBERS = ("rhat_max", "rhat_median", "share_above", "ess_bulk_min", "ess_bulk_median")
+_NUMBERS += ("ess_tail_min", "num_constant", "num_infinite")
+_LIMITS = ("threshold", "ess_wanted", "num_chains", "num_draws", "status", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,20 @@ class MixingSummary:
     def num_constant(self) -> int:
         """Return the number of quantities that are constant in all chains."""
         return int(self.constant.sum())
+
+    def numbers(self, where: Int[np.ndarray, " quantity"]) -> dict[str, Any]:
+        """Return the numbers of some quantities as JSON types.
+
+        Args:
+            where: Their columns.
+        """
+        view = replace(self, **{name: getattr(self, name)[where] for name in _BY_QUANTITY})
+        return {name: getattr(view, name) for name in _NUMBERS} | {"quantities": len(where)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers of the view, its status and the number that decided it."""
+        numbers = {name: getattr(self, name) for name in (*_NUMBERS, *_LIMITS)}
+        return numbers | {"decided_by": self.evidence and self.evidence.to_dict()}
 
     @property
     def rhat_evidence(self) -> Evidence | None:
