@@ -1,5 +1,6 @@
 """Describe the ELBO of a run and its parts: the key `elbo` of `bnn-symm diagnose --json`."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -80,21 +81,15 @@ def describe_elbo(run: Run) -> dict[str, Any]:
 
 def _by_layer(bound: Elbo) -> dict[str, Any]:
     """Return the KL by layer and tensor."""
-    layers: dict[str, Any] = {}
-    for layer, share in bound.by_layer.items():
-        tensors = {
-            name: share_of_tensor
-            for name, share_of_tensor in bound.by_tensor.items()
-            if layer_name(name) == layer
-        }
-        layers[layer] = {
+    tensors = {name: _share(share, bound.kl) for name, share in bound.by_tensor.items()}
+    return {
+        layer: {
             **_share(share, bound.kl),
             "at_prior": share.nats_per_parameter < AT_PRIOR,
-            "by_tensor": {
-                name: _share(share_of_tensor, bound.kl) for name, share_of_tensor in tensors.items()
-            },
+            "by_tensor": {name: own for name, own in tensors.items() if layer_name(name) == layer},
         }
-    return layers
+        for layer, share in bound.by_layer.items()
+    }
 
 
 def _share(share: KlShare, total: float) -> dict[str, Any]:
@@ -111,12 +106,13 @@ def _share(share: KlShare, total: float) -> dict[str, Any]:
 
 def _pruned(posterior: ClosedFormPosterior) -> dict[str, Any]:
     """Return the pruned units by group, or the reason why they are not defined."""
+    nothing = {"fraction": None, "num_units": None, "groups": {}}
     if not isinstance(posterior, GaussianPosterior):
-        return {"fraction": None, "num_units": None, "groups": {}, "reason": _COVARIES}
+        return {**nothing, "reason": _COVARIES}
     try:
         pruning = pruned_units(posterior)
     except SymmetryError as error:
-        return {"fraction": None, "num_units": None, "groups": {}, "reason": str(error)}
+        return {**nothing, "reason": str(error)}
     assert pruning is not None
     return {
         "fraction": pruning.fraction,
@@ -145,28 +141,12 @@ def _groups(pruning: Pruning) -> dict[str, Any]:
 
 def _symmetrized(posterior: ClosedFormPosterior, bound: Elbo, seed: int) -> dict[str, Any]:
     """Return the symmetrized ELBO, or the reason why it is not defined."""
-    names = (
-        "kind",
-        "value",
-        "standard_error",
-        "mutual_information",
-        "mutual_information_standard_error",
-        "mutual_information_low",
-        "mutual_information_high",
-        "value_low",
-        "value_high",
-        "log_order",
-        "num_samples",
-        "method",
-    )
+    names = [field.name for field in dataclasses.fields(SymmetrizedElbo) if field.name != "elbo"]
+    nothing = {**dict.fromkeys(names), "by_group": {}}
     if not isinstance(posterior, GaussianPosterior):
-        return {**dict.fromkeys(names), "by_group": {}, "reason": _COVARIES}
+        return {**nothing, "reason": _COVARIES}
     try:
-        result: SymmetrizedElbo = symmetrized_elbo(posterior, bound, seed=seed)
+        found = dataclasses.asdict(symmetrized_elbo(posterior, bound, seed=seed))
     except SymmetryError as error:
-        return {**dict.fromkeys(names), "by_group": {}, "reason": str(error)}
-    groups = {
-        name: {"mutual_information": share.mutual_information, "log_order": share.log_order}
-        for name, share in result.by_group.items()
-    }
-    return {**{name: getattr(result, name) for name in names}, "by_group": groups, "reason": None}
+        return {**nothing, "reason": str(error)}
+    return {**{name: found[name] for name in names}, "reason": None}

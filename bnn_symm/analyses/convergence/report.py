@@ -334,14 +334,10 @@ def _verdict(described: Sequence[dict[str, Any]]) -> str:
     """Return the verdict for all runs."""
     if len(described) == 1:
         return described[0]["verdict"]
-    counts = {
-        "have converged": sum(description["converged"] is True for description in described),
-        "have not": sum(description["converged"] is False for description in described),
-        "are inconclusive": sum(description["converged"] is None for description in described),
-    }
-    return f"of {len(described)} runs " + ", ".join(
-        f"{count} {what}" for what, count in counts.items() if count
-    )
+    states = [description["converged"] for description in described]
+    names = {True: "have converged", False: "have not", None: "are inconclusive"}
+    counts = [f"{states.count(state)} {name}" for state, name in names.items() if state in states]
+    return f"of {len(described)} runs {', '.join(counts)}"
 
 
 def _notes(
@@ -352,42 +348,24 @@ def _notes(
     groups: int,
 ) -> list[str]:
     """Return notes on the interpretation of the numbers."""
-    notes = []
-    if by_default and groups > 1 and quantity in ("elbo", "nll"):
-        what = "ELBO" if quantity == "elbo" else "training NLL"
-        notes.append(
-            f"the groups minimize different functions: times are to a target of the {what}, which "
-            "all of them log"
-        )
-    if reference == "own" and groups > 1:
-        notes.append(
-            "the groups have no quantity in common: times are to the plateau of each group, so "
-            "fast does not mean good"
-        )
-    if reference != "value" and not any(description["converged"] for description in described):
-        notes.append(
-            "no run has certainly converged: the target depends on where the best one stopped, and "
-            "would change with longer runs"
-        )
-    failed = sum(description["status"] == "failed" for description in described)
-    if failed:
-        notes.append(f"{failed} diverged: counted as censored at the longest budget of all runs")
-    stopped = sum(description["status"] in ("interrupted", "running") for description in described)
-    if stopped:
-        notes.append(
-            f"{stopped} stopped early or still running: counted as censored at the last step"
-        )
-    # The time of a first row is only an upper bound.
-    early = sum(description["at_first_row"] for description in described)
-    if early:
-        # Samplers log at fixed intervals.
-        sampled = any(
-            description["at_first_row"] and description["sampler"] for description in described
-        )
-        advice = "" if sampled else "; use --set inference.log_every=1 for the exact time"
-        notes.append(
-            f"{early} at the target at the first row of the history, and possibly earlier{advice}"
-        )
-    if groups > 1:
-        notes.append("seconds depend on the machine that each run was fitted on")
-    return notes
+    several, what = groups > 1, "ELBO" if quantity == "elbo" else "training NLL"
+    states = [description["status"] for description in described]
+    failed, stopped = states.count("failed"), states.count("interrupted") + states.count("running")
+    # The time of a first row is only an upper bound; samplers log at fixed intervals.
+    early = [description["sampler"] for description in described if description["at_first_row"]]
+    advice = "" if any(early) else "; use --set inference.log_every=1 for the exact time"
+    is_certain = any(description["converged"] for description in described)
+    notes = {
+        f"the groups minimize different functions: times are to a target of the {what}, which all "
+        "of them log": by_default and several and quantity in ("elbo", "nll"),
+        "the groups have no quantity in common: times are to the plateau of each group, so fast "
+        "does not mean good": reference == "own" and several,
+        "no run has certainly converged: the target depends on where the best one stopped, and "
+        "would change with longer runs": reference != "value" and not is_certain,
+        f"{failed} diverged: counted as censored at the longest budget of all runs": failed,
+        f"{stopped} stopped early or still running: counted as censored at the last step": stopped,
+        f"{len(early)} at the target at the first row of the history, and possibly earlier"
+        f"{advice}": early,
+        "seconds depend on the machine that each run was fitted on": several,
+    }
+    return [note for note, applies in notes.items() if applies]
