@@ -162,7 +162,10 @@ def _join(chunks: Sequence[DrawChunk]) -> DrawChunk:
         first.chain,
         first.first,
         np.concatenate([np.asarray(chunk.positions) for chunk in chunks]),
-        {name: np.concatenate([chunk.stats[name] for chunk in chunks]) for name in first.stats},
+        {
+            name: np.concatenate([np.asarray(chunk.stats[name]) for chunk in chunks])
+            for name in first.stats
+        },
     )
 
 

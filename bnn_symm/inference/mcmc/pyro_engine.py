@@ -250,10 +250,11 @@ class _ChainProgress:
         seconds = [row["seconds"] for row in history if row["chain"] == chain]
         self._started = time.perf_counter() - (seconds[-1] if seconds else 0.0)
         if done is not None:
-            self.gradients += int(done.stats["n_steps"].sum())
-            self._divergences = int(done.stats["diverging"].sum())
+            stats = {name: np.asarray(value) for name, value in done.stats.items()}
+            self.gradients += int(stats["n_steps"].sum())
+            self._divergences = int(stats["diverging"].sum())
             since_row = self.drawn % _LOG_EVERY
-            self._acceptance = done.stats["acceptance_rate"][self.drawn - since_row :].tolist()
+            self._acceptance = stats["acceptance_rate"][self.drawn - since_row :].tolist()
 
     def record(
         self, callbacks: Callback, iteration: int, position: Tensor, stats: dict[str, Any]

@@ -57,9 +57,9 @@ class LoggedArray:
     `np.asarray` reads all of it.
     """
 
-    def __init__(self, spans: Sequence[_Span], field: str, start: int = 0, stop: int | None = None):
-        self._spans, self._field, self._start = spans, field, start
-        self._stop = spans[-1].stop if stop is None else stop
+    def __init__(self, spans: Sequence[_Span], field: str, draws: range | None = None):
+        self._spans, self._field = spans, field
+        self._draws = range(spans[-1].stop) if draws is None else draws
 
     @property
     def dtype(self) -> np.dtype:
@@ -69,7 +69,7 @@ class LoggedArray:
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the array, (draw, *event)."""
-        return (self._stop - self._start, *self._spans[0].rows[self._field].shape)
+        return (len(self._draws), *self._spans[0].rows[self._field].shape)
 
     @property
     def nbytes(self) -> int:
@@ -77,30 +77,22 @@ class LoggedArray:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
-        return self._stop - self._start
+        return len(self._draws)
 
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
     @overload
     def __getitem__(self, index: slice) -> "LoggedArray": ...
     def __getitem__(self, index: int | slice) -> "np.ndarray | LoggedArray":
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            if step != 1:
-                raise ValueError(
-                    f"got a slice with step {step}, expected step 1: a log is read in order"
-                )
-            return LoggedArray(
-                self._spans, self._field, self._start + start, self._start + max(start, stop)
-            )
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"draw {index} of {len(self)}")
-        draw = self._start + index % len(self)
-        return self._read(draw, draw + 1)[0]
+        draws = self._draws[index]
+        if isinstance(draws, int):
+            return self._read(draws, draws + 1)[0]
+        if draws.step != 1:
+            raise ValueError(f"got a slice with step {draws.step}, expected consecutive draws")
+        return LoggedArray(self._spans, self._field, draws)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._read(self._start, self._stop)
-        return values if dtype is None else values.astype(dtype, copy=False)
+        return np.asarray(self._read(self._draws.start, self._draws.start + len(self)), dtype)
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         result = np.empty((stop - start, *self.shape[1:]), self.dtype)
@@ -134,39 +126,17 @@ def _read_rows(span: _Span, first: int, count: int) -> np.ndarray:
     return rows
 
 
-class _LoggedStats(Mapping[str, np.ndarray]):
-    """Map names to the sampler's statistics of one chain; a column is read on access."""
-
-    def __init__(self, spans: Sequence[_Span]):
-        self._spans = spans
-        self._names = [
-            name for name in spans[0].rows.names or () if name not in (*_DRAW_FIELDS, _RUN)
-        ]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return np.asarray(LoggedArray(self._spans, name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 @dataclass(frozen=True)
 class DrawChunk:
     """Hold consecutive draws of one chain: positions (draw, parameter) and statistics.
 
-    Both may be stored in a `DrawLog`; `np.asarray` reads the positions, `stats[name]` a column of
-    the statistics.
+    Both may be stored in a `DrawLog`; `np.asarray` reads them.
     """
 
     chain: int
     first: int
     positions: np.ndarray | LoggedArray
-    stats: Mapping[str, np.ndarray]
+    stats: Mapping[str, np.ndarray | LoggedArray]
 
     def lazy_draws(self, dtype: torch.dtype) -> LazyDraws:
         """Return one chain of these draws: views of memory, or read from the log."""
@@ -180,6 +150,12 @@ class DrawChunk:
         """Return the draws from `start` to `stop`, counted within this chunk."""
         stats = {name: values[start:stop] for name, values in self.stats.items()}
         return DrawChunk(self.chain, self.first + start, self.positions[start:stop], stats)
+
+
+def _chunk(chain: int, spans: Sequence[_Span]) -> DrawChunk:
+    columns = {name: LoggedArray(spans, name) for name in spans[0].rows.names or ()}
+    stats = {name: value for name, value in columns.items() if name not in (*_DRAW_FIELDS, _RUN)}
+    return DrawChunk(chain, 0, columns["position"], stats)
 
 
 def is_draw_file(name: str) -> bool:
@@ -294,10 +270,7 @@ class DrawLog:
                         f"{self._directory}: draws of chain {chain} are missing or duplicated"
                     )
                 spans.append(span)
-        return {
-            chain: DrawChunk(chain, 0, LoggedArray(spans, "position"), _LoggedStats(spans))
-            for chain, spans in sorted(by_chain.items())
-        }
+        return {chain: _chunk(chain, by_chain[chain]) for chain in sorted(by_chain)}
 
     def cut(self, lengths: Mapping[int, int]) -> None:
         """Keep the first `lengths[chain]` draws of each chain, and none of other chains.

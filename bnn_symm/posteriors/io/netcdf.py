@@ -365,6 +365,7 @@ def stack_chains(
     kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
     positions = LazyDraws.stack([chunk.lazy_draws(model.dtype) for chunk in kept])
     stats = {
-        name: np.stack([chunk.stats[name][:length] for chunk in kept]) for name in kept[0].stats
+        name: np.stack([np.asarray(chunk.stats[name][:length]) for chunk in kept])
+        for name in kept[0].stats
     }
     return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)

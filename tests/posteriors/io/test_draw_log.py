@@ -173,7 +173,7 @@ def test_draws_of_a_log_are_read_where_they_are_asked_for(tmp_path) -> None:
         np.testing.assert_array_equal(np.asarray(positions[where]), expected[where])
         np.testing.assert_array_equal(np.asarray(positions[2:][where]), expected[2:][where])
     np.testing.assert_array_equal(positions[3:][0], expected[3])
-    with pytest.raises(IndexError, match="draw 12 of 12"):
+    with pytest.raises(IndexError):
         positions[12]
     with pytest.raises(ValueError, match="step 2"):
         positions[::2]
