@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 
 from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
-from bnn_symm.posteriors import Posterior, save_posterior
+from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import dump_config
 from bnn_symm.runs.configuration.unused_settings import dropout_rate
-from bnn_symm.runs.directory.metrics import measure, write_metrics
+from bnn_symm.runs.directory.metrics import measure
 from bnn_symm.runs.directory.network_record import fingerprint_of_constants
-from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, module_of, stored_config
 
@@ -198,7 +196,16 @@ def save_derived_run(
     """
     fixed = source.directory.read_fixed() if source.record["mask_fingerprint"] is not None else {}
     record = {key: value for key, value in source.record.items() if key not in _FIT_KEYS}
-    directory = RunDirectory.create(
+    metrics = measure(posterior, source.dataset(), seed=source.config.seed)
+    # The prior mean refers to the numbering of the units in the source, and a product conditions on
+    # more data than the training split of this run.
+    is_product = derived.get("rule") == "product"
+    if is_product or source.record.get("prior_mean") is not None:
+        metrics |= {key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS}
+    if is_product:
+        metrics["train"] = None
+    max_megabytes = source.config.save.max_megabytes
+    RunDirectory.create(
         path,
         config=dump_config(source.config),
         record={**record, "derived": dict(derived)},
@@ -208,28 +215,5 @@ def save_derived_run(
         network=source.directory.network.read_bytes()
         if "constants_fingerprint" in source.record
         else None,
-    )
-    try:
-        with disk_errors(path, "make room, and run the command again"):
-            save_posterior(
-                posterior, directory.posterior, max_megabytes=source.config.save.max_megabytes
-            )
-            metrics = measure(posterior, source.dataset(), seed=source.config.seed)
-            # The prior mean refers to the numbering of the units in the source.
-            if source.record.get("prior_mean") is not None:
-                metrics |= {
-                    key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS
-                }
-            # A product conditions on more data than the training split of this run.
-            if derived.get("rule") == "product":
-                metrics |= {"train": None} | {
-                    key: None for key in metrics if key.startswith("elbo") or key in _ELBO_TERMS
-                }
-            write_metrics(directory, metrics)
-            directory.finish_history(posterior.history)
-            directory.finish()
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    finally:
-        directory.release()
+        complete=lambda run: run.write_result(posterior, metrics, max_megabytes),
+    ).release()

@@ -31,13 +31,12 @@ from bnn_symm.posteriors import (
     match_names,
     read_names,
     read_netcdf,
-    save_posterior,
 )
 from bnn_symm.posteriors.external.external_draws import is_checkpoint, join_chains
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
-from bnn_symm.runs.directory.metrics import measure, write_metrics
-from bnn_symm.runs.directory.output_directory import check_free, disk_errors
+from bnn_symm.runs.directory.metrics import measure
+from bnn_symm.runs.directory.output_directory import check_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, load_run, module_of
 from bnn_symm.threads import use_threads
@@ -143,7 +142,10 @@ def import_run(
     prepared, assumed = _with_method(prepared, posterior, derived["kind"])
     copies = copied_chains(posterior).sentences
     derived |= {"chains": chains, "draws": length, "method_assumed": assumed, "copies": copies}
-    directory = RunDirectory.create(
+    gradients = _gradients(posterior)
+    with use_threads(prepared.threads):
+        metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
+    RunDirectory.create(
         out,
         config=dump_config(prepared.config),
         record={
@@ -156,20 +158,8 @@ def import_run(
         fixed=fixed_buffers(prepared.model.net),
         prior_mean=prepared.prior_mean,
         network=prepared.network_bytes,
-    )
-    try:
-        with disk_errors(out, "make room, and import them again"), use_threads(prepared.threads):
-            save_posterior(posterior, directory.posterior)
-            write_metrics(
-                directory, measure(posterior, prepared.dataset, seed=prepared.config.seed)
-            )
-            directory.finish_history([])
-            directory.finish(gradient_evaluations=_gradients(posterior))
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
-    finally:
-        directory.release()
+        complete=lambda run: run.write_result(posterior, metrics, gradient_evaluations=gradients),
+    ).release()
     return load_run(out, module=module_of(prepared.config))
 
 

@@ -23,11 +23,12 @@ from bnn_symm.errors import (
 from bnn_symm.inference import Callback
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
+from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior, save_posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
 from bnn_symm.runs.directory.history import all_stages, warm_start_cost
-from bnn_symm.runs.directory.metrics import measure, write_metrics
+from bnn_symm.runs.directory.metrics import measure
 from bnn_symm.runs.directory.output_directory import check_free, disk_errors, next_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.directory.writer import RunWriter, StopOnSignal
@@ -395,7 +396,7 @@ def _finish(
         directory.signature.replace(directory.posterior)
         directory.update_record(**record, warnings=posterior.info.get("warnings", []))
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
-        write_metrics(directory, metrics)
+        write_json(directory.metrics, metrics)
         directory.finish_history(all_stages(directory.path, posterior.history))
         directory.finish()
         return

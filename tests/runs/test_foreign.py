@@ -250,7 +250,7 @@ def test_refusals_leave_nothing_behind(config, tmp_path, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("bnn_symm.posteriors.io.netcdf._write", full)
-    with pytest.raises(Exception, match=r"No space left.*import them again"):
+    with pytest.raises(Exception, match=r"No space left.*free some space"):
         import_run([NUMPYRO], tmp_path / "run", config=config(), names=SIGMA)
     assert not (tmp_path / "run").exists()
 

@@ -1,13 +1,10 @@
-"""Evaluate a posterior and write `metrics.json`."""
+"""Evaluate a posterior: the content of `metrics.json`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import elbo, score
-from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior
-from bnn_symm.runs.directory.run_directory import RunDirectory
 
 # Scores on the training split use at most this many of its points; its order is random, so the
 # first ones are a sample.
@@ -35,13 +32,3 @@ def measure(posterior: Posterior, dataset: Dataset, *, seed: int = 0) -> dict[st
         "draws": posterior.shape[0] * posterior.shape[1],
         "parameters": posterior.shape[2],
     }
-
-
-def write_metrics(directory: RunDirectory, metrics: Mapping[str, Any]) -> None:
-    """Write `metrics.json`.
-
-    Args:
-        directory: the run directory.
-        metrics: the content.
-    """
-    write_json(directory.metrics, metrics)

@@ -103,8 +103,8 @@ def create_whole(path: Path) -> Iterator[FolderLock]:
     except OSError as error:
         check_free(path)  # Another process was faster.
         raise InvalidRun(
-            f"{path.parent} cannot be written ({error.strerror}); choose another place with "
-            "--out DIR"
+            f"{path.parent} cannot be written ({error.strerror}); free some space, or choose "
+            "another place with --out DIR"
         ) from None
     lock.folder = path
 

@@ -24,7 +24,7 @@ may not.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from bnn_symm.io.boundary import parser_errors
 from bnn_symm.io.documents import read_json
 from bnn_symm.io.locks import FolderLock
 from bnn_symm.models import PriorMean
-from bnn_symm.posteriors import DrawLog
+from bnn_symm.posteriors import DrawLog, Posterior, save_posterior
 from bnn_symm.posteriors.io.draw_log import is_draw_file
 from bnn_symm.runs.directory.file_schemas import MetricsFile, RunRecord, check_file
 from bnn_symm.runs.directory.history import COST, LOG, TABLE, last_stage, stage_folders, stage_rows
@@ -114,6 +114,7 @@ class RunDirectory:
         fixed: Mapping[str, Tensor],
         prior_mean: PriorMean | None = None,
         network: bytes | None = None,
+        complete: Callable[["RunDirectory"], object] = lambda run: None,
     ) -> "RunDirectory":
         """Create a run directory with its first files and the lock of this process.
 
@@ -125,6 +126,7 @@ class RunDirectory:
             fixed: masks and fixed values of the network by name; may be empty.
             prior_mean: the mean of the prior, if it is not zero.
             network: content of `network.safetensors`, for a user-defined network.
+            complete: writes further files before the run appears; see `write_result`.
 
         Returns:
             The directory.
@@ -152,6 +154,7 @@ class RunDirectory:
             write_json(run.record, content, sync_parent=False)
             run.draws.mkdir()
             run.checkpoint.mkdir()
+            complete(run)
         return cls(path, lock)
 
     def read_record(self) -> dict[str, Any]:
@@ -509,6 +512,26 @@ class RunDirectory:
     def is_finished(self) -> bool:
         """Return whether all files of a complete run exist, whatever the status in `run.json`."""
         return self.has_posterior() and self.metrics.exists() and self.history.exists()
+
+    def write_result(
+        self,
+        posterior: Posterior,
+        metrics: Mapping[str, Any],
+        max_megabytes: float = 200.0,
+        **changes: Any,
+    ) -> None:
+        """Write the final files of a run that is created complete.
+
+        Args:
+            posterior: the posterior.
+            metrics: content of `metrics.json`.
+            max_megabytes: the limit on draws of a closed-form posterior.
+            changes: keys of `run.json` that change with it.
+        """
+        save_posterior(posterior, self.posterior, max_megabytes=max_megabytes)
+        write_json(self.metrics, metrics)
+        self.finish_history(posterior.history)
+        self.finish(**changes)
 
     def finish(self, **changes: Any) -> None:
         """Remove the working files of a finished run, and set its status to complete.
