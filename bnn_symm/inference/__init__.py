@@ -1,8 +1,8 @@
 """Fit posteriors: one inference method per file, each of which returns a `Posterior`.
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
-`optimization`, `variational`, `mcmc`, `sgmcmc`, `density`, `parallel`, `warm_start`, `validation`,
-`fit_checks`.
+`training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`, `sgmcmc`, `density`,
+`parallel`, `warm_start`, `validation`, `fit_checks`.
 """
 
 from typing import Annotated
@@ -20,12 +20,12 @@ from bnn_symm.inference.optimization.laplace import LaplaceApproximation
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.inference.optimization.mc_dropout import MCDropout
 from bnn_symm.inference.optimization.swag import SWAG
-from bnn_symm.inference.optimization.training_loop import EarlyStopping
 from bnn_symm.inference.sgmcmc.cyclical_sghmc import CyclicalSGHMC
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.inference.sgmcmc.sampler import StochasticGradientMethod
 from bnn_symm.inference.sgmcmc.sghmc import SGHMC
 from bnn_symm.inference.sgmcmc.sgld import SGLD
+from bnn_symm.inference.training_loop import EarlyStopping
 from bnn_symm.inference.variational.low_rank_vi import LowRankVI
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.symmetrized_vi import SymmetrizedVI

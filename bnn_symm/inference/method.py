@@ -11,7 +11,7 @@ import platform
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from bnn_symm.data import Dataset, Scaling, Split
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder, State
 from bnn_symm.inference.fit_checks import check_draws, check_points
+from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
@@ -379,6 +380,46 @@ def initial_positions(
             "per chain; lower inference.num_chains (or inference.num_members of an ensemble)"
         )
     return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
+
+
+def run_method_chains(
+    fit: FitContext,
+    run_chain: Callable[[FitContext, Tensor, int, Callback], State],
+    number: int,
+    chain_method: ChainMethod,
+) -> dict[int, State]:
+    """Run independent chains or ensemble members, and record their final states.
+
+    Args:
+        fit: the arguments of the fit.
+        run_chain: runs one chain, also in a worker process: (fit, initial position, index of the
+            chain, receiver of its reports) -> final state. Its `fit` has no callbacks.
+        number: number of chains.
+        chain_method: one after another, or in parallel processes.
+
+    Returns:
+        The final state of each chain that was started.
+    """
+    starts = initial_positions(fit.model, fit.initial, number, fit.seed)
+    sent = replace(fit, initial=None, callbacks=Callbacks(), recorder=HistoryRecorder())
+    states = run_chains(
+        _ChainTask(run_chain, sent, starts), range(number), fit.callbacks, chain_method
+    )
+    for chain, state in states.items():
+        fit.recorder.keep_state(chain, state)
+    return states
+
+
+@dataclass(frozen=True)
+class _ChainTask:
+    """The task of running one chain, which is sent to worker processes."""
+
+    run_chain: Callable[[FitContext, Tensor, int, Callback], State]
+    fit: FitContext
+    starts: list[Tensor]
+
+    def __call__(self, chain: int, callbacks: Callback) -> State:
+        return self.run_chain(self.fit, self.starts[chain], chain, callbacks)
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
-from bnn_symm.inference.optimization.training_loop import VALIDATION_POINTS
 from bnn_symm.posteriors import Posterior
 
+# Points of the validation split that are used in a history row. It is bounded to keep monitoring
+# cheap.
+VALIDATION_POINTS = 1000
 VALIDATION_DRAWS = 10
 """Draws for the validation NLL of a history row: enough to monitor, too few to report."""
 

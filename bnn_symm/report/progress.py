@@ -11,7 +11,7 @@ from rich.table import Column
 
 from bnn_symm.errors import one_line
 from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.studies.runner import Progress as StudyProgress
 
 # Maximum number of characters of the status of a bar.

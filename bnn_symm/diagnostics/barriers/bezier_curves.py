@@ -25,8 +25,9 @@ from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference import MAP
-from bnn_symm.inference.callbacks import Callbacks
-from bnn_symm.inference.optimization.training_loop import OptimizationProblem, optimize
+from bnn_symm.inference.callbacks import Callback
+from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationProblem
+from bnn_symm.inference.training_loop import train
 from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
@@ -87,7 +88,7 @@ def fit_bezier_curve(
         seed=seed,
     )
     try:
-        optimize(problem, Callbacks([]))
+        train(AdamStepper(problem), Callback())
     except FitDiverged as error:
         raise ConfigError(
             "the loss along the learned curve is not finite; use --path geodesic"

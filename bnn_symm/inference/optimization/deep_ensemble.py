@@ -6,18 +6,18 @@ References:
     Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
-from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, State
-from bnn_symm.inference.method import FitContext, initial_positions
+from bnn_symm.data import Scaling
+from bnn_symm.inference.callbacks import Callback, FitState, State
+from bnn_symm.inference.method import FitContext, run_method_chains
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize
-from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
+from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationMethod
+from bnn_symm.inference.parallel.independent_chains import ChainMethod
+from bnn_symm.inference.training_loop import train
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
@@ -39,14 +39,16 @@ class DeepEnsemble(OptimizationMethod):
     chain_method: ChainMethod = "auto"
 
     def _run(self, fit: FitContext) -> bool:
-        starts = initial_positions(fit.model, fit.initial, self.num_members, fit.seed)
-        work = _Member(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state.states)
-        states = run_chains(work, range(self.num_members), fit.callbacks, self.chain_method)
-        for chain, state in states.items():
-            fit.recorder.keep_state(chain, state)
+        states = run_method_chains(fit, self._run_member, self.num_members, self.chain_method)
         return len(states) < self.num_members or any(
             bool(state["stopped"]) for state in states.values()
         )
+
+    def _run_member(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
+        seed = key_seed(fit.seed, "ensemble member", chain)
+        problem = mode_problem(self, fit.model, fit.dataset, seed, chain, start)
+        state, stopped = train(AdamStepper(problem), callbacks, fit.fit_state.states.get(chain))
+        return {**state, "stopped": np.asarray(stopped)}
 
     def _posterior(
         self,
@@ -57,23 +59,3 @@ class DeepEnsemble(OptimizationMethod):
         keywords: dict[str, Any],
     ) -> Posterior:
         return posterior_of_states(model, scaling, fit_state.states, keywords)
-
-
-@dataclass(frozen=True)
-class _Member:
-    """The task of fitting one ensemble member."""
-
-    method: DeepEnsemble
-    model: BayesianModel
-    dataset: Dataset
-    seed: int
-    starts: list[Tensor]
-    states: dict[int, State]
-
-    def __call__(self, chain: int, callbacks: Callback) -> State:
-        seed = key_seed(self.seed, "ensemble member", chain)
-        problem = mode_problem(
-            self.method, self.model, self.dataset, seed, chain, self.starts[chain]
-        )
-        state, stopped = optimize(problem, Callbacks([callbacks]), self.states.get(chain))
-        return {**state, "stopped": np.asarray(stopped)}

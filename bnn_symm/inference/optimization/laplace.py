@@ -27,7 +27,7 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
 from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior

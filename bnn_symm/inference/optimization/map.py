@@ -15,12 +15,12 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.method import FitContext, initial_position
-from bnn_symm.inference.optimization.training_loop import (
-    VALIDATION_POINTS,
+from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
+from bnn_symm.inference.validation import VALIDATION_POINTS
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
 from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
 from bnn_symm.settings import Positive, settings

@@ -30,7 +30,7 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import curve_warnings
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod, optimize_single_chain
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws

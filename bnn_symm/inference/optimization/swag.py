@@ -21,7 +21,6 @@ References:
 """
 
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -31,17 +30,19 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference.callbacks import FitState, State, to_numpy
+from bnn_symm.errors import ConfigError
+from bnn_symm.inference.callbacks import Callback, FitState, State
 from bnn_symm.inference.method import FitContext, initial_position
+from bnn_symm.inference.minibatches import Minibatches
 from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
-from bnn_symm.inference.optimization.minibatches import Minibatches
 from bnn_symm.inference.optimization.optimality import iterate_warnings
-from bnn_symm.inference.optimization.training_loop import (
+from bnn_symm.inference.optimization.optimizer import (
+    GradientStepper,
     OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
+from bnn_symm.inference.training_loop import train
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws
@@ -52,7 +53,6 @@ from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 # noise of minibatches.
 _MINIBATCH = 256
 _BATCHES = 10
-_WINDOW = "window."
 # Maximum automatic learning rate of SGD, and the number of minibatches that determine it.
 _LARGEST_RATE, _RATE_BATCHES = 0.05, 32
 # Relative variance of draws above which SGD has left the mode.
@@ -161,37 +161,9 @@ class SWAG(OptimizationMethod):
         start = torch.from_numpy(state["position"]).to(fit.model.device)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
         rate = float(state["rate"]) if "rate" in state else self._rate(problem)
-        descent = _SGD(self, problem, state, rate)
-        size, every = len(fit.dataset.train), self.steps_between(len(fit.dataset.train))
-        log_every = self.log_every if self.log_every != "auto" else max(1, self.num_steps // 200)
-        started = time.perf_counter() - descent.seconds
-        good = descent.state()
-        while descent.taken < self.collect_steps:
-            if descent.taken % log_every == 0:
-                fit.callbacks.on_state(0, descent.state)
-            if fit.callbacks.should_stop():
-                return descent.state(), True
-            if not descent.take():
-                raise _diverged(descent, good)
-            if descent.taken % every == 0:
-                descent.iterates.add(descent.position)
-            if descent.taken % log_every == 0 or descent.taken == self.collect_steps:
-                if not bool(torch.isfinite(descent.position).all()):
-                    raise _diverged(descent, good)
-                descent.seconds = time.perf_counter() - started
-                row = {
-                    "chain": 0,
-                    "step": descent.step,
-                    "epoch": descent.step * self.points_per_gradient(size) / size,
-                    "seconds": descent.seconds,
-                    "gradient_evaluations": descent.step,
-                    "learning_rate": rate,
-                    **descent.means(descent.taken % log_every or log_every),
-                    **problem.validate(descent.step),
-                }
-                fit.callbacks.on_history(row)
-                good = descent.state()
-        return descent.state(), False
+        return train(
+            _SGD(self, problem, int(state.get("first", state["step"])), rate), fit.callbacks, state
+        )
 
     def _rate(self, problem: OptimizationProblem) -> float:
         """Return the learning rate of SGD: the setting, or a match of the noise at the mode."""
@@ -266,90 +238,67 @@ class _IterateMoments:
         return {"mean": self.mean, "squares": self.squares, "deviations": self.deviations}
 
 
-class _SGD:
-    """SGD with momentum, whose steps depend only on their number and on the state.
+class _SGD(GradientStepper):
+    """SGD with momentum, which collects moments of its iterates.
 
     Args:
         method: its settings.
         problem: its tensor `position` is optimized.
-        state: the state of the mode, or a previous state of SGD.
+        first: number of the first step.
         rate: the learning rate.
     """
 
-    def __init__(self, method: SWAG, problem: OptimizationProblem, state: State, rate: float):
-        self._method, self._problem = method, problem
-        self.rate = rate
-        self._tensor = problem.tensors["position"]
-        self._batches = Minibatches(
-            problem.train, method.points_per_gradient(len(problem.train)), problem.seed
-        )
-        self._velocity = torch.zeros_like(self.position)
-        self._window: dict[str, float] = {}
-        self.iterates = _IterateMoments(self.position, method.rank)
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self._first = int(state.get("first", self.step))
-        if "count" not in state:
-            return
-        self.iterates.count = int(state["count"])
-        for name, tensor in {"velocity": self._velocity, **self.iterates.arrays()}.items():
-            tensor.copy_(torch.from_numpy(state[name]))
-        self._window = {
-            n.removeprefix(_WINDOW): float(state[n]) for n in state if n.startswith(_WINDOW)
-        }
+    def __init__(self, method: SWAG, problem: OptimizationProblem, first: int, rate: float):
+        super().__init__(problem)
+        self._method, self._rate = method, rate
+        self.first, self.num_steps = first, first + method.collect_steps
+        self._every = method.steps_between(self.num_points)
+        self._position = self.tensors["position"]
+        self._iterates = _IterateMoments(self._position.detach(), method.rank)
+        self._velocity = torch.zeros_like(self._iterates.mean, dtype=self._position.dtype)
+        self.tensors |= {"velocity": self._velocity, **self._iterates.arrays()}
+
+    def _loss(self, objective: Tensor) -> Tensor:
+        return objective * (self._method.temperature / self.num_points)
+
+    def _update(self, step: int) -> None:
+        assert self._position.grad is not None
+        self._velocity.mul_(self._method.momentum).add_(self._position.grad)
+        self._position.detach().sub_(self._velocity, alpha=self._rate)
+
+    def collects(self, step: int) -> bool:
+        """Return whether the iterate after a number of steps is collected."""
+        return (step - self.first) % self._every == 0
+
+    def collect(self, step: int, callbacks: Callback) -> None:
+        """Update the moments with the iterate."""
+        self._iterates.add(self._position.detach())
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate, which is constant."""
+        return self._rate
 
     @property
-    def position(self) -> Tensor:
-        """Return the current position of SGD."""
-        return self._tensor.detach()
-
-    @property
-    def taken(self) -> int:
-        """Return the number of steps since the mode."""
-        return self.step - self._first
-
-    def take(self) -> bool:
-        """Take one step, unless the objective is not finite; return whether it was taken."""
-        size = len(self._problem.train)
-        objective, others = self._problem.objective(self.step, *self._batches.take(self.step))
-        assert isinstance(objective, Tensor)
-        everything = {"objective": objective, **others}
-        terms = {name: float(torch.as_tensor(term).detach()) for name, term in everything.items()}
-        if not math.isfinite(terms["objective"]):
-            return False
-        self._tensor.grad = None
-        (objective * (self._method.temperature / size)).backward()
-        if self._method.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([self._tensor], self._method.clip_norm)
-        assert self._tensor.grad is not None
-        self._velocity.mul_(self._method.momentum).add_(self._tensor.grad)
-        self.position.sub_(self._velocity, alpha=self.rate)
-        self.step += 1
-        for name, term in terms.items():
-            self._window[name] = self._window.get(name, 0.0) + term
-        return True
-
-    def means(self, steps: int) -> dict[str, float]:
-        """Return the means of terms over the last steps, and reset them."""
-        window, self._window = self._window, {}
-        return {name: total / steps for name, total in window.items()}
+    def step_settings(self) -> str:
+        """Return the learning rate of SGD and the clipping of gradients."""
+        return f"inference.collect_learning_rate (now {self._rate:g}) or inference.clip_norm=1.0"
 
     def state(self) -> State:
-        """Return a copy of everything on which later steps depend."""
-        numbers = {
-            "step": self.step,
-            "first": self._first,
-            "seconds": self.seconds,
-            "count": self.iterates.count,
+        """Return the tensors, and the numbers of SGD."""
+        numbers = {"first": self.first, "count": self._iterates.count, "rate": self._rate}
+        return super().state() | {
+            name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()
         }
-        numbers["rate"] = self.rate
-        numbers |= {_WINDOW + name: total for name, total in self._window.items()}
-        state = to_numpy(
-            {"position": self.position, "velocity": self._velocity, **self.iterates.arrays()}
-        )
-        return {
-            **state,
-            **{name: np.asarray(value, dtype=np.float64) for name, value in numbers.items()},
-        }
+
+    def restore(self, state: State) -> None:
+        """Restore the tensors of SGD; they are new if the state is that of the mode.
+
+        Args:
+            state: a previous state, or that of the mode.
+        """
+        if "count" in state:
+            super().restore(state)
+            self._iterates.count = int(state["count"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,12 +317,3 @@ class _Draw:
         )
         independent, shared = noise.to(self.mean.device).split([len(self.mean), len(self.factors)])
         return self.mean + self.scale * independent + shared @ self.factors
-
-
-def _diverged(descent: _SGD, good: State) -> FitDiverged:
-    message = (
-        f"SGD left the mode at step {descent.step}; the state at step {int(good['step'])} was "
-        f"kept; try a lower inference.collect_learning_rate (now {descent.rate:g}) or "
-        "inference.clip_norm=1.0"
-    )
-    return FitDiverged(message, {0: good})

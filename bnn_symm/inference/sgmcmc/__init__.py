@@ -1,5 +1,5 @@
 """Sample the posterior with stochastic gradients: SGLD, SGHMC and cyclical SGHMC.
 
-Reading order: `sgld`, `sghmc`, `cyclical_sghmc` (settings), `stationary`, `sampler`, `chain`,
+Reading order: `sgld`, `sghmc`, `cyclical_sghmc` (settings), `stationary`, `sampler`,
 `preconditioning`.
 """

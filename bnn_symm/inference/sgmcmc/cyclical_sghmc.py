@@ -21,8 +21,6 @@ from typing import ClassVar, Literal
 
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.method import FitContext
-from bnn_symm.inference.sgmcmc.chain import run_stochastic_gradient_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage
 from bnn_symm.inference.sgmcmc.sghmc import MomentumSampler
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
@@ -53,9 +51,6 @@ class CyclicalSGHMC(MomentumSampler):
     def num_steps(self) -> int:
         """Return the total number of steps of all cycles."""
         return self.num_cycles * self.cycle_steps
-
-    def _run(self, fit: FitContext) -> bool:
-        return run_stochastic_gradient_chains(self, fit)
 
     def stage(self, step: int) -> Stage:
         """Return the settings of a step, of exploration or of sampling.

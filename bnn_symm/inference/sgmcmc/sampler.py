@@ -28,21 +28,29 @@ References:
     temperature).
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from bnn_symm.data import Dataset, Scaling
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.callbacks import FitState, State
-from bnn_symm.inference.method import Method
+from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
+from bnn_symm.inference.method import FitContext, Method, run_method_chains
+from bnn_symm.inference.minibatches import resolve_batch_size
 from bnn_symm.inference.optimization.map import posterior_of_states
-from bnn_symm.inference.optimization.minibatches import resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
+from bnn_symm.inference.training_loop import Stepper, train
+from bnn_symm.inference.validation import validation_scores
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import Posterior, stack_chains
+from bnn_symm.posteriors import DrawChunk, LazyDraws, Posterior, SamplePosterior, stack_chains
+from bnn_symm.randomness import key_seed, torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 
@@ -100,6 +108,18 @@ class StochasticGradientMethod(Method):
         Args:
             step: counted from 0.
         """
+
+    def _run(self, fit: FitContext) -> bool:
+        # Chains need no earlier draws, which may be large.
+        fit = replace(fit, fit_state=FitState(fit.fit_state.states))
+        states = run_method_chains(fit, self._run_chain, self.num_chains, self.chain_method)
+        return len(states) < self.num_chains or any(
+            state["step"] < self.num_steps for state in states.values()
+        )
+
+    def _run_chain(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
+        stepper = SGMCMCStepper(self, fit, start, chain)
+        return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
 
     def points_per_gradient(self, num_points: int) -> int:
         """Return the batch size.
@@ -162,3 +182,135 @@ class StochasticGradientMethod(Method):
         # The fit stopped before the first draw: return the last positions, one draw per chain.
         keywords["info"]["warmup_only"] = True
         return posterior_of_states(model, scaling, fit_state.states, keywords)
+
+
+class SGMCMCStepper(Stepper):
+    """The steps of one chain.
+
+    Args:
+        method: the settings of the sampler.
+        fit: the arguments of the fit.
+        start: (parameter,), initial position.
+        chain: index of the chain.
+    """
+
+    def __init__(
+        self, method: StochasticGradientMethod, fit: FitContext, start: Tensor, chain: int
+    ):
+        self._seed = key_seed(fit.seed, "chain", chain)
+        super().__init__(method, fit.dataset.train, self._seed, chain)
+        self._method, self._model, self._dataset = method, fit.model, fit.dataset
+        generator = torch_generator(self._seed, "initial momentum")
+        momentum = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        self.tensors = {
+            "position": start.detach().clone().requires_grad_(),
+            "momentum": momentum.to(start.device),
+        }
+        if method.preconditioner is not None:
+            self.tensors["mean_square"] = torch.zeros_like(self.tensors["momentum"])
+        self._counts = {"learned": 0, "drawn": 0}
+        self._scale_root: Tensor | float = 1.0
+
+    def take(self, step: int) -> dict[str, float]:
+        """Take one step if U is finite.
+
+        Args:
+            step: its number.
+
+        Returns:
+            The terms of U before it, on the minibatch.
+        """
+        method, model, size = self._method, self._model, self.num_points
+        stage = method.stage(step)
+        position, momentum = self.tensors["position"], self.tensors["momentum"]
+        x, y = self.minibatches.take(step)
+        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
+            size / len(x)
+        )
+        log_prior = model.log_prior(position)
+        objective = -log_likelihood / method.temperature - method.prior_weight * log_prior
+        terms = {
+            "objective": float(objective.detach()),
+            "nll": math.log(self._dataset.scaling.y_scale) - float(log_likelihood.detach()) / size,
+            "log_prior": float(log_prior.detach()),
+        }
+        if not math.isfinite(terms["objective"]):
+            return terms
+        (gradient,) = torch.autograd.grad(objective, position)
+        if stage.phase != "sampling" and method.preconditioner is not None:
+            mean_loss_gradient = gradient * (method.temperature / size)
+            method.preconditioner.learn(self.tensors["mean_square"], mean_loss_gradient)
+            self._counts["learned"] += 1
+            self._update_scales()
+        root = self._scale_root * math.sqrt(method.temperature * stage.learning_rate / size)
+        with torch.no_grad():
+            momentum.mul_(1 - stage.momentum_decay).sub_(gradient.mul_(root))
+            if stage.noise:
+                generator = torch_generator(self._seed, "noise", step)
+                noise = torch.randn(momentum.shape, generator=generator, dtype=momentum.dtype)
+                momentum.add_(noise.to(momentum.device), alpha=stage.noise)
+            position.add_(momentum * root)
+        return terms
+
+    def _update_scales(self) -> None:
+        """Update the square root of the scales s."""
+        if self._method.preconditioner is not None and self._counts["learned"]:
+            self._scale_root = self._method.preconditioner.scales(
+                self.tensors["mean_square"], self._counts["learned"]
+            ).sqrt()
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step.
+
+        Args:
+            step: its number.
+        """
+        return self._method.stage(step).learning_rate
+
+    @property
+    def step_settings(self) -> str:
+        """Return the learning rate."""
+        return f"inference.learning_rate (now {self._method.learning_rate:g})"
+
+    def collects(self, step: int) -> bool:
+        """Return whether the position after a number of steps is a draw."""
+        return self._method.stage(step - 1).is_draw
+
+    def collect(self, step: int, callbacks: Callback) -> None:
+        """Report a draw."""
+        rate = self.learning_rate(step - 1)
+        stats = {"step_size": np.asarray([self._method.temperature * rate / self.num_points])}
+        position = to_numpy({"position": self.tensors["position"]})["position"]
+        callbacks.on_draws(DrawChunk(self.chain, self._counts["drawn"], position[None], stats))
+        self._counts["drawn"] += 1
+
+    def row(self, step: int, seconds: float, means: Mapping[str, float]) -> dict[str, Any]:
+        """Return a row of the history, with the phase of its last step."""
+        phase = self._method.stage(step - 1).phase
+        row = super().row(step, seconds, means)
+        return {"chain": self.chain, "step": step, "phase": phase, **row}
+
+    def validate(self, step: int) -> dict[str, float | None]:
+        """Return the kinetic temperature, and the validation scores of the current position."""
+        decay = self._method.stage(step - 1).momentum_decay
+        scores: dict[str, float | None] = {}
+        if decay < 1:
+            square = float(self.tensors["momentum"].double().square().mean()) * (1 - decay / 2)
+            scores["kinetic_temperature"] = self._method.temperature * square
+        draws = LazyDraws.from_tensor(self.tensors["position"].detach()[None, None])
+        posterior = SamplePosterior(self._model, self._dataset.scaling, positions=draws)
+        return scores | validation_scores(posterior, self._dataset)
+
+    def state(self) -> State:
+        """Return the tensors and the counts."""
+        return super().state() | {name: np.asarray(n) for name, n in self._counts.items()}
+
+    def restore(self, state: State) -> None:
+        """Restore a previous state.
+
+        Args:
+            state: returned by `state`.
+        """
+        super().restore(state)
+        self._counts = {name: int(state[name]) for name in self._counts}
+        self._update_scales()

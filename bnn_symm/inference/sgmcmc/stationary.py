@@ -4,8 +4,6 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from bnn_symm.inference.method import FitContext
-from bnn_symm.inference.sgmcmc.chain import run_stochastic_gradient_chains
 from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
 from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
 
@@ -39,9 +37,6 @@ class StationarySampler(StochasticGradientMethod):
     def num_steps(self) -> int:
         """Return the steps of the warm-up, and `thinning` steps per draw."""
         return self.num_warmup + self.num_draws * self.thinning
-
-    def _run(self, fit: FitContext) -> bool:
-        return run_stochastic_gradient_chains(self, fit)
 
     def _stage(self, step: int, *, momentum_decay: float, noise: float) -> Stage:
         rate, since = self.learning_rate, step + 1 - self.num_warmup

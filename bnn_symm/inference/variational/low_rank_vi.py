@@ -27,7 +27,7 @@ from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.method import FitContext
 from bnn_symm.inference.optimization.optimality import distribution_warnings
-from bnn_symm.inference.optimization.training_loop import (
+from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.inference.method import FitContext
-from bnn_symm.inference.optimization.training_loop import Objective
+from bnn_symm.inference.optimization.optimizer import Objective
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.symmetry_information import (
     InformationTerm,

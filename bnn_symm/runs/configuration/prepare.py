@@ -16,7 +16,7 @@ from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config

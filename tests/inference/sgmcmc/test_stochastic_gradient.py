@@ -13,8 +13,9 @@ from bnn_symm.data import Dataset, Split, load_dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, SGHMC, SGLD, Callback, CyclicalSGHMC, FitState, RMSprop
 from bnn_symm.inference.callbacks import Callbacks
-from bnn_symm.inference.optimization.minibatches import Minibatches
-from bnn_symm.inference.optimization.training_loop import OptimizationProblem, optimize
+from bnn_symm.inference.minibatches import Minibatches
+from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationProblem
+from bnn_symm.inference.training_loop import train
 from bnn_symm.models import BayesianModel, Gaussian, Prior
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.testing.exact_targets import NOISE
@@ -298,7 +299,7 @@ def test_minibatches_are_those_of_the_methods_that_optimize():
         train=data.train,
         seed=7,
     )
-    optimize(problem, Callbacks())
+    train(AdamStepper(problem), Callbacks())
     batches = Minibatches(data.train, 5, 7)
     assert len(seen) == 11
     for step in (10, *range(11)):  # in any order

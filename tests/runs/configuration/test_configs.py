@@ -8,7 +8,7 @@ import yaml
 
 from bnn_symm.architectures import build_network, fingerprint
 from bnn_symm.data.registry import dataset_names
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config, load_config
 from bnn_symm.runs.configuration.examples import find_example
 from bnn_symm.studies.study import Study, load_study
