@@ -31,7 +31,7 @@ from bnn_symm import (
     build_network,
 )
 from bnn_symm.data import Dataset, load_dataset
-from bnn_symm.inference.method import initial_positions
+from bnn_symm.inference.fit_context import initial_positions
 from bnn_symm.models import AnyLikelihood
 from bnn_symm.models.priors.prior import PriorOverride
 

@@ -1,8 +1,8 @@
 """Fit posteriors: one inference method per file, each of which returns a `Posterior`.
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
-`training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`, `sgmcmc`, `density`,
-`parallel`, `warm_start`, `validation`, `fit_checks`.
+`fit_context`, `training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`, `sgmcmc`,
+`density`, `parallel`, `warm_start`, `validation`, `fit_checks`.
 """
 
 from typing import Annotated

@@ -11,25 +11,22 @@ import platform
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Scaling, Split
 from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryRecorder, State
 from bnn_symm.inference.fit_checks import check_draws, check_points
-from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
+from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.models import BayesianModel, Tempering, check_task
 from bnn_symm.posteriors import Posterior
-from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, SettingsType, settings
 
 # The smallest number of warm-up steps that is suggested.
@@ -38,31 +35,6 @@ _LEAST_TIME = 100
 
 class ConvergenceWarning(UserWarning):
     """Warns that a complete fit ended far from the optimum of its objective."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitContext:
-    """The validated arguments of one call of `Method.fit`.
-
-    Attributes:
-        model: the model to fit.
-        dataset: the data, with this process's share of the training split.
-        seed: all randomness derives from it.
-        initial: the posterior to start from, if any.
-        callbacks: all callbacks, the recorder included.
-        recorder: receives the final state of each chain.
-        fit_state: the state to resume from; empty for a new fit.
-        group: the processes that share the training split.
-    """
-
-    model: BayesianModel
-    dataset: Dataset
-    seed: int
-    initial: Posterior | None
-    callbacks: Callbacks
-    recorder: HistoryRecorder
-    fit_state: FitState
-    group: ProcessGroup
 
 
 @settings
@@ -264,14 +236,7 @@ class Method(metaclass=SettingsType):
         """Run the fit; return whether it was stopped before its end."""
 
     @abstractmethod
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
         """Build the posterior from the state of a fit."""
 
     @abstractmethod
@@ -292,20 +257,34 @@ class Method(metaclass=SettingsType):
         return 1
 
     def num_draws_before(self, states: Mapping[int, State]) -> dict[int, int]:
-        """Return the number of draws of each chain that precede its state, as far as it counts.
+        """Return the number of draws of each chain that precede its state.
 
         Args:
             states: the last state of each chain.
         """
-        return {}
+        return dict.fromkeys(states, 0)
 
-    @abstractmethod
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Return the part of a fit state from which `fit` resumes with bitwise identical results.
+
+        That is the last state of each chain, without later draws and rows.
 
         Args:
             fit_state: the state of an interrupted fit.
         """
+        result = FitState()
+        for chain, num_draws in self.num_draws_before(fit_state.states).items():
+            state, chunk = fit_state.states[chain], fit_state.draws.get(chain)
+            if num_draws > (0 if chunk is None else len(chunk.positions)):
+                continue  # draws before the state are missing, so the chain restarts
+            result.states[chain] = state
+            if chunk is not None and num_draws:
+                result.draws[chain] = chunk.part(0, num_draws)
+        ends = {chain: int(state["step"]) for chain, state in result.states.items()}
+        result.history = [
+            row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)
+        ]
+        return result
 
     def posterior_from_state(
         self, model: BayesianModel, scaling: Scaling, fit_state: FitState, *, seed: int
@@ -323,103 +302,12 @@ class Method(metaclass=SettingsType):
         """
         info = {"method": self.name, "engine": self.engine, "seed": seed, "versions": versions()}
         info |= {"temperature": self.temperature, "tempering": self.tempering}
-        return self._posterior(
-            model, scaling, fit_state, seed, {"info": info, "history": fit_state.history}
-        )
+        return self._posterior(FitOutcome(model, scaling, fit_state, seed, info))
 
 
 def _last_rows(fit_state: FitState) -> list[dict[str, Any]]:
     """Return the last row of every chain."""
     return list({row.get("chain", 0): row for row in fit_state.history}.values())
-
-
-def initial_position(fit: FitContext) -> Float[Tensor, " parameter"]:
-    """Return the initial position of a single chain: a draw of `initial`, or the network's values.
-
-    Args:
-        fit: the arguments of the fit.
-    """
-    if fit.initial is None:
-        return fit.model.initial()
-    (start,) = initial_positions(fit.model, fit.initial, 1, fit.seed)
-    return start
-
-
-def initial_positions(
-    model: BayesianModel, initial: Posterior | None, number: int, seed: int
-) -> list[Float[Tensor, " parameter"]]:
-    """Return initial positions of independent chains or ensemble members.
-
-    With an `initial` posterior of equally many chains (two or more), each starts at the last draw
-    of the corresponding chain. With any other, they start at random draws. Without one, they start
-    at new random initial values of the network.
-
-    Args:
-        model: the model.
-        initial: the posterior to start from, if any.
-        number: chains or members.
-        seed: all randomness derives from it.
-
-    Raises:
-        ConfigError: if the posterior has fewer draws than needed.
-    """
-    if initial is None:
-        return [
-            model.initial(key_seed(seed, "initial value of chain", chain))
-            for chain in range(number)
-        ]
-    chains, draws, _ = initial.shape
-    where = {"device": model.device, "dtype": model.dtype}
-    if chains == number and number > 1:
-        return [initial.read(chain, draws - 1, draws)[0].to(**where) for chain in range(number)]
-    if chains * draws == 1:
-        return [initial.mean().to(**where)] * number
-    if chains * draws < number:
-        raise ConfigError(
-            f"the initial posterior has {chains * draws} draws, expected at least {number}, one "
-            "per chain; lower inference.num_chains (or inference.num_members of an ensemble)"
-        )
-    return list(initial.draws(number, seed=key_seed(seed, "initial draw")).to(**where))
-
-
-def run_method_chains(
-    fit: FitContext,
-    run_chain: Callable[[FitContext, Tensor, int, Callback], State],
-    number: int,
-    chain_method: ChainMethod,
-) -> dict[int, State]:
-    """Run independent chains or ensemble members, and record their final states.
-
-    Args:
-        fit: the arguments of the fit.
-        run_chain: runs one chain, also in a worker process: (fit, initial position, index of the
-            chain, receiver of its reports) -> final state. Its `fit` has no callbacks.
-        number: number of chains.
-        chain_method: one after another, or in parallel processes.
-
-    Returns:
-        The final state of each chain that was started.
-    """
-    starts = initial_positions(fit.model, fit.initial, number, fit.seed)
-    sent = replace(fit, initial=None, callbacks=Callbacks(), recorder=HistoryRecorder())
-    states = run_chains(
-        _ChainTask(run_chain, sent, starts), range(number), fit.callbacks, chain_method
-    )
-    for chain, state in states.items():
-        fit.recorder.keep_state(chain, state)
-    return states
-
-
-@dataclass(frozen=True)
-class _ChainTask:
-    """The task of running one chain, which is sent to worker processes."""
-
-    run_chain: Callable[[FitContext, Tensor, int, Callback], State]
-    fit: FitContext
-    starts: list[Tensor]
-
-    def __call__(self, chain: int, callbacks: Callback) -> State:
-        return self.run_chain(self.fit, self.starts[chain], chain, callbacks)
 
 
 def versions() -> dict[str, str]:

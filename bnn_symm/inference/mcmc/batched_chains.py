@@ -21,6 +21,7 @@ from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, State
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.density.sharded import ShardedDensity
+from bnn_symm.inference.fit_context import FitContext, initial_positions
 from bnn_symm.inference.mcmc.adaptation import (
     Adapter,
     initial_adaptation,
@@ -30,7 +31,6 @@ from bnn_symm.inference.mcmc.adaptation import (
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions
 from bnn_symm.inference.mcmc.sampler import Sampler
-from bnn_symm.inference.method import FitContext, initial_positions
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
 
@@ -95,9 +95,7 @@ class _Chains:
             state=adaptation,
         )
         inverse_mass = self._adapter.inverse_mass(np.arange(number))
-        self._kernel = method._batched_kernel(
-            density, positions, inverse_mass, self._adapter, fit.seed
-        )
+        self._kernel = method._batched_kernel(density, positions, inverse_mass, fit.seed)
         zeros = np.zeros(number, dtype=np.int64)
         self._counts = _Counts(
             zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy()

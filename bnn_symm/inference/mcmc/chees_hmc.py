@@ -33,11 +33,10 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.adaptation import Adapter
+from bnn_symm.inference.fit_context import FitContext
 from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.hmc_kernel import HMCKernel, Trajectory
 from bnn_symm.inference.mcmc.sampler import Sampler
-from bnn_symm.inference.method import FitContext
 from bnn_symm.settings import Fraction, PositiveInt, settings
 
 # Adam on log T, as in the paper: rate, decay of the squares, no momentum.
@@ -91,12 +90,7 @@ class ChEESHMC(Sampler):
         return run_batched(self, fit)
 
     def _batched_kernel(
-        self,
-        density: TemperedDensity,
-        positions: Tensor,
-        inverse_mass: Tensor,
-        adapter: Adapter,
-        seed: int,
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
     ) -> "_ChEESKernel":
         return _ChEESKernel(self, density, positions, inverse_mass, seed)
 

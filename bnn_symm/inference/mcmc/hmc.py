@@ -10,7 +10,6 @@ from pyro.infer import HMC as PyroHMC
 from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.hmc_kernel import HMCKernel
 from bnn_symm.inference.mcmc.pyro_engine import PyroSampler, RecordsEnergy
 from bnn_symm.randomness import numpy_generator
@@ -37,12 +36,7 @@ class HMC(PyroSampler):
     max_num_steps: PositiveInt = 1000
 
     def _batched_kernel(
-        self,
-        density: TemperedDensity,
-        positions: Tensor,
-        inverse_mass: Tensor,
-        adapter: Adapter,
-        seed: int,
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
     ) -> HMCKernel:
         def num_steps(iteration: int, step: np.ndarray) -> np.ndarray:
             jitter = 2 * numpy_generator(seed, "trajectory length", iteration).random() - 1

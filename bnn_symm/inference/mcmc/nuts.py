@@ -12,7 +12,6 @@ from pyro.infer import NUTS as PyroNUTS
 from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.adaptation import Adapter
 from bnn_symm.inference.mcmc.nuts_kernel import NUTSKernel
 from bnn_symm.inference.mcmc.pyro_engine import PyroSampler, RecordsEnergy
 from bnn_symm.settings import PositiveInt, settings
@@ -30,12 +29,7 @@ class NUTS(PyroSampler):
     max_tree_depth: PositiveInt = 10
 
     def _batched_kernel(
-        self,
-        density: TemperedDensity,
-        positions: Tensor,
-        inverse_mass: Tensor,
-        adapter: Adapter,
-        seed: int,
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
     ) -> NUTSKernel:
         return NUTSKernel(density, positions, inverse_mass, seed, max_depth=self.max_tree_depth)
 

@@ -14,7 +14,6 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +24,10 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, FitState, State
+from bnn_symm.inference.fit_context import FitContext, run_method_chains
 from bnn_symm.inference.mcmc.batched_chains import run_batched
 from bnn_symm.inference.mcmc.sampler import Sampler
-from bnn_symm.inference.method import FitContext, initial_positions
-from bnn_symm.inference.parallel.independent_chains import ChainMethod, run_chains
+from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import global_seed
@@ -64,13 +63,88 @@ class PyroSampler(Sampler):
     def _run(self, fit: FitContext) -> bool:
         if self.engine == "batched":
             return run_batched(self, fit)
-        starts = initial_positions(fit.model, fit.initial, self.num_chains, fit.seed)
-        work = _Chain(self, fit.model, fit.dataset, fit.seed, starts, fit.fit_state)
-        states = run_chains(work, range(self.num_chains), fit.callbacks, self.chain_method)
-        for chain, state in states.items():
-            fit.recorder.keep_state(chain, state)
+        run_method_chains(fit, self._run_chain, self.num_chains, self.chain_method)
         lengths = [len(chunk.positions) for chunk in fit.recorder.fit_state().draws.values()]
         return len(lengths) < self.num_chains or min(lengths) < self.num_draws
+
+    def _run_chain(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
+        """Run one chain, which starts with warm-up or resumes from a fit state."""
+        potential = _Potential(self, fit.model, fit.dataset)
+        adapted = fit.fit_state.states.get(chain)
+        done = fit.fit_state.draws.get(chain)
+        position = start
+        if adapted is not None:
+            kept = adapted["position"] if done is None else done.positions[-1]
+            position = torch.from_numpy(kept.copy()).to(fit.model.device)
+        if not math.isfinite(float(potential({_SITE: position}))):
+            raise FitDiverged(
+                f"the log density is not finite where chain {chain} starts; start from another "
+                "posterior (initial: RUN), or check prior.scale"
+            )
+        kernel = self._kernel(fit, potential, position, chain, adapted)
+        progress = _ChainProgress(self, chain, done, adapted, fit.fit_state.history)
+        first = 0 if adapted is None else self.num_warmup + progress.drawn
+        kernel._t = first
+        for iteration in range(first, self.num_warmup + self.num_draws):
+            if iteration == self.num_warmup and adapted is None:
+                adapted = _adapted_state(kernel, position, progress)
+                callbacks.on_state(chain, lambda state=adapted: state, essential=True)
+            elif iteration < self.num_warmup and iteration % _LOG_EVERY == 0:
+                callbacks.on_state(
+                    chain, lambda now=position: {"position": now.cpu().numpy().copy()}
+                )
+            if callbacks.should_stop():
+                break
+            potential.evaluations = 0
+            potential_before = float(kernel._potential_energy_last)
+            # Pyro updates a running mean of acceptance over n iterations. From zero, its increment
+            # is a / n.
+            kernel._mean_accept_prob = 0.0
+            known_divergences = len(kernel._divergences)
+            with global_seed(fit.seed, "chain", chain, iteration):
+                self._before_pyro_iteration(kernel)
+                position = kernel.sample({_SITE: position})[_SITE].detach()
+            n = iteration + 1 if iteration < self.num_warmup else iteration + 1 - self.num_warmup
+            progress.record(
+                callbacks,
+                iteration,
+                position,
+                {
+                    "acceptance_rate": min(1.0, kernel._mean_accept_prob * n),
+                    "diverging": len(kernel._divergences) > known_divergences,
+                    "energy": potential_before + kernel.kinetic_energy_at_start,
+                    "lp": -float(kernel._potential_energy_last),
+                    "n_steps": potential.evaluations,
+                    "step_size": float(kernel.step_size),
+                },
+            )
+        return adapted or {"position": position.cpu().numpy().copy()}
+
+    def _kernel(
+        self,
+        fit: FitContext,
+        potential: "_Potential",
+        position: Tensor,
+        chain: int,
+        adapted: State | None,
+    ) -> Any:
+        kernel = self._pyro_kernel(
+            potential,
+            {
+                "step_size": float(adapted["step_size"]) if adapted else self.initial_step_size,
+                "adapt_step_size": self.adapt_step_size and adapted is None,
+                "adapt_mass_matrix": self.adapt_mass_matrix and adapted is None,
+                "full_mass": self.is_dense(fit.model.num_parameters),
+                "target_accept_prob": self.target_accept_prob,
+            },
+        )
+        kernel.initial_params = {_SITE: position}
+        with global_seed(fit.seed, "chain", chain, "set-up"):
+            kernel.setup(self.num_warmup)
+        if adapted is not None:
+            inverse_mass = torch.from_numpy(adapted["inverse_mass"]).to(position)
+            kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): inverse_mass}
+        return kernel
 
     def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
         """Return the fit state at the last checkpoint of the engine.
@@ -130,105 +204,14 @@ class _Potential:
         )
 
 
-@dataclass(frozen=True)
-class _Chain:
-    """One chain, which starts with warm-up or resumes from a fit state."""
-
-    method: PyroSampler
-    model: BayesianModel
-    dataset: Dataset
-    seed: int
-    starts: list[Tensor]
-    fit_state: FitState
-
-    def __call__(self, chain: int, callbacks: Callback) -> State:
-        method = self.method
-        potential = _Potential(method, self.model, self.dataset)
-        adapted = self.fit_state.states.get(chain)
-        done = self.fit_state.draws.get(chain)
-        position = self.starts[chain]
-        if adapted is not None:
-            kept = adapted["position"] if done is None else done.positions[-1]
-            position = torch.from_numpy(kept.copy()).to(self.model.device)
-        if not math.isfinite(float(potential({_SITE: position}))):
-            raise FitDiverged(
-                f"the log density is not finite where chain {chain} starts; start from another "
-                "posterior (initial: RUN), or check prior.scale"
-            )
-        kernel = self._kernel(potential, position, chain, adapted)
-        progress = _ChainProgress(method, chain, done, adapted, self.fit_state.history)
-        first = 0 if adapted is None else method.num_warmup + progress.drawn
-        kernel._t = first
-        for iteration in range(first, method.num_warmup + method.num_draws):
-            if iteration == method.num_warmup and adapted is None:
-                adapted = self._adapted_state(kernel, position, progress)
-                callbacks.on_state(chain, lambda state=adapted: state, essential=True)
-            elif iteration < method.num_warmup and iteration % _LOG_EVERY == 0:
-                callbacks.on_state(
-                    chain, lambda now=position: {"position": now.cpu().numpy().copy()}
-                )
-            if callbacks.should_stop():
-                break
-            potential.evaluations = 0
-            potential_before = float(kernel._potential_energy_last)
-            # Pyro updates a running mean of acceptance over n iterations. From zero, its increment
-            # is a / n.
-            kernel._mean_accept_prob = 0.0
-            known_divergences = len(kernel._divergences)
-            with global_seed(self.seed, "chain", chain, iteration):
-                method._before_pyro_iteration(kernel)
-                position = kernel.sample({_SITE: position})[_SITE].detach()
-            n = (
-                iteration + 1
-                if iteration < method.num_warmup
-                else iteration + 1 - method.num_warmup
-            )
-            progress.record(
-                callbacks,
-                iteration,
-                position,
-                {
-                    "acceptance_rate": min(1.0, kernel._mean_accept_prob * n),
-                    "diverging": len(kernel._divergences) > known_divergences,
-                    "energy": potential_before + kernel.kinetic_energy_at_start,
-                    "lp": -float(kernel._potential_energy_last),
-                    "n_steps": potential.evaluations,
-                    "step_size": float(kernel.step_size),
-                },
-            )
-        return adapted or {"position": position.cpu().numpy().copy()}
-
-    def _kernel(
-        self, potential: _Potential, position: Tensor, chain: int, adapted: State | None
-    ) -> Any:
-        method = self.method
-        kernel = method._pyro_kernel(
-            potential,
-            {
-                "step_size": float(adapted["step_size"]) if adapted else method.initial_step_size,
-                "adapt_step_size": method.adapt_step_size and adapted is None,
-                "adapt_mass_matrix": method.adapt_mass_matrix and adapted is None,
-                "full_mass": method.is_dense(self.model.num_parameters),
-                "target_accept_prob": method.target_accept_prob,
-            },
-        )
-        kernel.initial_params = {_SITE: position}
-        with global_seed(self.seed, "chain", chain, "set-up"):
-            kernel.setup(method.num_warmup)
-        if adapted is not None:
-            inverse_mass = torch.from_numpy(adapted["inverse_mass"]).to(position)
-            kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): inverse_mass}
-        return kernel
-
-    @staticmethod
-    def _adapted_state(kernel: Any, position: Tensor, progress: "_ChainProgress") -> State:
-        (inverse_mass,) = kernel.inverse_mass_matrix.values()
-        return {
-            "position": position.cpu().numpy().copy(),
-            "step_size": np.asarray(kernel.step_size, dtype=np.float64),
-            "inverse_mass": inverse_mass.detach().cpu().numpy().copy(),
-            "gradient_evaluations": np.asarray(progress.gradients),
-        }
+def _adapted_state(kernel: Any, position: Tensor, progress: "_ChainProgress") -> State:
+    (inverse_mass,) = kernel.inverse_mass_matrix.values()
+    return {
+        "position": position.cpu().numpy().copy(),
+        "step_size": np.asarray(kernel.step_size, dtype=np.float64),
+        "inverse_mass": inverse_mass.detach().cpu().numpy().copy(),
+        "gradient_evaluations": np.asarray(progress.gradients),
+    }
 
 
 class _ChainProgress:

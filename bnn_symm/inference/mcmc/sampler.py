@@ -7,15 +7,15 @@ products (`batched_chains`). The engine `pyro` runs Pyro's own kernels, one chai
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Scaling, Split
+from bnn_symm.data import Split
 from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.density.density import TemperedDensity, vectors_per_group
-from bnn_symm.inference.mcmc.adaptation import Adapter
+from bnn_symm.inference.fit_context import FitOutcome
 from bnn_symm.inference.mcmc.kernel import Kernel
 from bnn_symm.inference.method import Method
 from bnn_symm.models import BayesianModel
@@ -68,12 +68,7 @@ class Sampler(Method):
 
     @abstractmethod
     def _batched_kernel(
-        self,
-        density: TemperedDensity,
-        positions: Tensor,
-        inverse_mass: Tensor,
-        adapter: Adapter,
-        seed: int,
+        self, density: TemperedDensity, positions: Tensor, inverse_mass: Tensor, seed: int
     ) -> Kernel:
         """Return the kernel that advances all chains."""
 
@@ -133,23 +128,16 @@ class Sampler(Method):
         history = [row for row in fit_state.history if row["step"] <= done.get(row["chain"], -1)]
         return FitState({0: state}, draws, history)
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        draws = fit_state.draws
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        draws = outcome.fit_state.draws
         if not draws:
             # The fit stopped in warm-up: return the last positions, one draw per chain.
-            keywords["info"]["warmup_only"] = True
+            outcome.info["warmup_only"] = True
             draws = {
                 chain: DrawChunk(chain, 0, position[None], {})
-                for chain, position in self._positions(fit_state).items()
+                for chain, position in self._positions(outcome.fit_state).items()
             }
-        return stack_chains(model, scaling, draws, **keywords)
+        return outcome.build(stack_chains, chains=draws)
 
     def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
         """Return the current position of each chain."""

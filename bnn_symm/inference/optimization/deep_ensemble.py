@@ -6,19 +6,17 @@ References:
     Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Scaling
-from bnn_symm.inference.callbacks import Callback, FitState, State
-from bnn_symm.inference.method import FitContext, run_method_chains
-from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
+from bnn_symm.inference.callbacks import Callback, State
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
+from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationMethod
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.training_loop import train
-from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, PositiveInt, settings
@@ -50,12 +48,5 @@ class DeepEnsemble(OptimizationMethod):
         state, stopped = train(AdamStepper(problem), callbacks, fit.fit_state.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        return posterior_of_states(model, scaling, fit_state.states, keywords)
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        return outcome.last_positions()

@@ -16,22 +16,18 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, FitDiverged
-from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.method import FitContext, initial_position
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
-from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
+from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimizer import OptimizationMethod, optimize_single_chain
-from bnn_symm.models import BayesianModel
 from bnn_symm.models.priors.families import Normal
-from bnn_symm.posteriors import GaussianPosterior, Posterior, SamplePosterior
-from bnn_symm.posteriors.lazy_draws import LazyDraws
+from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
@@ -149,36 +145,21 @@ class LaplaceApproximation(OptimizationMethod):
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        state = fit_state.states.get(0, {})
-        if "precision_root" not in state:
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        if "precision_root" not in outcome.fit_state.states.get(0, {}):
             # The fit stopped before the curvature was computed: return the current position.
-            return posterior_of_states(model, scaling, fit_state.states, keywords)
-        position = torch.from_numpy(state["position"]).to(model.device)
-        root = torch.from_numpy(state["precision_root"]).to(model.device)
+            return outcome.last_positions()
+        position, root = outcome.tensor("position"), outcome.tensor("precision_root")
         if self.structure == "diagonal":
-            scale = root.reciprocal().to(model.dtype)
-            return GaussianPosterior(
-                model,
-                scaling,
+            return outcome.build(
+                GaussianPosterior,
                 loc=position,
-                scale=scale,
+                scale=root.reciprocal().to(outcome.model.dtype),
                 num_draws=self.num_draws,
-                seed=seed,
-                **keywords,
+                seed=outcome.seed,
             )
-        draw = _BlockDraw(
-            position, torch.from_numpy(state["coordinates"]).to(model.device), root, seed
-        )
-        positions = LazyDraws.from_function(draw, self.num_draws, model.num_parameters)
-        return SamplePosterior(model, scaling, positions=positions, **keywords)
+        draw = _BlockDraw(position, outcome.tensor("coordinates"), root, outcome.seed)
+        return outcome.from_function(draw, self.num_draws)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ their unconstrained coordinates.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
-from bnn_symm.inference.callbacks import FitState, State
-from bnn_symm.inference.method import FitContext, initial_position
+from bnn_symm.data import Dataset
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
     OptimizationProblem,
@@ -22,7 +21,7 @@ from bnn_symm.inference.optimization.optimizer import (
 )
 from bnn_symm.inference.validation import VALIDATION_POINTS
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
-from bnn_symm.posteriors import DrawChunk, Posterior, SamplePosterior, stack_chains
+from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, settings
 
 
@@ -37,32 +36,8 @@ class MAP(OptimizationMethod):
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
         return optimize_single_chain(fit, problem)[1]
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        return posterior_of_states(model, scaling, fit_state.states, keywords)
-
-
-def posterior_of_states(
-    model: BayesianModel, scaling: Scaling, states: dict[int, State], keywords: dict[str, Any]
-) -> SamplePosterior:
-    """Return a posterior with one chain of one draw for the position of every state.
-
-    Args:
-        model: the model.
-        scaling: the scaling of its data.
-        states: the states of the chains, each with a `position`.
-        keywords: further arguments of the posterior.
-    """
-    chunks = {
-        chain: DrawChunk(chain, 0, state["position"][None], {}) for chain, state in states.items()
-    }
-    return stack_chains(model, scaling, chunks, **keywords)
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        return outcome.last_positions()
 
 
 def mode_problem(

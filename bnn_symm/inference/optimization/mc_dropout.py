@@ -18,22 +18,20 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from bnn_symm.architectures.layers.dropout import DroppedInputs
-from bnn_symm.data import Scaling
-from bnn_symm.errors import ConfigError, IncompatiblePosteriors
+from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.method import FitContext, initial_position
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import curve_warnings
 from bnn_symm.inference.optimization.optimizer import OptimizationMethod, optimize_single_chain
 from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import Posterior, SamplePosterior
-from bnn_symm.posteriors.lazy_draws import LazyDraws
+from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
@@ -71,26 +69,9 @@ class MCDropout(OptimizationMethod):
             if note
         ]
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        if 0 not in fit_state.states:
-            raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was stored; fit it again"
-            )
-        position = torch.from_numpy(fit_state.states[0]["position"]).to(model.device)
-        draw = _Draw(_Drop(model, seed, "draw"), position)
-        return SamplePosterior(
-            model,
-            scaling,
-            positions=LazyDraws.from_function(draw, self.num_draws, model.num_parameters),
-            **keywords,
-        )
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        drop = _Drop(outcome.model, outcome.seed, "draw")
+        return outcome.from_function(_Draw(drop, outcome.tensor("position")), self.num_draws)
 
 
 class _Drop:

@@ -17,7 +17,8 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState, State, to_numpy
-from bnn_symm.inference.method import FitContext, Method
+from bnn_symm.inference.fit_context import FitContext
+from bnn_symm.inference.method import Method
 from bnn_symm.inference.minibatches import resolve_batch_size
 from bnn_symm.inference.optimization.optimality import mode_warnings
 from bnn_symm.inference.training_loop import EarlyStopping, Stepper, train
@@ -93,16 +94,6 @@ class OptimizationMethod(Method):
             num_points: size of the training split.
         """
         return resolve_batch_size(self.batch_size, num_points)
-
-    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """Return the fit state at the last state of each chain.
-
-        Args:
-            fit_state: the state of an interrupted fit.
-        """
-        ends = {chain: int(state["step"]) for chain, state in fit_state.states.items()}
-        history = [row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)]
-        return FitState(dict(fit_state.states), {}, history)
 
 
 Objective = Callable[[int, Tensor, Tensor], tuple[Tensor | float, Mapping[str, Tensor | float]]]

@@ -22,19 +22,19 @@ References:
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
+from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import Callback, FitState, State
-from bnn_symm.inference.method import FitContext, initial_position
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.minibatches import Minibatches
-from bnn_symm.inference.optimization.map import mode_problem, posterior_of_states
+from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimality import iterate_warnings
 from bnn_symm.inference.optimization.optimizer import (
     GradientStepper,
@@ -43,9 +43,7 @@ from bnn_symm.inference.optimization.optimizer import (
     optimize_single_chain,
 )
 from bnn_symm.inference.training_loop import train
-from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import Posterior, SamplePosterior
-from bnn_symm.posteriors.lazy_draws import LazyDraws
+from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
@@ -188,29 +186,21 @@ class SWAG(OptimizationMethod):
         advice = "SGD left the mode, or had not reached it; lower inference.collect_learning_rate"
         return iterate_warnings(self, fit, posterior, limit=_WIDE, advice=advice)
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        state = fit_state.states.get(0, {})
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        state, model = outcome.fit_state.states.get(0, {}), outcome.model
         kept = min(int(state.get("count", 0)), self.rank)
         if kept < 2:
             # The fit stopped before there were enough iterates: return the current position.
-            return posterior_of_states(model, scaling, fit_state.states, keywords)
+            return outcome.last_positions()
         where = {"device": model.device, "dtype": model.dtype}
         draw = _Draw(
             mean=torch.from_numpy(state["mean"]).to(**where),
             scale=torch.from_numpy(np.sqrt(state["squares"] / int(state["count"]) / 2)).to(**where),
             factors=torch.from_numpy(state["deviations"][:kept]).to(**where)
             / math.sqrt(2 * (kept - 1)),
-            seed=seed,
+            seed=outcome.seed,
         )
-        positions = LazyDraws.from_function(draw, self.num_draws, model.num_parameters)
-        return SamplePosterior(model, scaling, positions=positions, **keywords)
+        return outcome.from_function(draw, self.num_draws)
 
 
 class _IterateMoments:

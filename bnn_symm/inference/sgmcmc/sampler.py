@@ -38,17 +38,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
+from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
-from bnn_symm.inference.method import FitContext, Method, run_method_chains
+from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
+from bnn_symm.inference.method import Method
 from bnn_symm.inference.minibatches import resolve_batch_size
-from bnn_symm.inference.optimization.map import posterior_of_states
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.inference.training_loop import Stepper, train
 from bnn_symm.inference.validation import validation_scores
-from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, LazyDraws, Posterior, SamplePosterior, stack_chains
 from bnn_symm.randomness import key_seed, torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
@@ -133,26 +132,6 @@ class StochasticGradientMethod(Method):
         """Return the number of draws of each chain at the time of its state."""
         return {chain: int(state["drawn"]) for chain, state in states.items()}
 
-    def truncate_to_checkpoint(self, fit_state: FitState) -> FitState:
-        """Return the fit state at the last state of each chain, without later draws and rows.
-
-        Args:
-            fit_state: the state of an interrupted fit.
-        """
-        result = FitState()
-        for chain, num_draws in self.num_draws_before(fit_state.states).items():
-            state, chunk = fit_state.states[chain], fit_state.draws.get(chain)
-            if num_draws > (0 if chunk is None else len(chunk.positions)):
-                continue  # draws before the state are missing, so the chain restarts
-            result.states[chain] = state
-            if chunk is not None and num_draws:
-                result.draws[chain] = chunk.part(0, num_draws)
-        ends = {chain: int(state["step"]) for chain, state in result.states.items()}
-        result.history = [
-            row for row in fit_state.history if row["step"] <= ends.get(row["chain"], -1)
-        ]
-        return result
-
     def check(self, dataset: Dataset) -> None:
         """Check that the preconditioner has steps in which it adapts.
 
@@ -169,19 +148,12 @@ class StochasticGradientMethod(Method):
                 "inference.preconditioner=null"
             )
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        if fit_state.draws:
-            return stack_chains(model, scaling, fit_state.draws, **keywords)
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        if outcome.fit_state.draws:
+            return outcome.build(stack_chains, chains=outcome.fit_state.draws)
         # The fit stopped before the first draw: return the last positions, one draw per chain.
-        keywords["info"]["warmup_only"] = True
-        return posterior_of_states(model, scaling, fit_state.states, keywords)
+        outcome.info["warmup_only"] = True
+        return outcome.last_positions()
 
 
 class SGMCMCStepper(Stepper):

@@ -17,15 +17,13 @@ References:
 """
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Scaling
-from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.method import FitContext
+from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.optimization.optimality import distribution_warnings
 from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
@@ -35,7 +33,6 @@ from bnn_symm.inference.optimization.optimizer import (
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
 from bnn_symm.inference.warm_start import initial_mean
-from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, LowRankGaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
@@ -76,10 +73,14 @@ class LowRankVI(OptimizationMethod):
 
         def validate(step: int) -> dict[str, float | None]:
             values = {name: tensor.detach() for name, tensor in tensors.items()}
-            keywords = {"num_draws": VALIDATION_DRAWS, "seed": fit.seed}
-            return validation_scores(
-                _posterior_of(model, fit.dataset.scaling, values, **keywords), fit.dataset
+            posterior = LowRankGaussianPosterior(
+                model,
+                fit.dataset.scaling,
+                **_gaussian(values),
+                num_draws=VALIDATION_DRAWS,
+                seed=fit.seed,
             )
+            return validation_scores(posterior, fit.dataset)
 
         problem = OptimizationProblem(
             settings=self,
@@ -121,32 +122,20 @@ class LowRankVI(OptimizationMethod):
     ) -> list[str]:
         return distribution_warnings(self, fit, fit_state.history, posterior)
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        if 0 not in fit_state.states:
-            raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was stored; fit it again"
-            )
-        values = {
-            name: torch.from_numpy(fit_state.states[0][name]).to(model.device)
-            for name in ("loc", "log_scale", "factors")
-        }
-        return _posterior_of(
-            model, scaling, values, num_draws=self.num_draws, seed=seed, **keywords
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        values = {name: outcome.tensor(name) for name in ("loc", "log_scale", "factors")}
+        return outcome.build(
+            LowRankGaussianPosterior,
+            **_gaussian(values),
+            num_draws=self.num_draws,
+            seed=outcome.seed,
         )
 
 
-def _posterior_of(
-    model: BayesianModel, scaling: Scaling, values: dict[str, Tensor], **keywords: Any
-) -> LowRankGaussianPosterior:
-    factors = values["factors"] / math.sqrt(len(values["factors"]))
-    scale = values["log_scale"].exp()
-    return LowRankGaussianPosterior(
-        model, scaling, loc=values["loc"], scale=scale, factors=factors, **keywords
-    )
+def _gaussian(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arguments of the posterior of the optimized tensors."""
+    return {
+        "loc": values["loc"],
+        "scale": values["log_scale"].exp(),
+        "factors": values["factors"] / math.sqrt(len(values["factors"])),
+    }

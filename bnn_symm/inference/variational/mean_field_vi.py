@@ -14,15 +14,14 @@ References:
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from bnn_symm.data import Dataset, Scaling
-from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.data import Dataset
 from bnn_symm.inference.callbacks import FitState
-from bnn_symm.inference.method import FitContext
+from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.optimization.optimality import distribution_warnings
 from bnn_symm.inference.optimization.optimizer import (
     Objective,
@@ -94,27 +93,13 @@ class MeanFieldVI(OptimizationMethod):
             self, fit, fit_state.history, posterior, has_distance=self._has_distance
         )
 
-    def _posterior(
-        self,
-        model: BayesianModel,
-        scaling: Scaling,
-        fit_state: FitState,
-        seed: int,
-        keywords: dict[str, Any],
-    ) -> Posterior:
-        if 0 not in fit_state.states:
-            raise IncompatiblePosteriors(
-                "the fit was stopped before its first state was stored; fit it again"
-            )
-        state = fit_state.states[0]
-        return GaussianPosterior(
-            model,
-            scaling,
-            loc=torch.from_numpy(state["loc"]).to(model.device),
-            scale=torch.from_numpy(state["log_scale"]).to(model.device).exp(),
+    def _posterior(self, outcome: FitOutcome) -> Posterior:
+        return outcome.build(
+            GaussianPosterior,
+            loc=outcome.tensor("loc"),
+            scale=outcome.tensor("log_scale").exp(),
             num_draws=self.num_draws,
-            seed=seed,
-            **keywords,
+            seed=outcome.seed,
         )
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from bnn_symm.inference.method import FitContext
+from bnn_symm.inference.fit_context import FitContext
 from bnn_symm.inference.optimization.optimizer import Objective
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.symmetry_information import (
