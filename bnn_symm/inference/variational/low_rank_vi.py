@@ -32,8 +32,8 @@ from bnn_symm.inference.optimization.optimizer import (
 )
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.low_rank_objective import LowRankObjective
-from bnn_symm.inference.warm_start import initial_mean
-from bnn_symm.posteriors import ClosedFormPosterior, LowRankGaussianPosterior, Posterior
+from bnn_symm.inference.warm_start import initial_moments
+from bnn_symm.posteriors import LowRankGaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 from bnn_symm.settings import Positive, PositiveInt, settings
 
@@ -100,10 +100,7 @@ class LowRankVI(OptimizationMethod):
         matches.
         """
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else initial_mean(model, initial)).clone()
-        scale = torch.full_like(loc, self.initial_scale)
-        if isinstance(initial, ClosedFormPosterior):
-            scale = initial.standard_deviation().to(model.device, model.dtype)
+        loc, scale = initial_moments(model, initial, self.initial_scale)
         if isinstance(initial, LowRankGaussianPosterior) and len(initial.factors) == self.rank:
             scale = initial.scale.to(model.device, model.dtype)
             factors = math.sqrt(self.rank) * initial.factors.to(model.device, model.dtype)

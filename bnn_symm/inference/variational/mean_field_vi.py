@@ -13,13 +13,10 @@ References:
     arXiv:1506.02557.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from bnn_symm.data import Dataset
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.optimization.optimality import distribution_warnings
@@ -31,9 +28,8 @@ from bnn_symm.inference.optimization.optimizer import (
 )
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.objective import VariationalObjective
-from bnn_symm.inference.warm_start import initial_mean
-from bnn_symm.models import BayesianModel
-from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
+from bnn_symm.inference.warm_start import initial_moments
+from bnn_symm.posteriors import GaussianPosterior, Posterior
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 
@@ -63,21 +59,28 @@ class MeanFieldVI(OptimizationMethod):
 
     def _run(self, fit: FitContext) -> bool:
         model, initial = fit.model, fit.initial
-        loc = (model.initial() if initial is None else initial_mean(model, initial)).clone()
-        scale = torch.full_like(loc, self.initial_scale)
-        if isinstance(initial, ClosedFormPosterior):
-            scale = initial.standard_deviation().to(model.device, model.dtype)
-        tensors = {"loc": loc.requires_grad_(), "log_scale": scale.log().requires_grad_()}
-        objective = self._objective(fit, tensors["loc"], tensors["log_scale"])
-        monitor = _ValidationMonitor(model, fit.dataset, fit.seed, tensors)
+        loc, scale = initial_moments(model, initial, self.initial_scale)
+        log_scale = scale.log().requires_grad_()
+
+        def validate(step: int) -> dict[str, float | None]:
+            posterior = GaussianPosterior(
+                model,
+                fit.dataset.scaling,
+                loc=loc.detach(),
+                scale=log_scale.detach().exp(),
+                num_draws=VALIDATION_DRAWS,
+                seed=fit.seed,
+            )
+            return validation_scores(posterior, fit.dataset)
+
         problem = OptimizationProblem(
             settings=self,
-            tensors=tensors,
-            objective=objective,
-            validate=monitor.validate,
+            tensors={"loc": loc.requires_grad_(), "log_scale": log_scale},
+            objective=self._objective(fit, loc, log_scale),
+            validate=validate,
             train=fit.dataset.train,
             seed=fit.seed,
-            is_valid=monitor.has_scales,
+            is_valid=lambda: are_valid_scales(log_scale.detach().exp()),
             writes_gradients=True,
         )
         return optimize_single_chain(fit, problem)[1]
@@ -101,29 +104,3 @@ class MeanFieldVI(OptimizationMethod):
             num_draws=self.num_draws,
             seed=outcome.seed,
         )
-
-
-class _ValidationMonitor:
-    """Checks the scales of a fit, and computes its validation scores."""
-
-    def __init__(
-        self, model: BayesianModel, dataset: Dataset, seed: int, tensors: Mapping[str, Tensor]
-    ):
-        self.model, self.dataset, self.seed = model, dataset, seed
-        self.loc, self.log_scale = tensors["loc"], tensors["log_scale"]
-
-    def has_scales(self) -> bool:
-        """Return whether all scales are positive and finite."""
-        return are_valid_scales(self.log_scale.detach().exp())
-
-    def validate(self, step: int) -> dict[str, float | None]:
-        """Return scores on the validation split from a few keyed draws."""
-        posterior = GaussianPosterior(
-            self.model,
-            self.dataset.scaling,
-            loc=self.loc.detach(),
-            scale=self.log_scale.detach().exp(),
-            num_draws=VALIDATION_DRAWS,
-            seed=self.seed,
-        )
-        return validation_scores(posterior, self.dataset)

@@ -22,6 +22,7 @@ from bnn_symm.inference.variational.estimators import GradientBuffers, build_est
 from bnn_symm.inference.variational.flipout import flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
+from bnn_symm.models.priors.families import NormalEntries
 from bnn_symm.randomness import torch_generator
 
 # Entries of a piece: five float32 vectors of this length are 5 MiB. On 478,410 entries in the
@@ -31,27 +32,16 @@ _PIECE = 1 << 18
 
 @runtime_checkable
 class Estimator(Protocol):
-    """The settings of mean-field VI on which the objective depends."""
+    """The settings of VI on which the objective depends."""
 
     @property
-    def estimator(self) -> str:
-        """Return the estimator of the likelihood: local, flipout or weight."""
-        ...
-
+    def estimator(self) -> str: ...  # noqa: D102
     @property
-    def num_samples(self) -> int:
-        """Return the number of Monte Carlo samples per step."""
-        ...
-
+    def num_samples(self) -> int: ...  # noqa: D102
     @property
-    def temperature(self) -> float:
-        """Return the temperature T of the posterior."""
-        ...
-
+    def temperature(self) -> float: ...  # noqa: D102
     @property
-    def prior_weight(self) -> float:
-        """Return the weight of the log prior; the log likelihood has 1 / T."""
-        ...
+    def prior_weight(self) -> float: ...  # noqa: D102
 
 
 class VariationalObjective:
@@ -102,9 +92,9 @@ class VariationalObjective:
         self._entropy_grad = loc.new_tensor(-self._temperature / self._size)
         # On devices other than the CPU, every piece synchronizes, and small pieces bring no gain.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
-        flat = (self._buffers.loc, self._log_scale, self._buffers.scale, loc.grad, log_scale.grad)
+        flat = (self._buffers.loc, self._buffers.scale, loc.grad, log_scale.grad)
         self._pieces = [
-            (family, prior_scale, *(values[where] for values in flat))
+            (family, prior_scale, self._log_scale[where], NormalEntries(*(v[where] for v in flat)))
             for where, family, prior_scale in model.parameter_prior.pieces(limit)
         ]
 
@@ -137,11 +127,9 @@ class VariationalObjective:
         per_point = self._temperature / self._size
         weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
-        for family, prior_scale, loc, log_scale, scale, loc_grad, scale_grad in self._pieces:
-            log_scale_grad = torch.addcmul(self._entropy_grad, scale_grad, scale, out=scale_grad)
-            cross_entropy += family.add_cross_entropy_gradient(
-                loc, scale, prior_scale, weight, loc_grad, log_scale_grad
-            )
+        for family, prior_scale, log_scale, q in self._pieces:
+            torch.addcmul(self._entropy_grad, q.log_scale_grad, q.sd, out=q.log_scale_grad)
+            cross_entropy += family.add_cross_entropy_gradient(q, prior_scale, weight)
             entropy += float(log_scale.sum())
         for i, (mean, sd) in enumerate(
             self._model.likelihood.latents.values(), start=self._model.num_net_parameters

@@ -31,6 +31,23 @@ _SPIKE_DEPTH = 20.0
 _NORMAL_REACH = 7.0
 
 
+@dataclass(frozen=True)
+class NormalEntries:
+    """Hold independent normals and buffers of the gradient with respect to their parameters.
+
+    Attributes:
+        loc: (entry,), contiguous, as all other tensors here.
+        sd: (entry,).
+        loc_grad: (entry,), to which the gradient with respect to `loc` is added.
+        log_scale_grad: (entry,), to which the gradient with respect to log(sd) is added.
+    """
+
+    loc: Tensor
+    sd: Tensor
+    loc_grad: Tensor
+    log_scale_grad: Tensor
+
+
 @runtime_checkable
 class Family(Protocol):
     """Define the interface of a symmetric one-dimensional density with a scale."""
@@ -72,26 +89,15 @@ class Family(Protocol):
         """
         ...
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Return the sum of `cross_entropy` and add its gradient to two buffers.
 
         The gradient is explicit: it needs no autograd graph and few passes over memory.
 
         Args:
-            loc: (entry,), contiguous, as all other tensors here.
-            sd: (entry,).
+            q: the normals and the buffers of their gradients.
             scale: of every entry.
             weight: factor of the gradient that is added.
-            loc_grad: (entry,), to which the gradient with respect to `loc` is added.
-            log_scale_grad: (entry,), to which the gradient with respect to log(sd) is added.
 
         Returns:
             The sum over entries, in nats, without `weight`.
@@ -126,21 +132,13 @@ class Normal:
             + 0.5 * math.log(2 * math.pi)
         )
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient, which is loc / scale^2 and sd^2 / scale^2."""
         precision = scale**-2
-        loc_grad.add_(loc, alpha=weight * precision)
-        log_scale_grad.addcmul_(sd, sd, value=weight * precision)
-        squares = float(torch.dot(loc, loc)) + float(torch.dot(sd, sd))
-        return 0.5 * precision * squares + len(loc) * (
+        q.loc_grad.add_(q.loc, alpha=weight * precision)
+        q.log_scale_grad.addcmul_(q.sd, q.sd, value=weight * precision)
+        squares = float(torch.dot(q.loc, q.loc)) + float(torch.dot(q.sd, q.sd))
+        return 0.5 * precision * squares + len(q.loc) * (
             math.log(scale) + 0.5 * math.log(2 * math.pi)
         )
 
@@ -167,27 +165,19 @@ class Laplace:
         )
         return folded / scale + scale.log() + math.log(2.0)
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient in closed form.
 
         It is erf(loc / (sd sqrt(2))) / scale for `loc`, and
         sd sqrt(2 / pi) exp(-(loc / sd)^2 / 2) / scale for log(sd).
         """
-        ratio = loc / sd
+        ratio = q.loc / q.sd
         sign = torch.erf(ratio / math.sqrt(2.0))
-        spread = ratio.square_().mul_(-0.5).exp_().mul_(math.sqrt(2 / math.pi)).mul_(sd)
-        loc_grad.add_(sign, alpha=weight / scale)
-        log_scale_grad.add_(spread, alpha=weight / scale)
-        folded = float(spread.sum()) + float(torch.dot(loc, sign))
-        return folded / scale + len(loc) * math.log(2.0 * scale)
+        spread = ratio.square_().mul_(-0.5).exp_().mul_(math.sqrt(2 / math.pi)).mul_(q.sd)
+        q.loc_grad.add_(sign, alpha=weight / scale)
+        q.log_scale_grad.add_(spread, alpha=weight / scale)
+        folded = float(spread.sum()) + float(torch.dot(q.loc, sign))
+        return folded / scale + len(q.loc) * math.log(2.0 * scale)
 
 
 @dataclass(frozen=True)
@@ -201,10 +191,15 @@ class StudentT:
         """Return df / (df - 2)."""
         return self.degrees_of_freedom / (self.degrees_of_freedom - 2)
 
+    @property
+    def _log_constant(self) -> float:
+        """Return the log density at zero and scale 1."""
+        df = self.degrees_of_freedom
+        return math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
+
     def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
         """Return the elementwise log density."""
-        df = self.degrees_of_freedom
-        constant = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(df * math.pi)
+        df, constant = self.degrees_of_freedom, self._log_constant
         return constant - 0.5 * (df + 1) * torch.log1p((value / scale).square() / df) - scale.log()
 
     def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
@@ -219,15 +214,7 @@ class StudentT:
             total = total - weight * self.log_prob(loc + node * sd, scale)
         return total
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient by the same quadrature rule.
 
         At a node z, with v = loc + z sd, -(log p)'(v) = (df + 1) v / (df scale^2 + v^2).
@@ -235,24 +222,18 @@ class StudentT:
         df = self.degrees_of_freedom
         square = df * scale**2
         log_terms = 0.0
-        by_loc, by_sd = torch.zeros_like(loc), torch.zeros_like(loc)
+        by_loc, by_sd = torch.zeros_like(q.loc), torch.zeros_like(q.loc)
         nodes, shares = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
         for node, share in zip(nodes.tolist(), (shares / shares.sum()).tolist(), strict=True):
-            value = torch.add(loc, sd, alpha=node)
+            value = torch.add(q.loc, q.sd, alpha=node)
             squared = value.square()
             slope = value.div_(squared + square)
             by_loc.add_(slope, alpha=share)
             by_sd.add_(slope, alpha=share * node)
             log_terms += share * float(squared.div_(square).log1p_().sum())
-        loc_grad.add_(by_loc, alpha=weight * (df + 1))
-        log_scale_grad.addcmul_(by_sd, sd, value=weight * (df + 1))
-        constant = (
-            math.lgamma((df + 1) / 2)
-            - math.lgamma(df / 2)
-            - 0.5 * math.log(df * math.pi)
-            - math.log(scale)
-        )
-        return 0.5 * (df + 1) * log_terms - len(loc) * constant
+        q.loc_grad.add_(by_loc, alpha=weight * (df + 1))
+        q.log_scale_grad.addcmul_(by_sd, q.sd, value=weight * (df + 1))
+        return 0.5 * (df + 1) * log_terms - len(q.loc) * (self._log_constant - math.log(scale))
 
 
 @dataclass(frozen=True)
@@ -307,35 +288,25 @@ class ScaleMixture:
             added = added + weight * half * density * spike
         return Normal().cross_entropy(loc, sd, scale) - math.log1p(-self.narrow_weight) - added
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient of the wide component, and of the spike by the same quadrature rule."""
         peak, fall = self._spike()
-        middle, half = self._where(loc, sd, scale)
-        total = Normal().add_cross_entropy_gradient(
-            loc, sd, scale, weight, loc_grad, log_scale_grad
-        )
-        by_loc, by_sd = torch.zeros_like(loc), torch.zeros_like(loc)
+        middle, half = self._where(q.loc, q.sd, scale)
+        total = Normal().add_cross_entropy_gradient(q, scale, weight)
+        by_loc, by_sd = torch.zeros_like(q.loc), torch.zeros_like(q.loc)
         nodes, shares = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
         for node, share in zip(nodes.tolist(), shares.tolist(), strict=True):
             z = torch.add(middle, half, alpha=node)
-            value = torch.addcmul(loc, z, sd)
+            value = torch.addcmul(q.loc, z, q.sd)
             height = value.square().mul_(-fall / scale**2).add_(peak)
             mass = z.square().mul_(-0.5).exp_().mul_(half).mul_(share / math.sqrt(2 * math.pi))
             total -= float(torch.dot(softplus(height), mass))
             slope = height.sigmoid_().mul_(mass).mul_(value)
             by_loc.add_(slope)
             by_sd.addcmul_(slope, z)
-        loc_grad.add_(by_loc, alpha=2 * weight * fall / scale**2)
-        log_scale_grad.addcmul_(by_sd, sd, value=2 * weight * fall / scale**2)
-        return total - len(loc) * math.log1p(-self.narrow_weight)
+        q.loc_grad.add_(by_loc, alpha=2 * weight * fall / scale**2)
+        q.log_scale_grad.addcmul_(by_sd, q.sd, value=2 * weight * fall / scale**2)
+        return total - len(q.loc) * math.log1p(-self.narrow_weight)
 
     def _spike(self) -> tuple[float, float]:
         """Return `peak` and `fall` of the narrow component."""
@@ -404,23 +375,14 @@ class Centered:
     mean: Tensor
     scale: float | Tensor
 
-    def add_cross_entropy_gradient(
-        self,
-        loc: Tensor,
-        sd: Tensor,
-        scale: float,
-        weight: float,
-        loc_grad: Tensor,
-        log_scale_grad: Tensor,
-    ) -> float:
+    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient of the family in standardized units; `scale` multiplies its scale."""
         unit = self.scale * scale
-        by_standardized = torch.zeros_like(loc)
-        standardized = (loc - self.mean).div_(unit)
-        total = self.family.add_cross_entropy_gradient(
-            standardized, sd / unit, 1.0, weight, by_standardized, log_scale_grad
+        standardized = NormalEntries(
+            (q.loc - self.mean).div_(unit), q.sd / unit, torch.zeros_like(q.loc), q.log_scale_grad
         )
-        loc_grad.add_(by_standardized.div_(unit))
+        total = self.family.add_cross_entropy_gradient(standardized, 1.0, weight)
+        q.loc_grad.add_(standardized.loc_grad.div_(unit))
         return total + (
-            float(unit.log().sum()) if isinstance(unit, Tensor) else len(loc) * math.log(unit)
+            float(unit.log().sum()) if isinstance(unit, Tensor) else len(q.loc) * math.log(unit)
         )

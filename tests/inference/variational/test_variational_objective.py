@@ -20,6 +20,7 @@ from bnn_symm.models import (
     Poisson,
     Prior,
 )
+from bnn_symm.models.priors.families import NormalEntries
 from bnn_symm.models.priors.prior import PriorOverride
 
 PRIORS = {
@@ -132,9 +133,8 @@ def test_the_priors_part_is_the_gradient_of_its_cross_entropy(prior):
     wanted.backward()
     loc_grad, log_scale_grad, total = torch.zeros_like(loc), torch.zeros_like(loc), 0.0
     for where, family, scale in model.parameter_prior.pieces(7):
-        total += family.add_cross_entropy_gradient(
-            loc[where], sd[where], scale, 2.0, loc_grad[where], log_scale_grad[where]
-        )
+        entries = NormalEntries(loc[where], sd[where], loc_grad[where], log_scale_grad[where])
+        total += family.add_cross_entropy_gradient(entries, scale, 2.0)
     tolerance = 1e-4 if prior == "scale_mixture" else 1e-10
     assert total == pytest.approx(float(wanted.detach()), rel=1e-10)
     assert (loc_grad - 2 * leaves[0].grad).abs().max() < tolerance

@@ -13,6 +13,7 @@ from torch import nn
 from bnn_symm.architectures import effective_parameters, weight_shapes
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Gaussian, Prior, PriorMean, PriorOverride
+from bnn_symm.models.priors.families import NormalEntries
 from tests.models.cases import CASES, normal
 
 FAMILIES = ["normal", "laplace", "student_t", "scale_mixture"]
@@ -82,15 +83,8 @@ def test_gradients_written_out_are_those_of_the_cross_entropy(family, scale) -> 
     for where, own, factor in model.parameter_prior.pieces(
         4
     ):  # pieces that begin in the middle of a tensor
-        args = (
-            loc[where].contiguous(),
-            sd[where].contiguous(),
-            factor,
-            2.0,
-            got[0][where],
-            got[1][where],
-        )
-        total += own.add_cross_entropy_gradient(*args)
+        entries = loc[where].contiguous(), sd[where].contiguous(), got[0][where], got[1][where]
+        total += own.add_cross_entropy_gradient(NormalEntries(*entries), factor, 2.0)
     assert total == pytest.approx(float(wanted.detach()), rel=1e-10)
     # Of a mixture autograd also moves the ends of its rule, where next to nothing of the integral
     # is.
