@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from pyro import poutine
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.func import functional_call
 
 from bnn_symm.architectures import (
@@ -39,6 +38,7 @@ from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
+from bnn_symm.torch_internals import is_transformed
 
 Tempering = Literal["likelihood", "posterior"]
 _LATENT = "likelihood."
@@ -252,7 +252,7 @@ class BayesianModel(Summarized):
                 )
         # Under a compiler or a transform of torch.func, the caller has already checked the model.
         tensors = [value for value in (flat, x) if value is not None]
-        if torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, tensors)):
+        if is_transformed(tensors):
             return
         self.check_function(x)
         if y is not None and isinstance(self.likelihood, Categorical | Bernoulli) and len(y):

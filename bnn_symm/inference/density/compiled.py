@@ -1,7 +1,6 @@
 """Compilation of functions of tensors, with a warning and a fallback if it is not possible."""
 
 import functools
-import inspect
 import os
 import shutil
 import warnings
@@ -10,6 +9,8 @@ from typing import Any
 
 import torch
 
+from bnn_symm.torch_internals import compile_keywords, mark_first_axis_dynamic
+
 _OPTIONS = {
     # tanh by one exponential is six times as fast as its series, with the same absolute accuracy.
     "cpp.use_decompose_tanh": True,
@@ -17,7 +18,6 @@ _OPTIONS = {
     "size_asserts": False,
     "alignment_asserts": False,
 }
-_COMPILE_KEYWORDS = inspect.signature(torch.compile).parameters
 
 
 class CompilerWarning(UserWarning):
@@ -55,18 +55,10 @@ class Compiled:
         self._dynamic_arguments = dynamic_arguments
         self._compiled: Callable[..., Any] | None = None
         if has_compiler():
-            known = torch._inductor.list_options()
-            keywords: dict[str, Any] = {
-                "options": {name: on for name, on in _OPTIONS.items() if name in known}
-            }
-            if "isolate_recompiles" in _COMPILE_KEYWORDS:
-                # Each instance counts its own recompilations, because torch limits their number and
-                # a process may run many fits.
-                keywords["isolate_recompiles"] = True
-                if hasattr(torch.compiler, "skip_all_guards_unsafe"):
-                    keywords["options"]["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
             # Sizes are constants, except for those marked as dynamic.
-            self._compiled = torch.compile(function, fullgraph=True, dynamic=False, **keywords)
+            self._compiled = torch.compile(
+                function, fullgraph=True, dynamic=False, **compile_keywords(_OPTIONS)
+            )
         else:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
         self._works = False
@@ -79,7 +71,7 @@ class Compiled:
             return self._compiled(*arguments)
         try:
             for number in self._dynamic_arguments:
-                torch._dynamo.mark_dynamic(arguments[number], 0)
+                mark_first_axis_dynamic(arguments[number])
             result = self._compiled(*arguments)
             self._works = True
             return result

@@ -4,7 +4,7 @@ A layer is identified by its weight, and computed by torch's own functions, what
 them. So no assumptions about the modules of a network are made.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+
+from bnn_symm.torch_internals import OperationMode, tree_leaves
 
 OPERATIONS = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 """Operations of layers: input, weight, bias and further arguments."""
@@ -23,7 +23,7 @@ Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A layer with fixed stride, groups and so on: input, weight and bias -> output."""
 
 
-class LayerOverrides(TorchFunctionMode, ABC):
+class LayerOverrides(OperationMode):
     """While active, dense layers and convolutions with a known weight are computed by `apply`.
 
     Args:
@@ -45,15 +45,8 @@ class LayerOverrides(TorchFunctionMode, ABC):
             bias: bias, if any.
         """
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Override the operation for known weights, and pass on everything else."""
-        kwargs = kwargs or {}
         if func in OPERATIONS:
             x, weight, bias, rest, keywords = _arguments(*args, **kwargs)
             if id(weight) in self._known:
@@ -132,7 +125,7 @@ def uses_by_point(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -
     return [use for weight, use in uses(2).items() if weight in of_three]
 
 
-class _UseRecorder(TorchFunctionMode):
+class _UseRecorder(OperationMode):
     """Records the uses of each parameter: a layer's operation, or None for any other operation."""
 
     def __init__(self, names: dict[int, str]):
@@ -140,14 +133,7 @@ class _UseRecorder(TorchFunctionMode):
         self._names = names
         self.calls: dict[str, list[LayerUse | None]] = {}
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         # Reading an attribute such as the shape does not use the values. Reading `weight.T`, a
         # tensor, does.

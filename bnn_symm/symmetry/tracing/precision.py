@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+
+from bnn_symm.torch_internals import OperationMode, tree_map
 
 _WIDE = {
     torch.float16: torch.float64,
@@ -22,18 +22,12 @@ _WIDE = {
 _CONVERSIONS = ("float", "half", "bfloat16")
 
 
-class DoublePrecision(TorchFunctionMode):
+class DoublePrecision(OperationMode):
     """While active, every operation takes and returns tensors in double precision."""
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operation on wider arguments and widen what it returns."""
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        name = getattr(func, "__name__", "")
         if name in _CONVERSIONS and args and isinstance(args[0], Tensor):
             return widened(args[0] if args[0].is_complex() else args[0].double())
         target = written_to(name, args, kwargs)

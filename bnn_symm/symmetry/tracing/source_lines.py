@@ -1,5 +1,6 @@
 """Find the line of the user's network that an operation, or an error, comes from."""
 
+import inspect
 import linecache
 import site
 import sys
@@ -11,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
+from bnn_symm import torch_internals
 from bnn_symm.errors import one_line
 
 _TORCH = str(Path(torch.__file__).parent)
-_FUNCTIONAL_CALL = str(Path(_TORCH, "_functorch", "functional_call.py"))
-_PACKAGE = str(Path(__file__).parent)
+_FUNCTIONAL_CALL = inspect.unwrap(functional_call).__code__.co_filename
+_INTERNALS = (_TORCH, str(Path(__file__).parent), str(torch_internals.__file__))
 _WRAPPERS = ("jaxtyping", "beartype")
 _LIBRARIES = (*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(_TORCH).parent))
 _CODE = 60
@@ -34,7 +37,7 @@ def calling_line() -> str | None:
     """Return the line of the user's own code that is being executed, such as `net.py:12`."""
     for frame, line in _calls():
         file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, _PACKAGE, *_LIBRARIES, "<")):
+        if not file.startswith((*_INTERNALS, *_LIBRARIES, "<")):
             return f"{Path(file).name}:{line}"
     return None
 
@@ -76,7 +79,7 @@ def _described(positions: Iterable[Position], net: nn.Module) -> str:
         if module is None:
             module = _module(frame.f_locals.get("self"), paths)
         if (
-            file.startswith((_TORCH, _PACKAGE))
+            file.startswith(_INTERNALS)
             or any(wrapper in file for wrapper in _WRAPPERS)
             or file.startswith("<")
         ):

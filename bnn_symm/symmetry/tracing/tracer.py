@@ -18,16 +18,14 @@ frozen.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from bnn_symm.errors import SymmetryError
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels
 from bnn_symm.symmetry.tracing.precision import written_to
 from bnn_symm.symmetry.tracing.source_lines import calling_line, calling_position
+from bnn_symm.torch_internals import OperationMode, tree_leaves, unobserved
 
 Axes = tuple[Label, ...]
 Rule = Callable[..., Any]
@@ -171,7 +169,7 @@ def rule(*names: str, carries: bool = False) -> Callable[[Rule], Rule]:
     return register
 
 
-class SymmetryTracer(TorchFunctionMode):
+class SymmetryTracer(OperationMode):
     """While active, labels the result of every operation.
 
     Args:
@@ -394,19 +392,12 @@ class SymmetryTracer(TorchFunctionMode):
 
     # -- tracing
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operation and label its result."""
-        kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = _name(func)
         if name not in _METADATA:
-            with torch._C.DisableTorchFunction():
+            with unobserved():
                 self._record(func, name, out, args, kwargs)
         return out
 

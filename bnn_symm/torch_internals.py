@@ -1,0 +1,84 @@
+"""What the package uses of torch beyond its documented interface, in one place.
+
+Each function has a test, which fails if a version of torch changes what it relies on.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = ["OperationMode", "tree_leaves", "tree_map"]
+
+
+class OperationMode(TorchFunctionMode, ABC):
+    """While active, receives every operation on tensors in place of torch."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Pass the operation to `operate`."""
+        return self.operate(func, args, kwargs or {})
+
+    @abstractmethod
+    def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the result of an operation; `func` called here is not received again.
+
+        Args:
+            func: torch's function, or the descriptor of an attribute.
+            args: positional arguments.
+            kwargs: keyword arguments.
+        """
+
+
+def unobserved() -> AbstractContextManager[Any]:
+    """Return a context in which no mode receives operations."""
+    return torch._C.DisableTorchFunction()
+
+
+def is_transformed(tensors: Sequence[Tensor]) -> bool:
+    """Return whether the code is being compiled, or runs under a transform of `torch.func`.
+
+    Args:
+        tensors: the arguments of the transformed function.
+    """
+    return torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, tensors))
+
+
+def compile_keywords(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of `torch.compile` that this version supports.
+
+    Args:
+        options: options of the compiler; unknown ones are left out.
+
+    Returns:
+        The options and, if possible, no guards: a call does not check its arguments, and each
+        compiled function counts its own recompilations, whose number torch limits.
+    """
+    known = torch._inductor.list_options()
+    kept = {name: value for name, value in options.items() if name in known}
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        return {"options": kept}
+    if hasattr(torch.compiler, "skip_all_guards_unsafe"):
+        kept["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
+    return {"options": kept, "isolate_recompiles": True}
+
+
+def mark_first_axis_dynamic(tensor: Tensor) -> None:
+    """Let compiled code take any length of at least 2 of the first axis of a tensor.
+
+    Args:
+        tensor: an argument of the first call.
+    """
+    torch._dynamo.mark_dynamic(tensor, 0)
