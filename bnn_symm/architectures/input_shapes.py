@@ -16,7 +16,7 @@ def image_shape(architecture: str, input_shape: tuple[int, ...]) -> tuple[int, i
     if len(input_shape) != 3:
         raise ConfigError(
             f"architecture.name={architecture} got inputs of shape {input_shape}, expected images "
-            "of shape (channels, height, width); for other inputs use --set architecture.name=mlp"
+            "of shape (channels, height, width); for other inputs set architecture.name=mlp"
         )
     channels, height, width = input_shape
     return channels, height, width

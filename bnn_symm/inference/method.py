@@ -67,7 +67,7 @@ class Method(metaclass=SettingsType):
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
     def num_draws_override(self, number: int) -> str | None:
-        """Return the `--set` argument for at least a number of draws per chain.
+        """Return the override of the configuration for at least a number of draws per chain.
 
         Args:
             number: draws per chain.
@@ -78,7 +78,7 @@ class Method(metaclass=SettingsType):
         return f"inference.num_draws={number}" if hasattr(self, "num_draws") else None
 
     def longer_fit_override(self) -> str:
-        """Return the `--set` argument that doubles the warm-up, or the steps of an optimization."""
+        """Return the override that doubles the warm-up, or the steps of an optimization."""
         value = max(_LEAST_TIME, 2 * getattr(self, self.warmup_setting))
         return f"inference.{self.warmup_setting}={value}"
 

@@ -3,12 +3,13 @@
 The remainder of an epoch, less than a batch, is skipped. It has different points in every epoch.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bnn_symm.data import Split
+from bnn_symm.models import BayesianModel
 from bnn_symm.randomness import torch_generator
 
 # With batch size auto, data sets up to this size are used in full batches, and larger ones in
@@ -27,6 +28,30 @@ def resolve_batch_size(batch_size: int | Literal["auto"], num_points: int) -> in
     if batch_size != "auto":
         return min(batch_size, num_points)
     return num_points if num_points <= _FULL_BATCH else _MINIBATCH
+
+
+def minibatch_potential(
+    method: Any, model: BayesianModel, flat: Tensor, x: Tensor, y: Tensor, num_points: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return minus the tempered log density, estimated from a minibatch, in nats.
+
+    Args:
+        method: has temperature and prior weight.
+        model: the model.
+        flat: the flat vector.
+        x: features of the minibatch.
+        y: targets of the minibatch.
+        num_points: size of the training split.
+
+    Returns:
+        The potential, the log likelihood of the whole training split and the log prior.
+    """
+    log_likelihood = model.log_likelihood(flat, x, y).sum(dtype=torch.float64) * (
+        num_points / len(x)
+    )
+    log_prior = model.log_prior(flat)
+    value = -log_likelihood / method.temperature - method.prior_weight * log_prior
+    return value, log_likelihood, log_prior
 
 
 class Minibatches:

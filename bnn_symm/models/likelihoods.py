@@ -138,7 +138,7 @@ class Bernoulli(_Classification):
         if num_outputs != 2:
             raise ConfigError(
                 f"likelihood bernoulli needs 2 classes, the data have {num_outputs}; "
-                "use `--set likelihood.name=categorical`"
+                "set likelihood.name=categorical"
             )
         return 1
 
@@ -370,7 +370,6 @@ def check_task(likelihood: AnyLikelihood, task: str) -> None:
     """
     if likelihood.task != task:
         raise ConfigError(
-            f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}; use "
-            f"`--set likelihood.name={_DEFAULTS[task]().name}` or `--set "
-            f"data.task={likelihood.task}`"
+            f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}; set "
+            f"likelihood.name={_DEFAULTS[task]().name} or data.task={likelihood.task}"
         )

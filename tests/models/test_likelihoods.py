@@ -185,8 +185,8 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
         assert message.startswith(
             f"likelihood {case.likelihood.name} is for {own}, but the data are {task}"
         )
-        assert f"--set likelihood.name={default().name}" in message
-        assert f"--set data.task={own}" in message
+        assert f"set likelihood.name={default().name}" in message
+        assert f"data.task={own}" in message
 
 
 def test_every_likelihood_is_a_case() -> None:

@@ -30,12 +30,10 @@ from bnn_symm.inference.mcmc.adaptation import (
 )
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions
-from bnn_symm.inference.mcmc.sampler import Sampler
+from bnn_symm.inference.mcmc.sampler import LOG_EVERY, Sampler
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
 
-# Iterations of a chain between rows of its history, and between reports of draws and states.
-_LOG_EVERY = 20
 # Draws of slow chains are reported after this number of seconds, however few they are.
 _REPORT_SECONDS = 1.0
 # The search for a first step size doubles or halves it until the acceptance rate crosses this
@@ -159,7 +157,7 @@ class _Chains:
                 self._record_transitions(ended, callbacks)
             waiting = sum(map(len, self._pending.values()))
             if (
-                waiting >= _LOG_EVERY * method.num_chains
+                waiting >= LOG_EVERY * method.num_chains
                 or time.monotonic() - self._reported_at >= _REPORT_SECONDS
             ):
                 self._report(callbacks)
@@ -214,15 +212,14 @@ class _Chains:
     def _log(self, chain: int, stats: Mapping[str, np.ndarray], callbacks: Callbacks) -> None:
         """Report a row of the history of a chain if one is due."""
         method, counts = self._method, self._counts
-        done, warmup = int(counts.done[chain]), method.num_warmup
-        in_phase = done if done <= warmup else done - warmup
-        if in_phase % _LOG_EVERY and done not in (warmup, warmup + method.num_draws):
+        done = int(counts.done[chain])
+        if not method.row_is_due(done):
             return
         callbacks.on_history(
             {
                 "chain": chain,
                 "step": done,
-                "phase": "warmup" if done <= warmup else "sampling",
+                "phase": "warmup" if done <= method.num_warmup else "sampling",
                 "seconds": time.perf_counter() - self._started,
                 "gradient_evaluations": int(counts.gradients[chain]),
                 "objective": -float(stats["lp"][0]),

@@ -26,15 +26,12 @@ from bnn_symm.errors import FitDiverged
 from bnn_symm.inference.callbacks import Callback, FitState, State
 from bnn_symm.inference.fit_context import FitContext, run_method_chains
 from bnn_symm.inference.mcmc.batched_chains import run_batched
-from bnn_symm.inference.mcmc.sampler import Sampler
+from bnn_symm.inference.mcmc.sampler import LOG_EVERY, Sampler
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import global_seed
 from bnn_symm.settings import settings
-
-# Iterations between rows of the history.
-_LOG_EVERY = 20
 
 
 @settings
@@ -89,7 +86,7 @@ class PyroSampler(Sampler):
             if iteration == self.num_warmup and adapted is None:
                 adapted = _adapted_state(kernel, position, progress)
                 callbacks.on_state(chain, lambda state=adapted: state, essential=True)
-            elif iteration < self.num_warmup and iteration % _LOG_EVERY == 0:
+            elif iteration < self.num_warmup and iteration % LOG_EVERY == 0:
                 callbacks.on_state(
                     chain, lambda now=position: {"position": now.cpu().numpy().copy()}
                 )
@@ -236,13 +233,13 @@ class _ChainProgress:
             stats = {name: np.asarray(value) for name, value in done.stats.items()}
             self.gradients += int(stats["n_steps"].sum())
             self._divergences = int(stats["diverging"].sum())
-            since_row = self.drawn % _LOG_EVERY
+            since_row = self.drawn % LOG_EVERY
             self._acceptance = stats["acceptance_rate"][self.drawn - since_row :].tolist()
 
     def record(
         self, callbacks: Callback, iteration: int, position: Tensor, stats: dict[str, Any]
     ) -> None:
-        warmup, last = self._method.num_warmup, self._method.num_warmup + self._method.num_draws
+        warmup = self._method.num_warmup
         self.gradients += stats["n_steps"]
         self._divergences += stats["diverging"]
         self._acceptance.append(stats["acceptance_rate"])
@@ -253,7 +250,7 @@ class _ChainProgress:
             )
             self.drawn += 1
         done = iteration + 1
-        if done in (warmup, last) or (done if done < warmup else done - warmup) % _LOG_EVERY == 0:
+        if self._method.row_is_due(done):
             callbacks.on_history(
                 {
                     "chain": self._chain,

@@ -22,6 +22,8 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
 
+# Iterations of a chain between rows of its history.
+LOG_EVERY = 20
 # Up to this many parameters, `mass_matrix: auto` estimates all covariances. With more, the warm-up
 # is too short to estimate them.
 _DENSE_UP_TO = 30
@@ -138,6 +140,18 @@ class Sampler(Method):
                 for chain, position in self._positions(outcome.fit_state).items()
             }
         return outcome.build(stack_chains, chains=draws)
+
+    def row_is_due(self, done: int) -> bool:
+        """Return whether the history has a row after a number of iterations of a chain.
+
+        Args:
+            done: iterations of the chain, warm-up included.
+        """
+        in_phase = done if done <= self.num_warmup else done - self.num_warmup
+        return in_phase % LOG_EVERY == 0 or done in (
+            self.num_warmup,
+            self.num_warmup + self.num_draws,
+        )
 
     def _positions(self, fit_state: FitState) -> dict[int, np.ndarray]:
         """Return the current position of each chain."""

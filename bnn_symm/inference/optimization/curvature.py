@@ -63,7 +63,7 @@ def last_layer(
     if not uses:
         raise ConfigError(
             "inference.structure=last_layer needs a linear layer or a convolution whose weight is "
-            "used only once, got none; type --set inference.structure=diagonal"
+            "used only once, got none; set inference.structure=diagonal"
         )
     names = (uses[-1].weight, uses[-1].bias)
     ranges = [

@@ -81,7 +81,7 @@ class LaplaceApproximation(OptimizationMethod):
         if not all(isinstance(block.family, Normal) for block in model.parameter_prior.blocks):
             raise ConfigError(
                 "inference.name=laplace needs the curvature of the prior at every weight, which "
-                f"only prior.name=normal has; got prior.name={model.prior.name}: type --set "
+                f"only prior.name=normal has; got prior.name={model.prior.name}: set "
                 "prior.name=normal, or inference.name=mean_field_vi"
             )
         if self.structure == "diagonal":
@@ -90,7 +90,7 @@ class LaplaceApproximation(OptimizationMethod):
         if len(coordinates) > _LARGEST_BLOCK:
             raise ConfigError(
                 "inference.structure=last_layer: the last layer has "
-                f"{len(coordinates)} parameters, expected at most {_LARGEST_BLOCK}; type --set "
+                f"{len(coordinates)} parameters, expected at most {_LARGEST_BLOCK}; set "
                 "inference.structure=diagonal"
             )
         return coordinates
@@ -113,7 +113,7 @@ class LaplaceApproximation(OptimizationMethod):
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
                 "inference.name=laplace needs derivatives that this network does not support "
-                f"({reason[:160]}); type --set inference.name=swag, or avoid control flow that "
+                f"({reason[:160]}); set inference.name=swag, or avoid control flow that "
                 "depends on values"
             ) from error
 
@@ -140,8 +140,7 @@ class LaplaceApproximation(OptimizationMethod):
         precision = curvature / self.temperature + (prior if diagonal else torch.diag(prior))
         if not bool(torch.isfinite(precision).all()):
             raise FitDiverged(
-                "the curvature at the mode is not finite; type --set dtype=float64, or fit for "
-                "longer"
+                "the curvature at the mode is not finite; set dtype=float64, or fit for longer"
             )
         return precision.sqrt() if diagonal else torch.linalg.cholesky(precision)
 

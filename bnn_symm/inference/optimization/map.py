@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
+from bnn_symm.inference.minibatches import minibatch_potential
 from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
     OptimizationProblem,
@@ -69,10 +70,8 @@ def mode_problem(
 
     def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         flat = transform(step, position)
-        log_likelihood = model.log_likelihood(flat, x, y).sum(dtype=torch.float64) * (size / len(x))
-        log_prior = model.log_prior(flat)
-        loss = -log_likelihood / method.temperature - method.prior_weight * log_prior
-        return loss, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
+        value, log_likelihood, log_prior = minibatch_potential(method, model, flat, x, y, size)
+        return value, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
 
     def validate(step: int) -> dict[str, float | None]:
         part = dataset.validation.take(slice(0, VALIDATION_POINTS))

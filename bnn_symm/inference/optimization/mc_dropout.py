@@ -17,7 +17,7 @@ References:
     Srivastava et al. 2014 (JMLR 15); Gal & Ghahramani 2016, arXiv:1506.02142, sections 3 and 4.
 """
 
-from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -71,7 +71,8 @@ class MCDropout(OptimizationMethod):
 
     def _posterior(self, outcome: FitOutcome) -> Posterior:
         drop = _Drop(outcome.model, outcome.seed, "draw")
-        return outcome.from_function(_Draw(drop, outcome.tensor("position")), self.num_draws)
+        draw = partial(drop, position=outcome.tensor("position"))
+        return outcome.from_function(draw, self.num_draws)
 
 
 class _Drop:
@@ -85,8 +86,8 @@ class _Drop:
         self._inputs = DroppedInputs(model.net)
         if len(self._inputs.rates) == 0:
             raise ConfigError(
-                "inference.name=mc_dropout needs a hidden layer with dropout, got none; type "
-                "--set architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
+                "inference.name=mc_dropout needs a hidden layer with dropout, got none; set "
+                "architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
                 "drop_inputs on your own layers"
             )
         self._num_latents = len(model.likelihood.latents)
@@ -99,14 +100,3 @@ class _Drop:
         kept = torch.rand(rates.shape, generator=generator) >= rates
         factors = self._inputs.factors(kept).to(position.dtype)
         return position * torch.cat([factors, factors.new_ones(self._num_latents)])
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """Draws keyed by their index."""
-
-    drop: _Drop
-    position: Tensor
-
-    def __call__(self, number: int) -> Tensor:
-        return self.drop(number, self.position)

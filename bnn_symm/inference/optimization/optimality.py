@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Split
+from bnn_symm.inference.minibatches import minibatch_potential
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, Posterior
 
@@ -140,43 +141,28 @@ def relative_variance(
     return float(np.mean(values)) / len(mean)
 
 
-def distance_warning(
-    name: str, square: float | None, num_parameters: int, advice: str
+def _distance_warning(
+    method: Any, square: float, num_parameters: int, member: str = ""
 ) -> str | None:
-    """Return a message if the end of an optimization is far from its optimum, otherwise None.
-
-    Args:
-        name: name of the method.
-        square: squared distance, if known.
-        num_parameters: number of optimized parameters.
-        advice: argument of `--set` that lengthens the fit.
-    """
+    """Return a message if the end of an optimization is far from its optimum, otherwise None."""
     limit = squared_distance_limit(num_parameters)
-    if square is None or not square > limit:
+    if not square > limit:
         return None
     return (
-        f"{name} ended {math.sqrt(square):.2g} posterior standard deviations from its optimum "
-        f"(limit {math.sqrt(limit):.2g}): further full-batch steps lower the objective by "
-        f"{square / 2:.3g} nats; fit for longer: --set {advice}"
+        f"{method.name}{member} ended {math.sqrt(square):.2g} posterior standard deviations from "
+        f"its optimum (limit {math.sqrt(limit):.2g}): further full-batch steps lower the objective "
+        f"by {square / 2:.3g} nats; fit for longer: {method.longer_fit_override()}"
     )
 
 
-def variance_warning(
-    name: str, ratio: float, advice: str, *, narrow: float = _NARROW, wide: float = _WIDE
+def _variance_warning(
+    method: Any, ratio: float, advice: str, *, narrow: float = _NARROW, wide: float = _WIDE
 ) -> str | None:
-    """Return a message if variances differ much from those of the posterior, otherwise None.
-
-    Args:
-        name: name of the method.
-        ratio: relative variance.
-        advice: what to do.
-        narrow: smallest acceptable ratio.
-        wide: largest acceptable ratio.
-    """
+    """Return a message if variances differ much from those of the posterior, otherwise None."""
     if narrow <= ratio <= wide:
         return None
     return (
-        f"variances of {name} are {ratio:.3g} times those of the posterior "
+        f"variances of {method.name} are {ratio:.3g} times those of the posterior "
         f"(limits {narrow:g} to {wide:g}): {advice}"
     )
 
@@ -190,7 +176,7 @@ def drift_warning(
         name: name of the method.
         rows: rows of one chain, with `step` and `objective`.
         num_parameters: number of optimized parameters.
-        advice: argument of `--set` that lengthens the fit.
+        advice: override of the configuration that lengthens the fit.
     """
     values = np.array([row["objective"] for row in rows], dtype=np.float64)
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
@@ -204,7 +190,7 @@ def drift_warning(
     if fall > limit and -slope > _STANDARD_ERRORS * noise:
         return (
             f"{name}: the objective was still decreasing at the end, by {fall:.3g} nats over the "
-            f"last {kept} rows of the history (limit {limit:.3g}); fit for longer: --set {advice}"
+            f"last {kept} rows of the history (limit {limit:.3g}); fit for longer: {advice}"
         )
     means = np.convolve(values, np.full(_ROWS, 1 / _ROWS), "valid")
     spread = float(y.std(ddof=2)) / math.sqrt(_ROWS)
@@ -215,6 +201,38 @@ def drift_warning(
             "lower inference.learning_rate"
         )
     return None
+
+
+class _End:
+    """The end of a fit, with the gradients that are affordable relative to its work."""
+
+    def __init__(self, method: Any, fit: Any):
+        self.method, self.model, self.train = method, fit.model, fit.dataset.train
+        self.size = self.model.num_parameters
+        self.objective = potential(method, self.model, len(self.train))
+        batch_size = method.points_per_gradient(len(self.train))
+        self.work = batch_size * method.num_steps
+        self.passes = self.work / len(self.train)
+        self._at_once = max(batch_size, _POINTS)
+
+    def iterations(self, per_evaluation: int = 1) -> int:
+        """Return the affordable iterations, if an evaluation needs several gradients."""
+        return iterations(len(self.train), self.size, self.work / per_evaluation)
+
+    def squared_distance(
+        self, objectives: Sequence[Objective], position: Tensor, number: int
+    ) -> float:
+        """Return the squared distance of a position from the optimum."""
+        return squared_distance(
+            objectives, position, self.train, points_at_once=self._at_once, iterations=number
+        )
+
+    def relative_variance(self, mean: Tensor, deviations: Sequence[Tensor]) -> float:
+        """Return the relative variance of a distribution, from deviations with both signs."""
+        both = [side * d for d in deviations for side in (1, -1)]
+        return relative_variance(
+            self.objective, mean, both, self.train, points_at_once=self._at_once
+        )
 
 
 def mode_warnings(
@@ -230,24 +248,17 @@ def mode_warnings(
         history: its rows.
         positions: chain -> final position.
     """
-    model, train = fit.model, fit.dataset.train
-    notes: list[str | None] = []
-    size = method.points_per_gradient(len(train))
-    number = iterations(len(train), model.num_parameters, size * method.num_steps)
+    end = _End(method, fit)
+    number = end.iterations()
+    if not number:
+        return _distinct(curve_warnings(method, history, end.size))
+    notes = []
     for chain, position in list(positions.items())[:_CHAINS]:
-        if number:
-            square = squared_distance(
-                [potential(method, model, len(train))],
-                torch.from_numpy(position).to(model.device, model.dtype),
-                train,
-                points_at_once=max(size, _POINTS),
-                iterations=number,
-            )
-            name = method.name if len(positions) == 1 else f"{method.name}, member {chain},"
-            notes.append(
-                distance_warning(name, square, model.num_parameters, method.longer_fit_override())
-            )
-    return _distinct(notes if number else curve_warnings(method, history, model.num_parameters))
+        at = torch.from_numpy(position).to(end.model.device, end.model.dtype)
+        square = end.squared_distance([end.objective], at, number)
+        member = "" if len(positions) == 1 else f", member {chain},"
+        notes.append(_distance_warning(method, square, end.size, member))
+    return _distinct(notes)
 
 
 def distribution_warnings(
@@ -262,33 +273,19 @@ def distribution_warnings(
         posterior: the fitted distribution.
         has_distance: whether the optimal mean has a zero expected gradient of the potential.
     """
-    model, train = fit.model, fit.dataset.train
-    notes: list[str | None] = []
-    size = method.points_per_gradient(len(train))
-    objective, work = potential(method, model, len(train)), size * method.num_steps
-    mean, deviations = _spread(posterior, work / len(train))
-    number = iterations(len(train), model.num_parameters, work / len(deviations))
-    square = None
+    end = _End(method, fit)
+    mean, deviations = _spread(posterior, end.passes)
+    number = end.iterations(len(deviations))
     if has_distance and number and len(deviations) >= 2:
-        halves = [_expected(objective, half) for half in (deviations[::2], deviations[1::2])]
-        square = squared_distance(
-            halves, mean, train, points_at_once=max(size, _POINTS), iterations=number
-        )
-        notes.append(
-            distance_warning(
-                method.name, square, model.num_parameters, method.longer_fit_override()
-            )
-        )
-    if square is None:
-        notes += curve_warnings(method, history, model.num_parameters)
+        halves = [_expected(end.objective, half) for half in (deviations[::2], deviations[1::2])]
+        square = end.squared_distance(halves, mean, number)
+        notes = [_distance_warning(method, square, end.size)]
+    else:
+        notes = curve_warnings(method, history, end.size)
     if len(deviations) >= 2:
-        both = [side * d for d in deviations for side in (1, -1)]
-        ratio = relative_variance(objective, mean, both, train, points_at_once=max(size, _POINTS))
-        notes.append(
-            variance_warning(
-                method.name, ratio, f"fit for longer: --set {method.longer_fit_override()}"
-            )
-        )
+        ratio = end.relative_variance(mean, deviations)
+        advice = f"fit for longer: {method.longer_fit_override()}"
+        notes.append(_variance_warning(method, ratio, advice))
     return _distinct(notes)
 
 
@@ -322,12 +319,7 @@ def potential(method: Any, model: BayesianModel, size: int) -> Objective:
     """
 
     def objective(position: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
-            size / len(x)
-        )
-        return -log_likelihood / method.temperature - method.prior_weight * model.log_prior(
-            position
-        )
+        return minibatch_potential(method, model, position, x, y, size)[0]
 
     return objective
 
@@ -346,25 +338,16 @@ def iterate_warnings(
         limit: largest acceptable relative variance.
         advice: what to do above the limit.
     """
-    model, train = fit.model, fit.dataset.train
-    size = method.points_per_gradient(len(train))
-    objective, work = potential(method, model, len(train)), size * method.num_steps
-    mean, deviations = _spread(posterior, work / len(train))
-    number, at_once = iterations(len(train), model.num_parameters, work), max(size, _POINTS)
+    end = _End(method, fit)
+    mean, deviations = _spread(posterior, end.passes)
+    number = end.iterations()
     notes = []
     if number:
-        square = squared_distance(
-            [objective], mean, train, points_at_once=at_once, iterations=number
-        )
-        if square > max(_LEAST, model.num_parameters):
-            notes.append(
-                distance_warning(
-                    method.name, square, model.num_parameters, method.longer_fit_override()
-                )
-            )
-    both = [side * d for d in deviations for side in (1, -1)]
-    ratio = relative_variance(objective, mean, both, train, points_at_once=at_once)
-    return _distinct([*notes, variance_warning(method.name, ratio, advice, narrow=0.0, wide=limit)])
+        square = end.squared_distance([end.objective], mean, number)
+        if square > max(_LEAST, end.size):
+            notes.append(_distance_warning(method, square, end.size))
+    ratio = end.relative_variance(mean, deviations)
+    return _distinct([*notes, _variance_warning(method, ratio, advice, narrow=0.0, wide=limit)])
 
 
 def _spread(posterior: Posterior, passes: float) -> tuple[Tensor, list[Tensor]]:

@@ -128,7 +128,7 @@ class SWAG(OptimizationMethod):
         if self.points_per_gradient(points) == points:
             raise ConfigError(
                 f"inference.batch_size={self.batch_size} uses all {points} training points at "
-                "every step, but SWAG needs the noise of minibatches; type --set "
+                "every step, but SWAG needs the noise of minibatches; set "
                 f"inference.batch_size={max(1, points // _BATCHES)}"
             )
         if self.collect_steps < 2 * self.steps_between(points):
@@ -137,7 +137,7 @@ class SWAG(OptimizationMethod):
                 f"inference.num_steps={self.num_steps} and "
                 f"collect_fraction={self.collect_fraction:g} give {self.collect_steps} steps of "
                 "SGD and fewer than two iterates, one every "
-                f"{self.steps_between(points)} steps; type --set inference.num_steps={wanted}"
+                f"{self.steps_between(points)} steps; set inference.num_steps={wanted}"
             )
 
     def _run(self, fit: FitContext) -> bool:

@@ -73,7 +73,7 @@ class CyclicalSGHMC(MomentumSampler):
         )
 
     def num_draws_override(self, number: int) -> str:
-        """Return the `--set` argument for more cycles; draws of one cycle are from one mode.
+        """Return the override for more cycles; draws of one cycle are from one mode.
 
         Args:
             number: draws per chain.

@@ -43,7 +43,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
 from bnn_symm.inference.method import Method
-from bnn_symm.inference.minibatches import resolve_batch_size
+from bnn_symm.inference.minibatches import minibatch_potential, resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.inference.training_loop import Stepper, train
@@ -192,15 +192,13 @@ class SGMCMCStepper(Stepper):
         Returns:
             The terms of U before it, on the minibatch.
         """
-        method, model, size = self._method, self._model, self.num_points
+        method, size = self._method, self.num_points
         stage = method.stage(step)
         position, momentum = self.tensors["position"], self.tensors["momentum"]
         x, y = self.minibatches.take(step)
-        log_likelihood = model.log_likelihood(position, x, y).sum(dtype=torch.float64) * (
-            size / len(x)
+        objective, log_likelihood, log_prior = minibatch_potential(
+            method, self._model, position, x, y, size
         )
-        log_prior = model.log_prior(position)
-        objective = -log_likelihood / method.temperature - method.prior_weight * log_prior
         terms = {
             "objective": float(objective.detach()),
             "nll": math.log(self._dataset.scaling.y_scale) - float(log_likelihood.detach()) / size,

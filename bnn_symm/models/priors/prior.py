@@ -131,7 +131,7 @@ class Prior:
         if scale == "moped":
             if mean is None:
                 raise ConfigError(
-                    "prior.scale=moped is a fraction of prior.mean, which is not set; type --set "
+                    "prior.scale=moped is a fraction of prior.mean, which is not set; set "
                     "prior.mean=RUN, or prior.scale=fan_in"
                 )
             return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)

@@ -179,7 +179,7 @@ def test_settings_without_any_spread_are_refused(problem):
     model, data = problem
     with pytest.raises(
         ConfigError,
-        match=r"batch_size=500 uses all \d+ training points.*; type --set inference.batc",
+        match=r"batch_size=500 uses all \d+ training points.*; set inference.batc",
     ):
         SWAG(batch_size=500).fit(model, data, seed=0)
     with pytest.raises(
