@@ -14,7 +14,7 @@ import torch
 
 from bnn_symm.inference import DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.density.density import bytes_per_point
-from bnn_symm.inference.optimization.training_loop import OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.threads import available_cores, use_threads

@@ -184,7 +184,7 @@ def test_settings_without_any_spread_are_refused(problem):
         SWAG(batch_size=500).fit(model, data, seed=0)
     with pytest.raises(
         ConfigError,
-        match=r"give 9 steps of SGD and fewer than two iterates, one every 5 steps; type",
+        match=r"give 9 steps of SGD and fewer than two iterates, one every 5 steps; set",
     ):
         SWAG(num_steps=18, collect_every=5).fit(model, data, seed=0)
 
