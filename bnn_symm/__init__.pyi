@@ -5,6 +5,7 @@ from bnn_symm import diagnostics as diagnostics
 from bnn_symm import inference as inference
 from bnn_symm import likelihoods as likelihoods
 from bnn_symm import models as models
+from bnn_symm import plots as plots
 from bnn_symm import posteriors as posteriors
 from bnn_symm import runs as runs
 from bnn_symm import studies as studies

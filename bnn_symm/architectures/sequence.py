@@ -14,8 +14,7 @@ def module_sequence(net: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
     Returns:
         The names and modules, or None if the network is neither an `MLP` nor an `nn.Sequential` of
-            modules (nested sequences are
-        resolved), or if it has hooks.
+        modules (nested sequences are resolved), or if it has hooks.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in net.modules()):
         return None

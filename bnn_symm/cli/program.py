@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     with silence_other_processes():
-        options = _parser().parse_args(words or ["--help"])
+        options = build_parser().parse_args(words or ["--help"])
     try:
         with silence_other_processes():
             check_single_process(options)
@@ -104,7 +104,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line with all commands."""
     parser = _Parser(
         prog="bnn-symm",
         description="Bayesian neural networks whose weight-space symmetries are modeled, measured "

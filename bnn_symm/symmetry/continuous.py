@@ -73,8 +73,7 @@ def continuous_symmetries(
 
     Returns:
         One entry for each group of units that can be rescaled, for each layer before a norm, and
-            for
-        each tensor that shifts the logits.
+        for each tensor that shifts the logits.
     """
     symmetries = [*_positive_scalings(spec, fixed), *_before_norms(net, spec, fixed, input_shape)]
     return symmetries + (_shifts(net, spec, fixed, input_shape) if softmax else [])

@@ -5,7 +5,7 @@ logarithmic scale, on which exponential convergence and its noise floor are visi
 quantity itself is plotted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,7 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
     Returns:
         The figure; None without a history.
     """
-    drawn = [
-        (group, style)
-        for group, style in zip(content["groups"], styles, strict=False)
-        if group["bands"]
-    ]
-    groups = [group for group, _ in drawn]
+    groups = [group for group in content["groups"] if group["bands"]]
     clocks = [
         clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)
     ]
@@ -76,29 +71,49 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
         return None
     title = f"target: {target_text(content)}"
     figure, every = panels(len(clocks), (4.4, 4.0), (1.2, 0.0), title=title, sharey=True)
+    draw_convergence(dict(zip(clocks, every, strict=True)), content, styles)
+    legend_below(figure, width=_LEGEND)
+    return figure
+
+
+def draw_convergence(
+    every: Mapping[str, Axes], content: Mapping[str, Any], styles: Sequence[Style] = _STYLES
+) -> None:
+    """Draw the curves of all groups that have a history.
+
+    Args:
+        every: one panel for each clock, the quantity along the first one's vertical axis.
+        content: of `analyses.convergence.report.describe_convergence`.
+        styles: of the groups, at least as many.
+    """
+    drawn = [
+        (group, style)
+        for group, style in zip(content["groups"], styles, strict=False)
+        if group["bands"]
+    ]
+    groups = [group for group, _ in drawn]
+    first = next(iter(every.values()))
     shares = all(
         group["target"]["kind"] == "fraction" and group["target"]["value"] is not None
         for group in groups
     )
     medians: list[np.ndarray] = []
-    for axes, clock in zip(every, clocks, strict=True):
+    for clock, axes in every.items():
         medians += [_draw(axes, group, clock, style, shares) for group, style in drawn]
         _target(axes, groups, shares)
         axes.set_xscale("log")
         axes.set_xlabel(_LABELS[clock])
     quantity = _QUANTITIES[content["quantity"]]
-    every[0].set_ylabel(
+    first.set_ylabel(
         f"{quantity.split(',')[0]}: remaining fraction of the distance" if shares else quantity
     )
     if shares:
-        every[0].set_yscale("log")
-        every[0].set_ylim(_FLOOR, 1.6 * np.nanmax([1.0, *np.concatenate(medians)]))
+        first.set_yscale("log")
+        first.set_ylim(_FLOOR, 1.6 * np.nanmax([1.0, *np.concatenate(medians)]))
     else:
         # Without the first tenth of the medians: a steep start would flatten the rest.
         seen = [median[len(median) // 10 :] for median in medians]
-        set_limits(every[0], "y", *seen, *map(_ends, groups), below=0.08, above=0.08)
-    legend_below(figure, width=_LEGEND)
-    return figure
+        set_limits(first, "y", *seen, *map(_ends, groups), below=0.08, above=0.08)
 
 
 def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: bool) -> np.ndarray:

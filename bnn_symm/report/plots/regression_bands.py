@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 
 from bnn_symm.data import Dataset
 from bnn_symm.posteriors import Posterior
@@ -27,6 +28,23 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     Raises:
         ValueError: if the data have more than one input.
     """
+    title = f"{posterior.info.get('method', 'posterior')} on {dataset.name}"
+    figure, (axes,) = panels(1, (7.0, 3.6), title=title)
+    draw_regression_bands(axes, posterior, dataset)
+    save_png(figure, path)
+
+
+def draw_regression_bands(axes: Axes, posterior: Posterior, dataset: Dataset) -> None:
+    """Draw the predictive mean with the epistemic and the total band.
+
+    Args:
+        axes: the panel.
+        posterior: of a regression.
+        dataset: with a single input; its training and test points are drawn.
+
+    Raises:
+        ValueError: if the data have more than one input.
+    """
     if dataset.input_shape != (1,):
         raise ValueError(
             f"bands require a single input; the data have the input shape {dataset.input_shape}"
@@ -39,8 +57,6 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     grid = torch.linspace(low - margin, high + margin, _CURVE_POINTS)[:, None]
     predictive = posterior.predict(grid)
     x = mean + scale * grid[:, 0].numpy()
-    title = f"{posterior.info.get('method', 'posterior')} on {dataset.name}"
-    figure, (axes,) = panels(1, (7.0, 3.6), title=title)
     center, epistemic, total = with_gaps(
         axes,
         predictive.mean().numpy(),
@@ -66,4 +82,3 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
     axes.set_xlim(x.min(), x.max())
     set_limits(axes, "y", center - total, center + total, above=0.25)  # room for the legend
     axes.legend(fontsize=8, ncols=2, frameon=False)
-    save_png(figure, path)

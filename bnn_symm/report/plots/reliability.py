@@ -25,17 +25,31 @@ def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> N
         figure, (axes, below) = panels(
             2, (4.6, 2.8), columns=1, title=title, sharex=True, height_ratios=(3.2, 1)
         )
-        _classes(axes, below, content)
     else:
         figure, (axes,) = panels(1, (4.6, 4.8), title=title)
-        _numbers(axes, content)
-    axes.set_yticks(np.linspace(0, 1, 6))
-    axes.set_ylim(-0.02, 1.02)
+        below = None
+    draw_reliability(axes, content, below)
     legend_below(figure)
     save_png(figure, path)
 
 
-def _classes(axes: Axes, below: Axes, content: Mapping[str, Any]) -> None:
+def draw_reliability(axes: Axes, content: Mapping[str, Any], below: Axes | None = None) -> None:
+    """Draw the diagram with the band of a calibrated model.
+
+    Args:
+        axes: the panel.
+        content: the reliability of classes or of numbers as plain data.
+        below: for classes, a panel for the counts of bins; None to leave them out.
+    """
+    if content["kind"] == "classes":
+        _classes(axes, below, content)
+    else:
+        _numbers(axes, content)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_ylim(-0.02, 1.02)
+
+
+def _classes(axes: Axes, below: Axes | None, content: Mapping[str, Any]) -> None:
     left, right, count = (np.array(content[name]) for name in ("left", "right", "count"))
     confidence, accuracy, low, high = with_gaps(
         axes, *(content[name] for name in ("confidence", "accuracy", "low", "high"))
@@ -45,10 +59,12 @@ def _classes(axes: Axes, below: Axes, content: Mapping[str, Any]) -> None:
     axes.vlines(confidence, confidence, accuracy, color=NAVY, lw=1.0)
     _observed(axes, confidence, accuracy, low, high, "o", "bins of points")
     axes.set_ylabel("accuracy (above the dashed line: underconfident)")
-    below.bar(left, count, width, align="edge", color="0.55", edgecolor="white", lw=0.5)
-    below.set_ylabel("points")
-    below.set_xlabel("confidence (largest probability)")
-    below.set_xlim(np.nanmin([*left, *confidence]) - 0.03, 1.03)
+    if below is not None:
+        below.bar(left, count, width, align="edge", color="0.55", edgecolor="white", lw=0.5)
+        below.set_ylabel("points")
+    lowest = axes if below is None else below
+    lowest.set_xlabel("confidence (largest probability)")
+    lowest.set_xlim(np.nanmin([*left, *confidence]) - 0.03, 1.03)
 
 
 def _numbers(axes: Axes, content: Mapping[str, Any]) -> None:

@@ -40,9 +40,22 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
         path: of the PNG.
         title: of the figure.
     """
+    number_of_columns = len(mixing["raw"]["by_layer"]) + len(_KINDS)
+    figure, (axes,) = panels(1, (max(6.4, 2.2 + 0.9 * number_of_columns), 4.0), title=title)
+    draw_rhat_views(axes, mixing)
+    legend_below(figure, fontsize=7)
+    save_png(figure, path)
+
+
+def draw_rhat_views(axes: Axes, mixing: Mapping[str, Any]) -> None:
+    """Draw the largest (marker) and the median (tick) R-hat of every layer and of functions.
+
+    Args:
+        axes: the panel.
+        mixing: of `describe_mixing`.
+    """
     layers = list(mixing["raw"]["by_layer"])
     columns = [*layers, *_KINDS.values()]
-    figure, (axes,) = panels(1, (max(6.4, 2.2 + 0.9 * len(columns)), 4.0), title=title)
     weights = [
         name for name in _STYLES if name != "function" and (mixing.get(name) or {}).get("by_layer")
     ]
@@ -62,8 +75,6 @@ def plot_rhat_views(mixing: Mapping[str, Any], path: Path, *, title: str) -> Non
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
     axes.set_xlim(-0.6, len(columns) - 0.4)
     axes.set_ylabel("R-hat: largest (marker), median (line)")
-    legend_below(figure, fontsize=7)
-    save_png(figure, path)
 
 
 def study_rhat_figure(measures: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:

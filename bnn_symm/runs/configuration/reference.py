@@ -239,7 +239,8 @@ def _allowed(node: Mapping[str, Any]) -> str:
     if "oneOf" in node or "$ref" in node:
         return "section"
     if node.get("type") == "array":
-        return f"list of {_allowed(node.get('items', {}))}"
+        items = node.get("items", {})
+        return f"list of {'sections' if 'oneOf' in items else _allowed(items)}"
     bounds = [f"{sign} {node[name]:g}" for name, sign in _SIGNS.items() if name in node]
     return f"{_TYPES.get(node.get('type', ''), 'any value')} {' and '.join(bounds)}".strip()
 

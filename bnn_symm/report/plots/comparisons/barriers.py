@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.tri import Triangulation
 
@@ -26,6 +27,17 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
         title: of the figure.
     """
     figure, (axes,) = panels(1, (6.4, 3.8), title=title)
+    draw_barrier_curves(axes, curves)
+    save_png(figure, path)
+
+
+def draw_barrier_curves(axes: Axes, curves: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the marginal NLL along the path with bands, the chord and the mixture path.
+
+    Args:
+        axes: the panel.
+        curves: as of `plot_barrier_curves`.
+    """
     every = []
     for name, curve in curves.items():
         color, dash = _STYLES[name]
@@ -46,7 +58,6 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     if min(np.min(nll[~np.isnan(nll)], initial=np.inf) for nll in every) > 0:
         axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, frameon=False)
-    save_png(figure, path)
 
 
 def plot_simplex(
