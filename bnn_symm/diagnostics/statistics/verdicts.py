@@ -79,6 +79,9 @@ class Verdict:
         """Return the sentence."""
         return fill(self._templates[0], self.numbers)
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def next(self) -> str | None:
         """Return what to do next, if anything."""
