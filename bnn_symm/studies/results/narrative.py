@@ -51,7 +51,7 @@ _EXPLAINED = {
     Cause.YES: "explained by the symmetry",
     Cause.NO: "not explained by the symmetry",
     Cause.PARTLY: "partly explained by the symmetry",
-    Cause.INCONCLUSIVE: "inconclusive whether explained by the symmetry",
+    Cause.INCONCLUSIVE: "explanation inconclusive",
 }
 
 
@@ -67,20 +67,21 @@ class ControlVerdict(Enum):
 
 _MEASURES = {
     **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
-    "elbo": "ELBO in nats",
+    "elbo": "ELBO",
     "gradients_to_target": "time to the target",
     "rhat_raw_max": "R-hat of weights",
     "rhat_aligned_max": "R-hat of aligned weights",
     "rhat_function_max": "R-hat of functions",
-    "naive": "barrier without alignment in nats",
-    "aligned": "barrier after alignment in nats",
+    "naive": "barrier without alignment",
+    "aligned": "barrier after alignment",
     "naive_error": "error-rate barrier without alignment",
     "aligned_error": "error-rate barrier after alignment",
     "rhat_raw": "R-hat of weights of two seeds",
     "rhat_aligned": "R-hat of aligned weights of two seeds",
     "rhat_function": "R-hat of functions of two seeds",
-    "aligned_less_naive": "barrier in nats",
+    "aligned_less_naive": "barrier",
 }
+_NATS = ("elbo", "naive", "aligned", "aligned_less_naive")
 HYPOTHESES = {
     "gradients_to_target": ("Faster convergence", "slower convergence"),
     "elbo": ("Higher ELBO", "lower ELBO"),
@@ -236,7 +237,8 @@ def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
         # Two estimates of one accuracy or R-hat differ in the third digit.
         show = "{:.4g}".format if measure.startswith(("rhat", "test_accuracy")) else number
         values = f"{show(comparison['first_mean'])} versus {show(comparison['second_mean'])}"
-        text = f"{name} versus {second}: {values}, {change}"
+        unit = " nats" if measure in _NATS else ""
+        text = f"{name} versus {second}: {values}{unit}, {change}"
     if ends["low"] is None or ends["high"] is None:
         return f"{text} ({evidence})"
     what = "ratio" if measure == SPEED else "difference"
@@ -315,7 +317,7 @@ def cause_sentence(cause: Cause, controls: Sequence[Control], not_run: Sequence[
     most = max(shown, key=lambda control: control.share["value"], default=None)
     if most is not None and most.differs and most.share["value"] < _NEARLY_ALL:
         keeping.append("the remainder has another cause")
-    text = f"{verdict}: among controls that keep it, {'; '.join(keeping)}."
+    text = f"{verdict}: among controls that keep the symmetry, {'; '.join(keeping)}."
     partial = (ControlVerdict.LACKS, ControlVerdict.SHOWS_PART)
     lacking = chosen(controls, *partial, keeps_symmetry=False)
     having = chosen(controls, ControlVerdict.SHOWS, keeps_symmetry=False)
