@@ -193,6 +193,7 @@ def rhat(draws: Tensor) -> np.ndarray:
     return arviz.rhat(data)["w"].values
 
 
+@pytest.mark.thorough
 def test_aligning_draws_of_the_prior_one_by_one_manufactures_agreement():
     """No data, no mode: means leave zero, the spread shrinks and R-hat is that of a perfect
     sampler."""

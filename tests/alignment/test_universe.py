@@ -91,7 +91,7 @@ def test_planted_permutations_of_four_are_recovered(activation):
         group.check(permutation)
 
 
-@pytest.mark.parametrize("number", [3, 4])
+@pytest.mark.parametrize("number", [3, pytest.param(4, marks=pytest.mark.thorough)])
 def test_the_order_of_the_arguments_changes_nothing(number):
     """Unrelated posteriors, whose objective has many optima: the search must go the same way, to
     the bit."""
@@ -318,6 +318,7 @@ def test_too_short_cycles_and_paths_are_refused():
 # -- sequences
 
 
+@pytest.mark.thorough
 def test_one_permutation_serves_a_whole_sequence():
     """Every checkpoint alone is too noisy for its planted permutation; all together are not."""
     model = model_of("tanh", widths=(6, 6))

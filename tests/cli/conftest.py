@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from tests.runs.conftest import _short_elbo  # noqa: F401 - the ELBO may be imprecise here too
@@ -40,13 +42,32 @@ def refused(cli):
 IRIS = ["data.name=iris", "architecture.widths=[4]"]
 
 
+@pytest.fixture(scope="session")
+def stored_runs(tmp_path_factory):
+    """Return the folder of fits that several tests copy, and overrides -> name."""
+    return tmp_path_factory.mktemp("stored_runs"), {}
+
+
 @pytest.fixture
-def fitted(cli):
-    """Fit a tiny run with `fitted(name, *keys)`."""
+def fit_once(cli, stored_runs, tmp_path):
+    """Fit with `fit_once(name, *keys)`, or copy a fit with the same overrides."""
+    folder, names = stored_runs
 
     def fit(name: str, *keys: str) -> str:
-        status, _, err = cli("fit", "--quiet", "--set", *IRIS, *keys, "--out", name)
-        assert status == 0, err
+        uses_files = any(".csv" in key for key in keys)  # which are those of one test
+        stored = tmp_path / name if uses_files else folder / names.get(keys, str(len(names)))
+        if uses_files or keys not in names:
+            status, _, err = cli("fit", "--quiet", "--set", *keys, "--out", stored)
+            assert status == 0, err
+        if not uses_files:
+            names[keys] = stored.name
+            shutil.copytree(stored, tmp_path / name)
         return name
 
     return fit
+
+
+@pytest.fixture
+def fitted(fit_once):
+    """Fit a tiny run with `fitted(name, *keys)`."""
+    return lambda name, *keys: fit_once(name, *IRIS, *keys)

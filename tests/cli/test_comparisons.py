@@ -15,15 +15,9 @@ TINY = [
 
 
 @pytest.fixture
-def fitted(cli):
+def fitted(fit_once):
     """Fit a tiny run with `fitted(name, *keys)`."""
-
-    def fit(name: str, *keys: str) -> str:
-        status, _, err = cli("fit", "--quiet", "--set", *TINY, *keys, "--out", name)
-        assert status == 0, err
-        return name
-
-    return fit
+    return lambda name, *keys: fit_once(name, *TINY, *keys)
 
 
 @pytest.fixture
@@ -272,8 +266,8 @@ def test_points_and_samples(cli, fitted):
     _, printed, _ = cli("barrier", fitted("a", *keys), fitted("b", "seed=1", *keys), "--json")
     assert json.loads(printed)["path"] == "straight line"
     nuts = [
-        "inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, chain_method: "
-        "sequential}"
+        "inference={name: hmc, num_warmup: 5, num_draws: 6, num_chains: 2, max_num_steps: 5, "
+        "chain_method: sequential}"
     ]
     runs = fitted("c", *nuts), fitted("d", "seed=1", *nuts)
     for coupling in ("moment", "assignment", "independent"):

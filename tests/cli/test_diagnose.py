@@ -40,10 +40,12 @@ def test_a_variational_run(cli, fitted, tmp_path):
         assert (tmp_path / path).read_bytes()[:4] == b"\x89PNG"
 
 
-def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
-    method = [*METHODS["nuts"], "inference.chain_method=sequential"]
-    runs = [fitted("a", *method), fitted("b", *method, "seed=1")]
-    status, printed, err = cli("diagnose", runs[0], "--no-per-draw", "--json", "-o", "one")
+CHAINS = [*METHODS["nuts"], "inference.chain_method=sequential"]
+
+
+def test_chains(cli, fitted, tmp_path):
+    run = fitted("a", *CHAINS)
+    status, printed, err = cli("diagnose", run, "--no-per-draw", "--json", "-o", "one")
     assert (status, err) == (0, "")
     content = json.loads(printed)
     for view in ("raw", "aligned", "chainwise", "function"):
@@ -53,6 +55,11 @@ def test_chains_and_runs_side_by_side(cli, fitted, tmp_path):
     assert "no density" in content["elbo"]["reason"]
     for name in ("rhat", "traces"):
         assert (tmp_path / "one" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.thorough
+def test_runs_side_by_side(cli, fitted, tmp_path):
+    runs = [fitted("a", *CHAINS), fitted("b", *CHAINS, "seed=1")]
     status, out, _ = cli("diagnose", *runs, "--no-per-draw", "-o", "both")
     assert status == 0
     assert "all runs together" in out

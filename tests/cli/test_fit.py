@@ -134,7 +134,11 @@ def test_traceback_only_with_debug(cli):
         cli("fit", "absent.yaml", "--debug")
 
 
-def test_a_custom_module(cli, refused, tmp_path):
+# In processes of their own, chains must find the module as well.
+@pytest.mark.parametrize(
+    "how", ["sequential", pytest.param("parallel", marks=pytest.mark.thorough)]
+)
+def test_a_custom_module(cli, refused, tmp_path, how):
     (tmp_path / "my_nets_a.py").write_text(
         "import torch\n"
         "class Net(torch.nn.Module):\n"
@@ -151,8 +155,7 @@ def test_a_custom_module(cli, refused, tmp_path):
         "data.name=iris",
         "inference={name: deep_ensemble, num_steps: 3, num_members: 2}",
     ]
-    # In processes of their own, which must find the module as well.
-    keys += ["inference.chain_method=parallel"]
+    keys += [f"inference.chain_method={how}"]
     status, _, err = cli("fit", *keys, "--module", "my_nets_a:build", "--out", "run")
     assert (status, err) == (0, "")
     assert "repeat it: --module my_nets_a:build" in refused("evaluate", "run")
@@ -210,6 +213,7 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.thorough
 def test_output_that_cannot_be_written():
     """Test a full disk behind stdout, and a closed pipe."""
     command = f"{sys.executable} -m bnn_symm.cli data list --quiet --json"

@@ -273,6 +273,7 @@ def test_a_custom_module_gets_masks_too(content, tmp_path):
 # -- the same everywhere
 
 
+@pytest.mark.thorough
 def test_two_processes_print_the_same_fingerprint(content):
     keys = [word for word in ASYMMETRIC if word != "--set"]
     command = [sys.executable, "-m", "bnn_symm.cli", "symmetry", "--set", *keys, "--json"]

@@ -42,6 +42,7 @@ def test_the_key_is_the_seed_alone():
     assert not np.array_equal(first.train, other.train)
 
 
+@pytest.mark.thorough
 def test_another_process_makes_the_same_split_and_imports_nothing_heavy():
     code = (
         "import sys; from bnn_symm.data import DataConfig; from bnn_symm.data.splits import "

@@ -50,6 +50,7 @@ def check_against_exact(mean, sd, exact, effective_draws):
     assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / effective_draws)
 
 
+@pytest.mark.thorough
 def test_the_standard_deviation_of_nuts_is_that_of_the_exact_predictive_distribution():
     X, y, new = linear_problem(3)
     # A dense mass matrix makes the target round, where draws of NUTS are about independent; half
@@ -76,6 +77,7 @@ def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_fa
     check_against_exact(mean, sd, exact_predictive(X, y, new, 0.5), effective_draws=500)
 
 
+@pytest.mark.thorough
 def test_digits_are_read():
     X, y = load_digits(return_X_y=True)
     estimator = BNNClassifier(num_steps=500, random_state=0).fit(X[:1400], y[:1400])

@@ -341,6 +341,7 @@ def test_fitting_again_forgets_the_data_before():
     assert estimator.predict_proba(X[:, :1]).shape == (30, 2)
 
 
+@pytest.mark.thorough
 def test_a_grid_search_in_threads_is_as_one_after_another():
     from joblib import parallel_backend
 

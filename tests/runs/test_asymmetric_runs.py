@@ -29,8 +29,18 @@ def copy(good, tmp_path):
     return shutil.copytree(good, tmp_path / "run")
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", ["weight_asymmetric", "sigma_asymmetric"])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        *((method, "weight_asymmetric") for method in METHODS),
+        ("local", "sigma_asymmetric"),
+        *(
+            pytest.param(method, "sigma_asymmetric", marks=pytest.mark.thorough)
+            for method in METHODS
+            if method != "local"
+        ),
+    ],
+)
 def test_every_method_saves_and_loads_asymmetric_runs(tmp_path, method, kind):
     keys = ["data={name: diabetes, limit: 60}", "architecture.widths=[4]", *METHODS[method]]
     keys += [f"architecture.symmetry.kind={kind}"]

@@ -139,6 +139,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "length", "limit"),
     [
@@ -174,7 +175,14 @@ def test_full_disk(tmp_path, method, length, limit):
     assert history(resumed) == history(undisturbed)
 
 
-@pytest.mark.parametrize("name", ["posterior.nc", "metrics.json", "history.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "posterior.nc",
+        pytest.param("metrics.json", marks=pytest.mark.thorough),
+        pytest.param("history.parquet", marks=pytest.mark.thorough),
+    ],
+)
 def test_full_disk_at_the_end(tmp_path, monkeypatch, name):
     """Each of the last files fails in turn; nothing that was fitted is lost."""
     import bnn_symm.io.atomic

@@ -303,7 +303,9 @@ def test_a_lock_of_another_host_is_believed(tmp_path):
         directory.acquire()
 
 
-@pytest.mark.parametrize("left", ["everything", "nothing"])
+@pytest.mark.parametrize(
+    "left", ["everything", pytest.param("nothing", marks=pytest.mark.thorough)]
+)
 def test_killed_between_the_last_file_and_the_word_complete(tmp_path, monkeypatch, left):
     """All final files exist, with or without working files: resuming only sets the status."""
     keys = [*LONG["hmc"], "inference.num_draws=20"]
@@ -346,6 +348,7 @@ def _stop_after_draws(path: Path, keys: list[str], number: int) -> None:
     assert fit_run(load_config(None, keys), path, callbacks=[Stop()]).status == "interrupted"
 
 
+@pytest.mark.thorough
 def test_half_a_line_of_history_is_left_out(tmp_path):
     keys = [*LONG["hmc"], "inference.num_draws=60"]
     _stop_after_draws(tmp_path / "run", keys, 25)

@@ -95,7 +95,9 @@ def _loc(folder):
         return np.concatenate(values)
 
 
-@pytest.mark.parametrize(("stage", "rows"), [(1, 4), (2, 1), (3, 1)])
+@pytest.mark.parametrize(
+    ("stage", "rows"), [(1, 4), (2, 1), pytest.param(3, 1, marks=pytest.mark.thorough)]
+)
 def test_a_stopped_stage_is_resumed_bitwise_identically(tmp_path, undisturbed, stage, rows):
     path = tmp_path / "run"
     stopped = fit_run(load_config(None, KEYS), path, callbacks=[StopIn(stage, rows)])

@@ -127,6 +127,7 @@ def test_invalid_and_existing_directories_are_refused(tmp_path, finished):
         run_study(config, tmp_path / "none", jobs=0)
 
 
+@pytest.mark.thorough
 def test_a_study_with_changed_data_is_not_resumed(tmp_path):
     rows = "a,y\n" + "".join(f"{i},{i % 5}.5\n" for i in range(60))
     (tmp_path / "data.csv").write_text(rows)
@@ -327,6 +328,7 @@ def test_a_killed_dask_worker_changes_no_result(cluster, finished, tmp_path):
     assert_equal(tables(done), tables(tmp_path / "out"))
 
 
+@pytest.mark.thorough
 def test_missing_workers_or_scheduler_are_reported_with_the_command(cluster, finished, tmp_path):
     config = finished[1]
     with pytest.raises(ConfigError, match="no workers"):

@@ -148,7 +148,12 @@ def test_smooth_units_are_not_rescaled(activation):
 
 
 @pytest.mark.parametrize(
-    "config", [MLPConfig(widths=(8, 6)), CNNConfig(widths=(4, 6), norm="frn"), ResNetConfig()]
+    "config",
+    [
+        MLPConfig(widths=(8, 6)),
+        CNNConfig(widths=(4, 6), norm="frn"),
+        pytest.param(ResNetConfig(), marks=pytest.mark.thorough),
+    ],
 )
 def test_fixed_entries_remove_scalings_unless_they_are_zero(config):
     whole = built(config)

@@ -387,6 +387,7 @@ print(*(fingerprint(build_network(c, input_shape=(1, 8, 8), num_outputs=10)) for
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_have_the_same_fingerprints():
     printed = []
     for changes in (

@@ -326,6 +326,7 @@ def test_summary(tmp_path):
     assert "data.task=classification" in dataset.notes[0]
 
 
+@pytest.mark.thorough
 def test_objects_in_place_of_names():
     """A separate process has no run-time type checks, like that of a user."""
     code = """

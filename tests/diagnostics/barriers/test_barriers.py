@@ -232,7 +232,10 @@ CLOSED: dict[
 
 
 # Of the logistic model fewer draws do: the slope is never far from its mode.
-@pytest.mark.parametrize(("name", "num_draws"), [("linear", 150), ("logistic", 50)])
+@pytest.mark.parametrize(
+    ("name", "num_draws"),
+    [("linear", 150), pytest.param("logistic", 50, marks=pytest.mark.thorough)],
+)
 def test_height_is_the_closed_form_within_its_monte_carlo_error(name, num_draws) -> None:
     make, data, exact = CLOSED[name]
     repeats = [

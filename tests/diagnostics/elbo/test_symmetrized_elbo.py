@@ -119,6 +119,7 @@ def test_several_layers_are_bounded_from_below_and_not_by_much(keys, apart):
     ) == pytest.approx(found.mutual_information)
 
 
+@pytest.mark.thorough
 def test_over_many_posteriors_no_bound_exceeds_the_exact_value():
     """The mean of 24 standardized differences, of which none should be above 0: 4 standard errors
     of it are allowed."""
@@ -252,6 +253,7 @@ def test_no_units_at_all_is_refused():
         symmetrized_elbo(posterior_of(model_of(widths=(4,)), 1.0), PLAIN, exact_up_to=0)
 
 
+@pytest.mark.thorough
 def test_more_seeds_agree_within_their_errors():
     posterior = posterior_of(model_of(widths=(5,)), 0.5)
     found = [symmetrized_elbo(posterior, PLAIN, seed=seed) for seed in range(12)]

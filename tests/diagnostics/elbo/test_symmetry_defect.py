@@ -92,6 +92,7 @@ def test_asymmetric_networks_have_a_defect(digits, keys):
     assert found.group in ("layers.0", "layers.1")
 
 
+@pytest.mark.thorough
 def test_it_grows_with_the_size_of_what_is_fixed(digits):
     """At kappa = 0 no permutation is a symmetry, and yet the best swap changes little: that is what
     it is for."""
@@ -295,6 +296,7 @@ def test_units_of_two_blocks_are_not_swapped():
             assert pair[0] // block == pair[1] // block
 
 
+@pytest.mark.thorough
 def test_a_users_module_with_attention():
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -218,6 +218,7 @@ def test_views_of_copies_are_not_passed(name):
     assert all(not one.is_inside for one in verdict.evidence)
 
 
+@pytest.mark.thorough
 def test_without_copies_the_same_views_pass():
     found = mixing(posterior_of(independent(draws=1000)), part(), per_draw=False)
     assert found.function.status == "pass"

@@ -313,6 +313,7 @@ def test_too_little_is_said_and_never_nan_without_a_reason(chains, draws, reason
         assert found.chainwise.status == "pass"
 
 
+@pytest.mark.thorough
 def test_draws_of_the_prior_do_not_pass_as_aligned():
     model = model_of(widths=(12,))
     found = mixing(prior_draws(model, CHAINS, DRAWS, seed=7), points())
@@ -391,6 +392,7 @@ class Funnel(BayesianModel):
         return -(v**2 / 18 + 0.5 * (rest**2 * torch.exp(-v)).sum() + 0.5 * len(rest) * v)
 
 
+@pytest.mark.thorough
 def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
     from bnn_symm.data import load_dataset
 

@@ -215,6 +215,7 @@ def test_a_part_without_points_has_no_scores():
         predict_points(posterior, empty)
 
 
+@pytest.mark.thorough
 def test_a_thousand_resamples_of_ten_thousand_points_take_seconds():
     predictions = random_predictions(10_000, 10)
     start = time.process_time()

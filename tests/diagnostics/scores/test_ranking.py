@@ -145,6 +145,7 @@ def test_equality_is_relative(ascending, starts):
     assert tie_starts(np.sort(np.array(ascending))).tolist() == starts
 
 
+@pytest.mark.thorough
 def test_many_close_scores_are_not_one_group():
     # Two million scores, each within rounding of the next: groups span no more than the tolerance.
     scores = np.linspace(0.5, 1.0, 2_000_001)

@@ -135,6 +135,7 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run():
     json.loads(json_text(scores.to_dict()))
 
 
+@pytest.mark.thorough
 def test_the_transform_of_counts_is_randomized_and_uniform_where_predictions_are_right():
     posterior = posterior_of(Poisson())
     x = torch.randn(4000, 2, generator=torch_generator(0, "x"), dtype=torch.float64)

@@ -112,6 +112,7 @@ def test_symmetric_numbers_pass_whatever_their_spread_and_skewed_ones_do_not():
     assert symmetry_p_value(generator.beta(1.5, 1.0, 300)) < 1e-3
 
 
+@pytest.mark.thorough
 def test_the_test_of_symmetry_keeps_its_level_where_that_of_two_samples_does_not():
     uniform = numpy_generator(0, "level").random((TRIALS, 100))
     assert np.mean([symmetry_p_value(values) <= 0.05 for values in uniform]) <= 0.05 + 4 * np.sqrt(

@@ -168,7 +168,7 @@ def test_state_goes_to_arrays_and_back():
 @pytest.mark.parametrize(
     "method",
     [
-        NUTS(num_warmup=30, num_draws=20, max_tree_depth=4, adaptation="per_chain"),
+        NUTS(num_warmup=30, num_draws=20, max_tree_depth=2, adaptation="per_chain"),
         HMC(num_warmup=30, num_draws=20, max_num_steps=8, adaptation="per_chain"),
     ],
     ids=lambda method: method.name,

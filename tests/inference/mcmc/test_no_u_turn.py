@@ -102,7 +102,10 @@ def remembered(
     return draw, leaves
 
 
-@pytest.mark.parametrize(("chains", "max_depth"), [(5, 10), (1, 10), (3, 4), (2, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("chains", "max_depth"),
+    [pytest.param(5, 10, marks=pytest.mark.thorough), (1, 10), (3, 4), (2, 2), (2, 1)],
+)
 def test_trees_and_draws_are_those_of_the_definition(chains, max_depth):
     kernel = kernel_of(chains, max_depth)
     trees, found = kernel._trees, []

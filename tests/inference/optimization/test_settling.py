@@ -107,7 +107,11 @@ def test_a_fit_that_ended_early_warns(method):
 
 
 @pytest.mark.parametrize(
-    "method", [MAP(learning_rate=0.02, num_steps=1500), MeanFieldVI(num_steps=1500)]
+    "method",
+    [
+        MAP(learning_rate=0.02, num_steps=1500),
+        pytest.param(MeanFieldVI(num_steps=1500), marks=pytest.mark.thorough),
+    ],
 )
 def test_a_fit_that_converged_does_not_warn(method):
     posterior, caught = fitted(method)
@@ -116,7 +120,7 @@ def test_a_fit_that_converged_does_not_warn(method):
     assert square_distance(position) < squared_distance_limit(SIZE)
 
 
-@pytest.mark.parametrize("noise", [0.1, NOISE])
+@pytest.mark.parametrize("noise", [pytest.param(0.1, marks=pytest.mark.thorough), NOISE])
 def test_swag_by_default_stays_at_the_mode_or_warns(noise):
     net = build_network(MLPConfig(widths=()), input_shape=DATA.input_shape, num_outputs=1).double()
     model = BayesianModel(net, Prior(), Gaussian(noise=noise))

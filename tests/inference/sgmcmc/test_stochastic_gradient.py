@@ -130,8 +130,13 @@ LONG = {"num_warmup": 300, "num_draws": 400, "thinning": 3, "log_every": 3, **ON
     [
         SGLD(**LONG),
         SGHMC(momentum_decay=0.2, **LONG),
-        SGHMC(momentum_decay=0.5, noise_estimate=0.1, **LONG),
-        SGHMC(momentum_decay=0.3, temperature=0.2, tempering="posterior", **LONG),
+        pytest.param(
+            SGHMC(momentum_decay=0.5, noise_estimate=0.1, **LONG), marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            SGHMC(momentum_decay=0.3, temperature=0.2, tempering="posterior", **LONG),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["sgld", "sghmc", "noise estimate", "cold"],
 )

@@ -98,6 +98,7 @@ def test_pre_activations_have_the_moments_of_sampled_weights():
     assert (samples.std(0) / sd - 1).abs().max() < 5 / (2 * number) ** 0.5
 
 
+@pytest.mark.thorough
 def test_both_estimators_are_unbiased_for_the_same_objective():
     data = load_dataset("iris", dtype=torch.float64)
     net = build_network(

@@ -221,7 +221,7 @@ def unchecked():
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("distance", [0.5, 1.0])
+@pytest.mark.parametrize("distance", [pytest.param(0.5, marks=pytest.mark.thorough), 1.0])
 def test_two_modes_that_plain_vi_sits_between_are_found_exactly(distance):
     """The best q^G is the posterior itself: KL 0. The noise of 500 steps leaves 1e-4 nats; ten
     times it is allowed.

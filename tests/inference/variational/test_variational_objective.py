@@ -141,6 +141,7 @@ def test_the_priors_part_is_the_gradient_of_its_cross_entropy(prior):
     assert (log_scale_grad - 2 * leaves[1].grad).abs().max() < tolerance
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", ["weight", "local"])
 def test_all_samples_at_once_have_the_law_of_one_by_one(estimator, monkeypatch):
     """Their noise is drawn in another order, so means over many steps are compared."""

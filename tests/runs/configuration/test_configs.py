@@ -111,6 +111,7 @@ def test_their_networks_can_be_built(path):
         assert (fingerprint(net) is not None) == has_fixed
 
 
+@pytest.mark.thorough
 def test_fixed_entries_at_width_8_are_those_of_the_paper():
     """Three times those of width 1 a row, but for the first layer.
 
