@@ -1,13 +1,12 @@
 """Run the tasks of a study in local processes or on the workers of a Dask cluster.
 
 Both are executors of `concurrent.futures`, so that the runner treats them alike. Every task is a
-separate process, because Pyro is not thread-safe and thread counts are settings of a process. The
-process ends with the one that started it. If a Dask worker is lost, its task is given to another.
+separate process (`inference.parallel`), because Pyro is not thread-safe and thread counts
+are settings of a process. If a Dask worker is lost, its task is given to another.
 """
 
 import contextlib
-import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,15 +15,18 @@ from typing import Any
 from uuid import uuid4
 
 from bnn_symm.errors import BnnSymmError, ConfigError
+from bnn_symm.inference.parallel.worker_pool import reports
+from bnn_symm.inference.parallel.workers import Parent
+from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.keys import NUMERICS
-from bnn_symm.threads import available_cores
+from bnn_symm.studies.task import run_task
+from bnn_symm.threads import available_cores, limit_cores
 
 # Seconds that a task has to write a checkpoint when a study is stopped, before it is killed.
 _STOP_TIMEOUT = 20.0
 # How often Dask gives a task to another worker when one is lost.
 _RETRIES = 5
 
-_running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 
 
@@ -40,74 +42,52 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
     Returns:
         The reason of a failure; None if the task succeeded.
     """
-    command = [sys.executable, "-m", "bnn_symm.studies.task", directory, key, str(cores)]
-    command += [f"--module={module}" for module in modules]
-    if _stopping.is_set():
-        return "it was stopped before it started"
-    # A separate session: Ctrl-C at a terminal reaches the study only, which then stops its tasks.
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    _running.add(process)
-    try:
-        assert process.stderr is not None
-        # Its standard input stays open until it has ended.
-        errors = process.stderr.read().decode(errors="replace").strip()
-        status = process.wait()
-    finally:
-        _running.discard(process)
-        for pipe in (process.stdin, process.stderr):
-            assert pipe is not None
-            pipe.close()
-    if status == 0:
-        return None
-    last = errors.splitlines()[-1] if errors else ""
-    if status < 0:
-        hint = "; if memory ran out, use fewer --jobs" if status == -9 else ""
-        return f"its process was killed by signal {-status}{hint}{f' ({last})' if last else ''}"
-    return last or f"its process exited with status {status}"
+
+    def work(_: int, parent: Parent) -> int:
+        limit_cores(cores)
+        return run_task(StudyDirectory(directory), key, modules)
+
+    error: str | None = "it was stopped"
+    with tempfile.TemporaryDirectory() as folder:
+        for _, kind, content in reports(
+            work,
+            [0],
+            jobs=1,
+            advice="use fewer --jobs",
+            threads=None,
+            should_stop=_stopping.is_set,
+            patience=_STOP_TIMEOUT,
+            errors=Path(folder, "stderr"),
+        ):
+            error = f"{type(content).__name__}: {content}".strip().splitlines()[-1]
+            error = error if kind == "error" else None
+    return error
 
 
 @contextlib.contextmanager
-def local_executor(jobs: int) -> Iterator[Executor]:
+def local_executor(jobs: int | None) -> Iterator[tuple[Executor, int, int]]:
     """Provide an executor for processes of this machine, which are stopped on exit.
 
     Processes that still run on exit get time to write a checkpoint.
 
     Args:
-        jobs: number of processes at once.
+        jobs: number of processes at once, by default one per core.
 
     Yields:
-        The executor.
+        The executor, the number of tasks at once, and the number of cores for each.
     """
+    jobs = jobs or available_cores()
     _stopping.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
-        yield pool
+        yield pool, jobs, max(1, available_cores() // jobs)
     finally:
         _stopping.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        _stop_all()
-        pool.shutdown()  # its threads wait for their processes
-
-
-def _stop_all() -> None:
-    for process in list(_running):
-        process.terminate()
-    for process in list(_running):
-        try:
-            process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        pool.shutdown(cancel_futures=True)  # its threads wait for their processes
 
 
 @contextlib.contextmanager
-def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int]]:
+def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int, int]]:
     """Provide an executor for the workers of a Dask cluster that all see the directory.
 
     Args:
@@ -115,7 +95,7 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
         directory: of the study, on a file system that all workers share.
 
     Yields:
-        The executor, and the number of threads of all workers.
+        The executor, the number of threads of all workers, and one core for each.
 
     Raises:
         ConfigError: if Dask is not installed, no scheduler answers, or there is no worker.
@@ -142,7 +122,7 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
         _check_shared(client, directory)
         # Not pure: the directory, not the scheduler, records which tasks are done.
         with client.get_executor(pure=False, retries=_RETRIES) as executor:
-            yield executor, sum(worker["nthreads"] for worker in workers.values())
+            yield executor, sum(worker["nthreads"] for worker in workers.values()), 1
     finally:
         client.close()
 
@@ -182,15 +162,3 @@ def _check_worker(token: str) -> tuple[bool, int]:
     import os
 
     return os.path.exists(token) and os.access(os.path.dirname(token), os.W_OK), NUMERICS
-
-
-def cores_for(jobs: int) -> int:
-    """Return the number of cores for each of several tasks that share this machine.
-
-    Args:
-        jobs: number of tasks at once.
-
-    Returns:
-        The number of cores, at least 1.
-    """
-    return max(1, available_cores() // jobs)

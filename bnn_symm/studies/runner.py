@@ -1,8 +1,7 @@
 """Run a study: do the tasks that are not done yet, then write its tables and its summary."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from bnn_symm.errors import ConfigError, InvalidRun, one_line
 from bnn_symm.runs.configuration.factories import check_repeated, factories_of, study_commands
 from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.studies.directory import StudyDirectory
-from bnn_symm.studies.executors import cores_for, dask_executor, local_executor, run_in_process
+from bnn_symm.studies.executors import dask_executor, local_executor, run_in_process
 from bnn_symm.studies.plan import Plan, plan_study
 from bnn_symm.studies.results.summary import write_summary
 from bnn_symm.studies.study import Study, load_study
-from bnn_symm.threads import available_cores
 
 # Tasks queued at an executor beyond the running ones: few, so that a stopped study has little to
 # cancel.
@@ -99,7 +97,11 @@ def run_study(
     )
     resume_command = _commands(study_directory, plan)["resume"]
     try:
-        with _executor(study_directory, jobs, dask) as (executor, slots, cores):
+        with (
+            local_executor(jobs)
+            if dask is None
+            else dask_executor(dask, study_directory.path.resolve())
+        ) as (executor, slots, cores):
             study_directory.remove_leftovers(plan)
             _run_tasks(study_directory, plan, executor, slots, cores, on_progress)
     except KeyboardInterrupt:
@@ -150,19 +152,6 @@ def _check_unchanged(study_directory: StudyDirectory, plan: Plan) -> None:
             f"the fits of {study_directory.path} do not match its study.yaml: the data, or the "
             f"version of bnn_symm, changed; restore it, or start a new study: {repeat_command}"
         )
-
-
-@contextmanager
-def _executor(
-    study_directory: StudyDirectory, jobs: int | None, dask: str | None
-) -> Iterator[tuple[Executor, int, int]]:
-    if dask is not None:
-        with dask_executor(dask, study_directory.path.resolve()) as (executor, slots):
-            yield executor, slots, 1
-        return
-    number = available_cores() if jobs is None else jobs
-    with local_executor(number) as executor:
-        yield executor, number, cores_for(number)
 
 
 def _run_tasks(

@@ -3,8 +3,7 @@
 A task is one fit and its measurements, or the barrier of one pair. It can be repeated at any time,
 on any machine that sees the directory: a result that exists is not computed again. The result is
 written to the directory. The exit status is 0 on success; with one line on stderr, it is 2 for
-wrong input and 1 for a fit that failed. A task that a study started ends with the study, when its
-standard input closes.
+wrong input and 1 for a fit that failed.
 
 Custom networks are named again on the command line (`--module package.module:factory`). Code that
 files of the directory name is never imported by itself.
@@ -15,7 +14,6 @@ import contextlib
 import dataclasses
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.cores is not None:
         limit_cores(options.cores)
-        threading.Thread(target=_exit_with_study, daemon=True).start()
     # Custom networks are imported from the directory in which the study was started.
     sys.path.append(os.getcwd())
     try:
@@ -80,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CORES",
         type=int,
         nargs="?",
-        help="the number of cores to use; with it, the task ends with its parent process",
+        help="the number of cores to use",
     )
     parser.add_argument(
         "--module",
@@ -181,15 +178,6 @@ def _fit_or_resume(path: Path, config: Config, check: Callable[[Prepared], None]
 def _without_storage(config: Config) -> Config:
     """Return a configuration with default settings of storage, which do not change results."""
     return dataclasses.replace(config, checkpoint=CheckpointConfig(), save=SaveConfig())
-
-
-def _exit_with_study() -> None:
-    """Exit when standard input ends, which happens when the process of the study is gone."""
-    with contextlib.suppress(OSError):
-        # Not `sys.stdin`: the interpreter would wait for its lock on exit.
-        while os.read(0, 1 << 16):
-            pass
-    os._exit(_STOPPED)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
         ["fit", *flags([*LONG["nuts"], "inference.engine=pyro"]), "--out", str(path)],
         tmp_path / "log",
     )
-    wait_until(lambda: path.exists() and len(psutil.Process(process.pid).children()) >= 2)
+    wait_until(lambda: path.exists() and psutil.Process(process.pid).children())
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGINT)
     process.join()

@@ -32,7 +32,8 @@ def _killed(path: Path, keys: list[str], row: int, pause: float) -> bool:
     process = start(["fit", "--quiet", *words], path.with_suffix(".log"))
     wait_until(lambda: lines(path / "history.jsonl") >= row or not process.is_alive())
     time.sleep(pause)
-    children = psutil.Process(process.pid).children() if process.is_alive() else []
+    parent = psutil.Process(process.pid)
+    children = parent.children(recursive=True) if process.is_alive() else []
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     psutil.wait_procs(children, timeout=40)

@@ -14,11 +14,13 @@ import pytest
 import yaml
 
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
+from bnn_symm.studies import executors
 from bnn_symm.studies.directory import StudyDirectory
-from bnn_symm.studies.plan import Plan
+from bnn_symm.studies.plan import Plan, plan_study
 from bnn_symm.studies.results.tables import TIMINGS
 from bnn_symm.studies.runner import run_study
 from bnn_symm.studies.study import PairsConfig, load_study
+from tests.runs.fits import wait_until
 
 STUDY = {
     "data": {"name": "digits", "limit": 150},
@@ -248,6 +250,25 @@ def test_attempts_of_dead_processes_are_resumed_and_of_living_ones_kept(tmp_path
     )
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_task_that_is_stopped_writes_a_checkpoint_and_a_killed_one_names_the_signal(
+    kill, tmp_path
+):
+    study = load_study(write(tmp_path / "study.yaml", inference={"num_steps": 10**6}))
+    plan = plan_study(study)
+    directory = StudyDirectory.create(tmp_path / "out", study, plan)
+    with executors.local_executor(1) as (executor, *_):
+        task = executor.submit(executors.run_in_process, str(directory.path), plan.fits[0].key, 1)
+        wait_until(lambda: list(directory.attempts.glob("*/run/history.jsonl")))
+        if kill:
+            (record,) = directory.attempts.glob("*/lock.json")
+            os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+            assert "died (signal 9); if it ran out of memory, use fewer --jobs" in task.result()
+    (record,) = directory.attempts.glob("*/run/run.json")
+    assert json.loads(record.read_text())["status"] == ("running" if kill else "interrupted")
+
+
 # -- Dask
 
 
@@ -338,8 +359,6 @@ def test_missing_workers_or_scheduler_are_reported_with_the_command(cluster, fin
 
 
 def test_workers_without_the_directory_are_named(monkeypatch, tmp_path):
-    from bnn_symm.studies import executors
-
     class Client:
         def run(self, function, token, on_error):
             return {

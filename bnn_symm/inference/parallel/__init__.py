@@ -1,4 +1,5 @@
-"""Run chains, ensemble members and simulations in several processes.
+"""Run chains, ensemble members, simulations and tasks of studies in several processes.
 
-Reading order: `independent_chains`, `worker_pool`, `spawning`, `process_group`.
+`workers` alone starts processes on this machine. Reading order: `workers`, `worker_pool`,
+`independent_chains`, `process_group`.
 """
