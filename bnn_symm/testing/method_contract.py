@@ -136,13 +136,16 @@ class MethodContract:
         posterior = self.method.fit(BayesianModel(net, Prior(), Gaussian()), data, seed=0)
         assert posterior.predict(data.test.x).latents["log_noise"].shape == posterior.shape[:2]
 
-    def test_asymmetric_networks(self) -> None:
-        """Check a fully connected network with fixed weights, and convolutions with FiGLU."""
+    def test_an_asymmetric_network(self) -> None:
+        """Check a fully connected network with fixed weights."""
         self.check_asymmetric_network(
             MLPConfig(
                 widths=(8,), dropout=_DROPOUT, symmetry=SymmetryConfig(kind="weight_asymmetric")
             )
         )
+
+    def test_asymmetric_convolutions(self) -> None:
+        """Check convolutions with FiGLU."""
         self.check_asymmetric_network(
             CNNConfig(
                 widths=(2, 3), dropout=_DROPOUT, symmetry=SymmetryConfig(kind="sigma_asymmetric")

@@ -138,7 +138,11 @@ def test_units_that_swap_only_with_a_flip(solver, seed) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
-    "name", ["mlp", "tanh", "frn", "blocks", "grouped convolution", "attention"]
+    "name",
+    [
+        *("mlp", "tanh", "frn", "blocks", "grouped convolution"),
+        pytest.param("attention", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_solver_stays_in_the_group_and_never_falls_below_its_start(name, solver) -> None:
     objective, group = problem(NETWORKS[name](), 1)

@@ -29,8 +29,8 @@ QUICK = {
 }
 CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 20}
 METHODS = {
-    "nuts": NUTS(max_tree_depth=3, **CHAINS),
-    "hmc": HMC(max_num_steps=10, **CHAINS),
+    "nuts": NUTS(max_tree_depth=2, **CHAINS),
+    "hmc": HMC(max_num_steps=4, **CHAINS),
     "deep_ensemble": DeepEnsemble(num_members=2, num_steps=20),
 }
 

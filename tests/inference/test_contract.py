@@ -32,7 +32,7 @@ CHAINS = {"num_chains": 2, "num_warmup": 20, "num_draws": 20}
 SEQUENTIAL = {"num_chains": 2, "chain_method": "sequential", "learning_rate": 0.01, "log_every": 7}
 MINIBATCHES = {"num_warmup": 20, "num_draws": 10, "thinning": 2, **SEQUENTIAL}
 PYRO = {**CHAINS, "engine": "pyro", "chain_method": "sequential"}
-STEPS = {"num_steps": 60, "log_every": 7}
+STEPS = {"num_steps": 45, "log_every": 7}
 GAUSSIAN = {**STEPS, "num_draws": 5}
 METHODS = [
     MeanFieldVI(**GAUSSIAN),
@@ -66,6 +66,11 @@ def name_of(method) -> str:
 
 
 class Contract(MethodContract):
+    # A residual network with fixed entries, which has convolutions, is fitted in the fast tests.
+    @pytest.mark.thorough
+    def test_asymmetric_convolutions(self):
+        super().test_asymmetric_convolutions()
+
     @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("architecture", "kind"),
