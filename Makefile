@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 NUMERICAL := symmetry models posteriors inference alignment diagnostics
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-types test-slow lint format types docs bench clean
+.PHONY: demo test test-all test-types coverage test-slow lint format types docs bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare quickstart
@@ -23,6 +23,10 @@ test-all: $(INSTALLED)
 test-types: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype \
 		$(NUMERICAL:%=tests/%)
+
+# The lines of the package that the fast tests run: at least 90 %.
+coverage: $(INSTALLED)
+	$(PYTEST) -m "not slow and not thorough" --cov=bnn_symm --cov-report=term --cov-fail-under=90
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
