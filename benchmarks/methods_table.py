@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.report.text.intervals import plus_minus_text
+from bnn_symm.formatting import plus_minus
 
 # A study has the measures of its task.
 MEASURES = {"test_nll": "NLL", "test_ece": "ECE", "test_coverage_90": "inside 90 %", "seconds": "s"}
@@ -35,7 +35,7 @@ def main() -> None:
         for row in [header, ["---"] * len(header)]:
             print(f"| {' | '.join(row)} |")
         for method in dict.fromkeys(_method(context) for context in study["contexts"]):
-            cells = [plus_minus_text(_measure(study, method, measure)) for measure in measures]
+            cells = [plus_minus(_measure(study, method, measure)) for measure in measures]
             print(f"| {' | '.join([method, *cells])} |")
         print()
 

@@ -4,6 +4,8 @@ import html
 from abc import abstractmethod
 from typing import Any
 
+from bnn_symm.formatting import number
+
 
 class Summarized:
     """Represent an object by the few facts that identify it, not by its arrays.
@@ -35,4 +37,4 @@ class Summarized:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+    return number(value, 4) if isinstance(value, float) else repr(value)

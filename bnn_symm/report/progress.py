@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 
 from bnn_symm.errors import one_line
+from bnn_symm.formatting import count, number
 from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.studies.runner import Progress as StudyProgress
@@ -129,7 +130,7 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
         if chain is not None:
             return f"chain {chain}", steps
         return (
-            "1 chain" if method.num_chains == 1 else f"{method.num_chains} chains",
+            count(method.num_chains, "chain"),
             method.num_chains * steps,
         )
     if isinstance(method, StochasticGradientMethod):
@@ -160,8 +161,9 @@ def status_text(rows: Sequence[Mapping[str, Any]]) -> str:
             fmean(own[key] for own in rows) for key in ("acceptance_rate", "step_size")
         )
         diverged = sum(own["divergences"] for own in rows)
-        return f"{phase}  accepted {accepted:.2f}  step {step:.2g}  diverged {diverged}"
-    text = f"objective {row['objective']:.5g}"
+        numbers = f"accepted {number(accepted, 2)}  step {number(step, 2)}"
+        return f"{phase}  {numbers}  diverged {diverged}"
+    text = f"objective {number(row['objective'], 5)}"
     if row.get("validation_nll") is not None:
-        text += f"  validation NLL {row['validation_nll']:.4f}"
+        text += f"  validation NLL {number(row['validation_nll'], 4)}"
     return text

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from bnn_symm.errors import InvalidRun
+from bnn_symm.formatting import mean_and_interval, plus_minus
 from bnn_symm.report.html.rendering import write_report, write_study_report
 from bnn_symm.report.html.study_data import read_study
 from bnn_symm.report.html.study_settings import context_views
 from bnn_symm.report.plots.studies.styles import styles_of
-from bnn_symm.report.text.intervals import interval_text, plus_minus_text
 from bnn_symm.report.text.study import study_text
 from tests.report.synthetic_study import write_study
 
@@ -184,7 +184,7 @@ def test_tables_have_the_numbers_of_the_summary(study):
     text = study[1]
     for setting in own:
         for measure in ("test_nll", "test_ece", "elbo", "naive", "aligned"):
-            mean, _, spread = interval_text(setting["measures"][measure]).partition(" (")
+            mean, _, spread = mean_and_interval(setting["measures"][measure]).partition(" (")
             assert f">{mean}<small>{spread.rstrip(')')}</small></td>" in text, (
                 setting["label"],
                 measure,
@@ -197,8 +197,8 @@ def test_alternative_texts_have_the_main_numbers(study):
     alts = [own["alt"] for own in Page(study[1]).all("img")]
     standard = summary_of(study[0])["settings"][0]["measures"]
     assert "standard 550 (506 to 594)" in alts[0]
-    assert f"standard {interval_text(standard['test_nll'])}" in alts[1]
-    assert f"standard, naive: height {interval_text(standard['naive'])}" in alts[2]
+    assert f"standard {mean_and_interval(standard['test_nll'])}" in alts[1]
+    assert f"standard, naive: height {mean_and_interval(standard['naive'])}" in alts[2]
 
 
 def test_failures_are_listed_with_a_warning(contexts):
@@ -321,15 +321,20 @@ def contrast(first, second):
 
 def test_digits_follow_the_interval():
     assert (
-        interval_text({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 (0.140 to 0.164)"
+        mean_and_interval({"mean": 0.15234, "low": 0.1402, "high": 0.1644})
+        == "0.152 (0.140 to 0.164)"
     )
     assert (
-        interval_text({"mean": -1901.94, "low": -1925.2, "high": -1878.7})
+        mean_and_interval({"mean": -1901.94, "low": -1925.2, "high": -1878.7})
         == "-1,902 (-1,925 to -1,879)"
     )
-    assert plus_minus_text({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 +- 0.012"
-    assert interval_text({"mean": 0.15234, "low": None, "high": None}) == "0.1523"
-    assert interval_text(None) == interval_text({"mean": None, "low": None, "high": None}) == "-"
+    assert plus_minus({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 +- 0.012"
+    assert mean_and_interval({"mean": 0.15234, "low": None, "high": None}) == "0.1523"
+    assert (
+        mean_and_interval(None)
+        == mean_and_interval({"mean": None, "low": None, "high": None})
+        == "-"
+    )
 
 
 def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
@@ -346,7 +351,7 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
         for line in study_text(summary_of(study[0])).splitlines()
         if line.startswith("standard ")
     )
-    nll = plus_minus_text(summary_of(study[0])["settings"][0]["measures"]["test_nll"])
+    nll = plus_minus(summary_of(study[0])["settings"][0]["measures"]["test_nll"])
     assert line.split("  ")[0] == "standard"
     assert "8970" in line
     assert nll in line
@@ -363,7 +368,7 @@ def test_settings_without_comparisons_are_shown_side_by_side(tmp_path, undrawn):
     assert header.split("  ")[0] == "setting"
     assert all(title in header for title in ("test NLL", "RMSE", "90 % coverage", "seconds"))
     assert [row.split("  ")[0] for row in rows] == list(methods)
-    assert plus_minus_text(summary["settings"][1]["measures"]["test_coverage_90"]) in rows[1]
+    assert plus_minus(summary["settings"][1]["measures"]["test_coverage_90"]) in rows[1]
     page = Page(write_study_report(path).read_text())
     titles = [title for _, title in page.headings]
     assert titles.index("Side by side") < min(titles.index(method) for method in methods)

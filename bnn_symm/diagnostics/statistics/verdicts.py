@@ -1,36 +1,12 @@
 """Represent a verdict: its kind, the numbers that support it, and a template for its sentence."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-
-def number(value: float | int | None) -> str:
-    """Format a number with three significant digits, or as an integer from 100 on.
-
-    Args:
-        value: A number, or None.
-
-    Returns:
-        The formatted number; `-` for None.
-    """
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def listed(items: Sequence[str]) -> str:
-    """Return items joined by commas, with `and` before the last.
-
-    Args:
-        items: The items.
-
-    Returns:
-        The joined text.
-    """
-    return ", ".join(items) if len(items) < 2 else f"{', '.join(items[:-1])} and {items[-1]}"
+from bnn_symm.formatting import listed, number
 
 
 class _Formatter(string.Formatter):

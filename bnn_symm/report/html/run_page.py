@@ -8,12 +8,12 @@ from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.mixing import describe_mixing
 from bnn_symm.errors import BnnSymmError, shell_words
+from bnn_symm.formatting import count, interval, mean, number, percent, with_error
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Table, Text, facts
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.text.convergence import target_text
-from bnn_symm.report.text.tables import format_number
 from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
@@ -85,9 +85,10 @@ def run_page(run: Run) -> Page:
         else [f"This run is {run.status}: the page shows its last saved state."]
     )
     data = run.record["dataset"]
+    size = run.record.get("num_parameters", run.model.num_net_parameters)
     return Page(
         title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
-        about=f"{run.record.get('num_parameters', run.model.num_net_parameters):,} parameters, "
+        about=f"{count(size, 'parameter')}, "
         f"seed {run.config.seed}, {data.get('train', '-')} training points, "
         f"{data.get('test', '-')} test points",
         headline=_headline(metrics, convergence["verdict"]),
@@ -123,9 +124,7 @@ def _headline(metrics: Mapping[str, Any] | None, verdict: str) -> str:
         return f"No scores yet. {_sentence(verdict)}"
     name = next(name for name in ("test", "validation", "train") if metrics.get(name))
     shown = [key for key in ("nll", "accuracy", "rmse", "ece") if parts.get(key) is not None]
-    scores = ", ".join(
-        f"{_TITLES.get(key, key)} {format_number(float(parts[key]))}" for key in shown
-    )
+    scores = ", ".join(f"{_TITLES.get(key, key)} {number(parts[key], 4)}" for key in shown)
     return f"On the {name} part: {scores}. {_sentence(verdict)}"
 
 
@@ -138,10 +137,7 @@ def _convergence(content: Mapping[str, Any]) -> list[Block]:
     band = next(iter(content["groups"][0]["bands"].values()))
     count = len(band["times"])
     chosen = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
-    rows = [
-        [format_number(float(band["times"][i])), format_number(float(band["median"][i]))]
-        for i in chosen
-    ]
+    rows = [[number(band["times"][i], 4), number(band["median"][i], 4)] for i in chosen]
     quantity = content["quantity"].replace("_", " ")
     numbers = Table(
         caption="Numbers of this figure, at five positions",
@@ -167,27 +163,21 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
         return [Text(text="There are no scores, because the run is not complete.")]
     parts = {name: metrics[name] for name in ("train", "validation", "test") if metrics.get(name)}
     columns = list(dict.fromkeys(key for own in parts.values() for key in own))
-    rows = [[name, *(_number(own.get(key)) for key in columns)] for name, own in parts.items()]
+    rows = [[name, *(number(own.get(key), 4) for key in columns)] for name, own in parts.items()]
     header = ["part", *(_TITLES.get(key, key.replace("_", " ")) for key in columns)]
     notes = []
     if metrics.get("elbo") is not None:
-        notes.append(
-            f"ELBO {_number(metrics['elbo'])} +- {_number(metrics.get('elbo_standard_error'))} nats"
-        )
+        notes.append(f"ELBO {with_error(metrics['elbo'], metrics.get('elbo_standard_error'))} nats")
     return [Table(caption="Scores of predictions", header=header, rows=rows, notes=notes)]
-
-
-def _number(value: Any) -> str:
-    return format_number(float(value) if isinstance(value, float) else value)
 
 
 def _calibration(run: Run) -> list[Block]:
     with use_threads(run.threads):
         content = describe_calibration(run, num_resamples=_RESAMPLES)
     scores = content["scores"]
-    level = f"{scores['level']:.0%} interval over points"
+    level = f"{percent(scores['level'])} interval over points"
     rows = [
-        [_TITLES.get(name, name.replace("_", " ")), _number(own["value"]), _interval(own)]
+        [_TITLES.get(name, name.replace("_", " ")), mean(own), interval(own) or "-"]
         for name, own in scores["values"].items()
     ]
     caption = f"Scores of the {content['part']} part, {scores['points']} points"
@@ -197,10 +187,6 @@ def _calibration(run: Run) -> list[Block]:
         _reliability(content["reliability"]),
     ]
     return [*blocks, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
-
-
-def _interval(score: Mapping[str, Any]) -> str:
-    return "-" if score["low"] is None else f"{_number(score['low'])} to {_number(score['high'])}"
 
 
 def _reliability(diagram: Mapping[str, Any]) -> Table:
@@ -216,7 +202,7 @@ def _reliability(diagram: Mapping[str, Any]) -> Table:
             ("level of the quantile", "share of targets below", ""),
         )
     rows = [
-        [_number(value) for value in row]
+        [number(value, 4) for value in row]
         for row in zip(*(diagram[key] for key in keys), strict=True)
     ]
     header = [*names[:2], "a calibrated model: from", "to", *names[2:]]
@@ -253,7 +239,7 @@ def _mixing(run: Run) -> list[Block]:
         return blocks
     keys = ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
     rows = [
-        [_VIEWS[name], content[name]["status"], *(_number(content[name][key]) for key in keys)]
+        [_VIEWS[name], content[name]["status"], *(number(content[name][key], 4) for key in keys)]
         for name in shown
     ]
     header = ["view", "status", "largest R-hat", "median", "smallest bulk ESS", "smallest tail ESS"]
@@ -264,8 +250,8 @@ def _symmetry(run: Run) -> list[Block]:
     group = symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
     content = {
         "kind": run.config.architecture.symmetry.kind,
-        "free parameters of the network": f"{run.model.num_net_parameters:,}",
-        "log10 of the symmetry group's order": f"{group.log10_order:.1f}",
+        "free parameters of the network": number(run.model.num_net_parameters),
+        "log10 of the symmetry group's order": number(group.log10_order, 4),
         "certificate": group.certificate,
         "mask fingerprint": run.record["mask_fingerprint"],
     }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.formatting import mean_and_interval, number, with_error
 from bnn_symm.report.html.page import Block, Picture, Table
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_measures import (
@@ -16,7 +17,6 @@ from bnn_symm.report.html.study_measures import (
 from bnn_symm.report.html.study_settings import ContextView
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
-from bnn_symm.report.text.intervals import interval_text
 
 _HEIGHTS = ("naive", "aligned", "naive_error", "aligned_error")
 _WAYS = ("naive", "aligned")
@@ -77,7 +77,7 @@ def _moved(pairs: Sequence[Mapping[str, Any]]) -> str:
     if not any(row["num_movable"] for row in known):
         return "no units to align"
     moved = sum(row["num_moved"] for row in known) / len(known)
-    return f"{moved:.0f} of {known[0]['num_movable']:.0f}"
+    return f"{number(moved)} of {number(known[0]['num_movable'])}"
 
 
 def _curves(data: StudyData, view: ContextView) -> Picture | None:
@@ -95,11 +95,11 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
                 [
                     label,
                     way,
-                    *(f"{own['mean'][position]:.3f}" for position in positions),
-                    f"{max(own['high']):.3f}",
+                    *(number(own["mean"][position]) for position in positions),
+                    number(max(own["high"])),
                 ]
             )
-            height = interval_text(measure_of(setting, way))
+            height = mean_and_interval(measure_of(setting, way))
             descriptions.append(f"{label}, {way}: height {height}")
     return Picture(
         figure=barrier_curves_figure(curves, view.labels, view.own_styles),
@@ -151,7 +151,7 @@ def _matrices(data: StudyData, view: ContextView) -> Picture | None:
                 ]
             )
         ends = [value for *_, value in heights["naive"]]
-        descriptions.append(f"{label}: naive from {min(ends):.2f} to {max(ends):.2f}")
+        descriptions.append(f"{label}: naive from {number(min(ends))} to {number(max(ends))}")
     if not matrices:
         return None
     return Picture(
@@ -176,10 +176,7 @@ def _seeds(setting: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> li
 
 
 def _height(row: Mapping[str, Any], way: str) -> str:
-    if row.get(way) is None:
-        return "-"
-    error = row.get(f"{way}_standard_error")
-    return f"{row[way]:.3f}" + ("" if error is None else f" +- {error:.3f}")
+    return with_error(row.get(way), row.get(f"{way}_standard_error"))
 
 
 def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
@@ -214,4 +211,4 @@ def _mean(rows: Sequence[Mapping[str, Any]], way: str) -> str:
     if not values:
         return "-"
     mean = math.fsum(values) / len(values)
-    return f"{mean:.3f}" + (f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else "")
+    return mean_and_interval({"mean": mean, "low": min(values), "high": max(values)})

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.formatting import interval, mean
 from bnn_symm.report.html.page import Cell
-from bnn_symm.report.text.intervals import mean_text, range_text
 
 MEASURES = {
     **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
@@ -67,7 +67,7 @@ def estimate_cell(estimate: Mapping[str, Any] | None) -> Cell:
     Returns:
         The cell.
     """
-    return Cell(text=mean_text(estimate), small=range_text(estimate))
+    return Cell(text=mean(estimate), small=interval(estimate))
 
 
 def reasons(

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.formatting import mean_and_interval
 from bnn_symm.report.html.page import Block, Cell, Picture, Section, Table, value_as_text
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_measures import MEASURES
 from bnn_symm.report.html.study_settings import ContextView, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
-from bnn_symm.report.text.intervals import interval_text
 from bnn_symm.studies.results.narrative import CAUSES, Cause
 
 # Short titles of the hypotheses.
@@ -113,7 +113,7 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
             if not any(point and point.get("mean") is not None for point in points):
                 continue
             lines.append({"label": name, "style": styles[name], "points": points})
-            texts = [interval_text(point) for point in points]
+            texts = [mean_and_interval(point) for point in points]
             rows.append([name, _title(measure), *texts])
             values = [f"{where} {text}" for where, text in zip(contexts, texts, strict=True)]
             descriptions.append(f"{name}, {_title(measure)}: {', '.join(values)}")

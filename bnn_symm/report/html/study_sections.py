@@ -7,7 +7,7 @@ line in `SECTIONS`.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.statistics.verdicts import number
+from bnn_symm.formatting import interval, mean, mean_and_interval, number, p_value
 from bnn_symm.report.html.page import Block, Cell, Picture, Table, Text
 from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData
@@ -23,7 +23,6 @@ from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.plots.rhat import study_rhat_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
 from bnn_symm.report.text.convergence import target_text
-from bnn_symm.report.text.intervals import interval_text
 
 _SCORES = ("test_nll", "test_accuracy", "test_rmse", "test_ece", "elbo", "train_nll")
 _DRAWN = ("test_nll", "test_accuracy", "test_rmse", "elbo")
@@ -193,9 +192,8 @@ def _ratio_cell(comparison: Mapping[str, Any] | None, is_baseline: bool) -> str 
     ratio = (comparison or {}).get("ratio") or {}
     if is_baseline or comparison is None or ratio.get("value") is None:
         return "1" if is_baseline else "-"
-    known = ratio.get("low") is not None and ratio.get("high") is not None
-    spread = f"{ratio['low']:.2f} to {ratio['high']:.2f}; " if known else ""
-    return Cell(text=f"{ratio['value']:.2f}", small=f"{spread}p {p_text(comparison['p_adjusted'])}")
+    small = [interval(ratio), f"p {p_value(comparison['p_adjusted'])}"]
+    return Cell(text=mean(ratio), small="; ".join(filter(None, small)))
 
 
 def scores(data: StudyData, view: ContextView) -> list[Block]:
@@ -290,7 +288,7 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
     descriptions = []
     for measure in measures:
         own = [
-            f"{label} {interval_text(measure_of(s, measure))}"
+            f"{label} {mean_and_interval(measure_of(s, measure))}"
             for s, label in zip(settings, labels, strict=True)
         ]
         descriptions.append(f"{_title(measure)}: {'; '.join(own)}.")
@@ -298,7 +296,7 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str
         [
             label,
             _title(measure),
-            ", ".join(f"{value:.4g}" for value in data.values_of(setting, measure)) or "-",
+            ", ".join(number(value, 4) for value in data.values_of(setting, measure)) or "-",
         ]
         for setting, label in zip(settings, labels, strict=True)
         for measure in measures
@@ -342,7 +340,7 @@ def rhat(data: StudyData, view: ContextView) -> list[Block]:
             rows.append([Cell(text=label, small=_RHAT[end]), *(estimate_cell(one) for one in own)])
             pairs = zip(("raw", "aligned", "functions"), own, strict=True)
             descriptions.append(
-                f"{label} {', '.join(f'{name} {interval_text(one)}' for name, one in pairs)}"
+                f"{label} {', '.join(f'{name} {mean_and_interval(one)}' for name, one in pairs)}"
             )
     table = Table(
         caption="R-hat in three views",
@@ -377,13 +375,11 @@ def parameters(data: StudyData, view: ContextView) -> list[Block]:
     """
     rows = []
     for setting, label in zip(view.own, view.labels, strict=True):
-        order = setting.get("log10_order")
-        free = setting.get("num_parameters")
         rows.append(
             [
                 Cell(text=label, small=role_text(setting)),
-                "-" if free is None else f"{free:,}",
-                "-" if order is None else f"{order:.1f}",
+                number(setting.get("num_parameters")),
+                number(setting.get("log10_order"), 4),
                 setting.get("certificate") or "-",
                 differences_text(setting) or "-",
             ]
@@ -415,10 +411,10 @@ def comparisons(data: StudyData, view: ContextView) -> list[Block]:
         other = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
         difference = one.get("difference") or {}
         values = [
-            interval_text(difference),
+            mean_and_interval(difference),
             str(one.get("n", "-")),
-            p_text(one["p_value"]),
-            p_text(one["p_adjusted"]),
+            p_value(one["p_value"]),
+            p_value(one["p_adjusted"]),
         ]
         rows.append(
             [
@@ -442,26 +438,6 @@ def comparisons(data: StudyData, view: ContextView) -> list[Block]:
             stacked=True,
         )
     ]
-
-
-def p_text(value: float | None) -> str:
-    """Return a p-value with two or three decimals.
-
-    Args:
-        value: the p-value; None if it is undefined.
-
-    Returns:
-        The text.
-    """
-    return (
-        "-"
-        if value is None
-        else "< 0.001"
-        if value < 0.001
-        else f"{value:.3f}"
-        if value < 0.1
-        else f"{value:.2f}"
-    )
 
 
 SECTIONS: dict[str, Callable[[StudyData, ContextView], list[Block]]] = {

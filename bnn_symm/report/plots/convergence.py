@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_symm.formatting import count
 from bnn_symm.report.plots.axes import finite, legend_below, panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.studies.styles import Style, styles_of
@@ -123,7 +124,7 @@ def _draw(axes: Axes, group: dict[str, Any], clock: str, style: Style, shares: b
     if shares:
         curves = [np.maximum(_shares(values, aim), _FLOOR / 2) for values in curves]
     median, low, high = curves
-    runs = f"{len(group['runs'])} run{'s' * (len(group['runs']) > 1)}"
+    runs = count(len(group["runs"]), "run")
     axes.fill_between(band["times"], low, high, color=style.color, alpha=0.18, lw=0)
     label = (
         _shortened(f"{group['label']} ({runs})")

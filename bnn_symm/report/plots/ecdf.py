@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.formatting import percent
 from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -31,7 +32,7 @@ def plot_ecdf_differences(content: Mapping[str, Any], path: Path, *, title: str)
     shown = sorted(content["quantities"], key=lambda own: own["p_value"])[:_MOST_PANELS]
     left_out = len(content["quantities"]) - len(shown)
     more = f"; {left_out} more with larger p are not shown" if left_out else ""
-    band_text = f"gray: simultaneous {1 - content['level']:.0%} band of a correct inference"
+    band_text = f"gray: simultaneous {percent(1 - content['level'])} band of a correct inference"
     figure, every = panels(
         len(shown),
         (2.5, 1.75),

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from bnn_symm.formatting import number, percent
 from bnn_symm.report.plots.axes import RED, finite, legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -47,7 +48,7 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
         _prior(left, row, own["prior_sd"])
         widths += [*sd, *own["prior_sd"]]
         ratios += [*ratio]
-        text = f"{own['told_from_zero']:.0%}"
+        text = percent(own["told_from_zero"])
         right.text(1.02, row, text, transform=right.get_yaxis_transform(), va="center", fontsize=7)
     right.axvline(1.0, color=_PRIOR, ls="--", lw=1.2, label="|mean| = sd")
     right.text(
@@ -63,7 +64,7 @@ def plot_posterior_scales(scales: Mapping[str, Any], path: Path, *, title: str) 
         _logarithmic(axes, float(np.nanmin(values)), float(np.nanmax(values)))
         axes.grid(axis="x", color="0.9", lw=0.6)
         axes.set_axisbelow(True)
-    names = [f"{name}  ({own['num_parameters']:,})" for name, own in layers.items()]
+    names = [f"{name}  ({number(own['num_parameters'])})" for name, own in layers.items()]
     left.set_yticks(range(len(layers)), names, fontsize=8)
     left.set_ylim(len(layers) - 0.4, -1.0)
     left.set_xlabel("posterior standard deviation", fontsize=8)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from bnn_symm.formatting import number
 from bnn_symm.report.plots.axes import (
     NAVY,
     ORANGE,
@@ -18,7 +19,6 @@ from bnn_symm.report.plots.axes import (
     with_gaps,
 )
 from bnn_symm.report.plots.figures.png import save_png
-from bnn_symm.report.text.tables import format_number
 
 _BINS = 25
 _OWN, _DATA = PALE, "#b23a48"
@@ -36,7 +36,7 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
     """
     classes = content["task"] == "classification"
     curves = content["curves"]
-    scale = format_number(content["own"]["prior.scale"])
+    scale = number(content["own"]["prior.scale"], 4)
     prior = f"{content['prior']}, scale {scale}"
     title = f"{content['draws']} functions of the prior ({prior}) on {content['data']}"
     ratios = (3, 2) if curves else (1, 1)
@@ -132,5 +132,5 @@ def _values(axes: Axes, content: Mapping[str, Any], quantity: str) -> dict[str, 
     for one in (content["own"], *content["others"]):
         if "error" not in one:
             (drawn,) = with_gaps(axes, one["functions"][quantity])
-            values[f"scale {format_number(one['prior.scale'])}"] = drawn[~np.isnan(drawn)]
+            values[f"scale {number(one['prior.scale'], 4)}"] = drawn[~np.isnan(drawn)]
     return values

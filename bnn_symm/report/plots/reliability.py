@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from bnn_symm.formatting import count, percent
 from bnn_symm.report.plots.axes import NAVY, RED, legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -71,7 +72,7 @@ def _numbers(axes: Axes, content: Mapping[str, Any]) -> None:
     nominal = np.array(content["nominal"])
     observed, low, high = with_gaps(axes, *(content[name] for name in ("observed", "low", "high")))
     axes.fill_between(nominal, low, high, label=_band_label(content), **_BAND)
-    _observed(axes, nominal, observed, low, high, "-o", f"{content['num_points']} points")
+    _observed(axes, nominal, observed, low, high, "-o", count(content["num_points"], "point"))
     axes.set_xlabel("level of the predicted quantile")
     axes.set_ylabel("share of targets not above it")
     axes.set_xlim(-0.02, 1.02)
@@ -106,4 +107,4 @@ def _observed(
 
 
 def _band_label(content: Mapping[str, Any]) -> str:
-    return f"a calibrated model, {content['level']:.0%}"
+    return f"a calibrated model, {percent(content['level'])}"

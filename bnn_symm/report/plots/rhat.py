@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_symm.formatting import number
 from bnn_symm.report.plots.axes import BLUE, RED, label_rows, legend_below, panels, wrapped
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.studies.styles import Style, draw_estimates
@@ -61,14 +62,14 @@ def draw_rhat_views(axes: Axes, mixing: Mapping[str, Any]) -> None:
     ]
     threshold = mixing["function"]["threshold"]
     every = [threshold - 1]
-    for number, name in enumerate(weights):
-        position = np.arange(len(layers)) + 0.16 * (number - (len(weights) - 1) / 2)
+    for place, name in enumerate(weights):
+        position = np.arange(len(layers)) + 0.16 * (place - (len(weights) - 1) / 2)
         every += _view(axes, position, [mixing[name]["by_layer"][layer] for layer in layers], name)
     position = len(layers) + np.arange(len(_KINDS))
     every += _view(
         axes, position, [mixing["function"]["by_kind"][kind] for kind in _KINDS], "function"
     )
-    label = f"threshold {threshold:.3g} of functions"
+    label = f"threshold {number(threshold)} of functions"
     axes.axhline(threshold - 1, color="0.3", ls="--", lw=1.0, label=label)
     axes.axvline(len(layers) - 0.5, color="0.8", lw=0.8)
     _rhat_axis(axes, "y", _LEAST, 2 * max(0.1, np.nanmax(every)))
@@ -93,12 +94,12 @@ def study_rhat_figure(measures: Sequence[Mapping[str, Any]], labels: Sequence[st
     figure, every = panels(len(measures), (3.6, height), (2.4, 0.0), sharey=True)
     for axes, own in zip(every, measures, strict=True):
         seen = [0.01, 0.1]
-        for number, view in enumerate(_STUDY_VIEWS):
+        for place, view in enumerate(_STUDY_VIEWS):
             label, color, marker = _STYLES[view]
             estimates = [_plotted(row or {}) for row in own[view]]
             draw_estimates(
                 axes,
-                np.arange(len(labels)) + 0.2 * (number - 1),
+                np.arange(len(labels)) + 0.2 * (place - 1),
                 estimates,
                 Style(color=color, dash="-", marker=marker),
                 along="y",
@@ -142,5 +143,7 @@ def _plotted(estimate: Mapping[str, Any]) -> dict[str, float]:
 def _rhat_axis(axes: Axes, name: str, low: float, high: float) -> None:
     ticks = _TICKS[(low <= _TICKS) & (high >= _TICKS)]
     axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
-    axes.set(**{f"{name}ticks": ticks, f"{name}ticklabels": [f"{1 + tick:g}" for tick in ticks]})
+    axes.set(
+        **{f"{name}ticks": ticks, f"{name}ticklabels": [number(1 + tick, 4) for tick in ticks]}
+    )
     axes.minorticks_off()

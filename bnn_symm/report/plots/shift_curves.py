@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.formatting import percent
 from bnn_symm.report.plots.axes import NAVY, ORANGE, finite, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -51,7 +52,7 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
         scores["confidence"] = _confidence(scores)
     contents = _CLASS_PANELS if "accuracy" in scores else _NUMBER_PANELS
     severities = curve["severities"]
-    title = f"{title} (bands: {curve['level']:.0%} intervals over points)"
+    title = f"{title} (bands: {percent(curve['level'])} intervals over points)"
     figure, every = panels(4, (4.2, 2.6), columns=2, title=title, sharex=True)
     for axes, (label, names) in zip(every, contents, strict=True):
         for score, (color, dash, marker) in zip(names, _STYLES, strict=False):

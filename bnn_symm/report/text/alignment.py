@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.formatting import count, number, with_error
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.comparisons.monotonicity import plot_line_shapes
@@ -79,8 +80,8 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
     share = content["percent_monotone"]
     return (
         f"NLL of weights on straight lines, nats per point\n{table(header, rows)}\n"
-        f"monotone from the initial value: {share['test']:.0f} % of {len(content['runs'])} on the "
-        f"test split, {share['train']:.0f} % on the training split"
+        f"monotone from the initial value: {number(share['test'])} % of {len(content['runs'])} on "
+        f"the test split, {number(share['train'])} % on the training split"
     )
 
 
@@ -120,18 +121,18 @@ def _heights_text(content: dict[str, Any]) -> str:
         for part in ("test", "train"):
             curve = own[part]
             keys = ("above_mean", "midpoint", "expected_height", "error_height", "mixture_height")
-            height = f"{curve['height']:.4f} +- {curve['standard_error']:.4f}"
+            height = with_error(curve["height"], curve["standard_error"])
             rows.append([name, part, height, *(curve[key] for key in keys)])
     header = ["", "part", "height", "above mean", "midpoint", "expected NLL", "error", "mixture"]
-    draws = "1 draw" if content["num_draws"] == 1 else f"{content['num_draws']} draws"
+    draws = count(content["num_draws"], "draw")
     lines = [f"marginal NLL above the chord, nats per point ({content['path']} path, {draws})"]
     lines.append(table(header, rows))
     if content["aligned"]:
         own = content["alignment"]
         lines.append(
             f"alignment: {own['note']}; {own['solver']}, squared distance "
-            f"{own['distance_before']:.4g} -> {own['distance_after']:.4g} (random "
-            f"{own['distance_random']:.4g})"
+            f"{number(own['distance_before'], 4)} -> {number(own['distance_after'], 4)} (random "
+            f"{number(own['distance_random'], 4)})"
         )
     lines.append(
         "+- is the standard error over draws and points, given these two fits; it is not an "

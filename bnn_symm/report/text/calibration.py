@@ -1,12 +1,21 @@
 """Format and draw calibration, out-of-distribution detection and scores under shifts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.formatting import (
+    count,
+    interval,
+    mean,
+    mean_and_interval,
+    number,
+    percent,
+    with_error,
+)
 from bnn_symm.report.plots.reliability import plot_reliability
 from bnn_symm.report.plots.shift_curves import plot_shift_curve
-from bnn_symm.report.text.tables import format_number, table
+from bnn_symm.report.text.tables import table
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -71,8 +80,11 @@ def scores_text(scores: Mapping[str, Any]) -> str:
         The text.
     """
     values = scores["values"]
-    rows = [[_NAMES[name], *_value(score), score["note"] or ""] for name, score in values.items()]
-    header = ["score", "value", f"{scores['level']:.0%} interval", ""]
+    rows = [
+        [_NAMES[name], mean(score), interval(score) or "-", score["note"] or ""]
+        for name, score in values.items()
+    ]
+    header = ["score", "value", f"{percent(scores['level'])} interval", ""]
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return f"{scores['points']} points\n{table(header, rows)}"
@@ -91,9 +103,9 @@ def loo_text(loo: Mapping[str, Any]) -> str:
         return f"PSIS-LOO: {loo['notes'][0]}"
     elpd, points, bad = loo["elpd"], loo["num_points"], loo["num_bad"]
     lines = [
-        f"PSIS-LOO: elpd {elpd:.5g} +- {loo['standard_error']:.2g} nats over {points} training "
-        f"points ({elpd / points:.3g} per point), p_loo {loo['p_loo']:.3g}, Pareto k above 0.7 at "
-        f"{bad} points"
+        f"PSIS-LOO: elpd {with_error(elpd, loo['standard_error'])} nats over "
+        f"{count(points, 'training point')} ({number(elpd / points)} per point), p_loo "
+        f"{number(loo['p_loo'])}, Pareto k above 0.7 at {count(bad, 'point')}"
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in loo["notes"])])
 
@@ -111,12 +123,12 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
     """
     rows = []
     for name, own in content["by"].items():
-        cells = [_with_interval(own[key]) for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
+        cells = [mean_and_interval(own[key]) for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
         rows.append(
             [
                 _UNCERTAINTIES.get(name, name.replace("_", " ")),
                 *cells,
-                *(format_number(own[key]["value"]) for key in ("inside", "outside")),
+                *(number(own[key]["value"], 4) for key in ("inside", "outside")),
             ]
         )
     header = [
@@ -133,7 +145,7 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
         f"({content['inside_points']} points): {content['conclusion']}",
         "",
         table(header, rows),
-        f"(with {content['level']:.0%} intervals; outside is the positive class)",
+        f"(with {percent(content['level'])} intervals; outside is the positive class)",
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])
 
@@ -195,18 +207,3 @@ def draw_shifts(curves: Mapping[str, Any], folder: Path, *, stem: str, title: st
         paths.append(folder / f"{stem}-{name}.png")
         plot_shift_curve(curve, paths[-1], name=name, title=title)
     return paths
-
-
-def _value(score: Mapping[str, Any]) -> Sequence[str]:
-    interval = (
-        "-"
-        if score["low"] is None
-        else f"[{format_number(score['low'])}, {format_number(score['high'])}]"
-    )
-    return format_number(score["value"]), interval
-
-
-def _with_interval(score: Mapping[str, Any]) -> str:
-    if score["low"] is None:
-        return format_number(score["value"])
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.interpretation import CLOCK_WORDS
-from bnn_symm.diagnostics.statistics.verdicts import number
+from bnn_symm.formatting import first_lines, mean_and_interval, number, with_error
 from bnn_symm.report.text.tables import table
 
 # Maximum numbers of printed runs, comparisons and pieces of advice; the JSON has all.
@@ -29,9 +29,7 @@ def convergence_text(content: dict[str, Any]) -> str:
     else:
         lines.append(_groups(content["groups"]))
     sentences = [test["sentence"] for test in content["comparisons"]]
-    lines += [f"  {sentence}" for sentence in sentences[:_COMPARISONS]]
-    if sentences[_COMPARISONS:]:
-        lines.append(f"  and {len(sentences) - _COMPARISONS} more comparisons")
+    lines += [f"  {line}" for line in first_lines(sentences, _COMPARISONS, "comparisons")]
     lines += [f"note: {note}" for note in content["notes"]]
     lines += [f"next: {advice}" for advice in content["next"][:_NEXT]]
     return "\n".join(lines)
@@ -57,9 +55,9 @@ def target_text(content: dict[str, Any]) -> str:
         return band
     first = next(aim for aim in known if aim["kind"] != "band")
     if first["kind"] == "value":
-        return f"{quantity} = {first['value']:g}"
+        return f"{quantity} = {number(first['value'], 6)}"
     share = (first["start"] - first["value"]) / (first["start"] - first["level"])
-    fraction = f"{quantity} at {100 * share:.3g} % of the distance"
+    fraction = f"{quantity} at {number(100 * share)} % of the distance"
     if content["reference"] == "own":
         also = f"; for samplers, {band}" if any(bands) else ""
         return f"{fraction} from the start of each kind of run to its own best plateau{also}"
@@ -79,8 +77,8 @@ def _runs(content: dict[str, Any]) -> str:
         start = number(end["start"].get("step")) if end and verdict == "yes" else "-"
         drift = "-"
         if end and end["drift"] is not None:
-            low, high = number(end["drift_low"]), number(end["drift_high"])
-            drift = f"{number(end['drift'])} ({low} to {high})"
+            ends = {"low": end["drift_low"], "high": end["drift_high"]}
+            drift = mean_and_interval({"mean": end["drift"], **ends})
         cells = [run["status"], verdict, start, _level(end), drift, _time_cell(run)]
         rows.append([run["name"], *label, *cells])
     header = [
@@ -92,14 +90,11 @@ def _runs(content: dict[str, Any]) -> str:
         "objective, nats",
     ]
     text = table([*header, "drift per 1,000 steps", "gradient evaluations to target"], rows)
-    more = len(content["runs"]) - _RUNS
-    return f"{text}\nand {more} more runs" if more > 0 else text
+    return "\n".join([text, *first_lines([""] * len(runs), _RUNS, "runs")[_RUNS:]])
 
 
 def _level(end: dict[str, Any]) -> str:
-    if not end or end["level"] is None:
-        return "-"
-    return f"{number(end['level'])} +- {number(end['standard_error'])}"
+    return with_error(end["level"], end["standard_error"]) if end else "-"
 
 
 def _time_cell(run: dict[str, Any]) -> str:
@@ -112,8 +107,8 @@ def _time_cell(run: dict[str, Any]) -> str:
 def _verdicts(runs: list[dict[str, Any]]) -> list[str]:
     """Return the verdicts of the runs whose convergence is not certain."""
     others = [run for run in runs if run["converged"] is not True]
-    lines = [f"  {run['name']}: {run['verdict']}" for run in others[:_RUNS]]
-    return [*lines, *([f"  and {len(others) - _RUNS} more such runs"] if others[_RUNS:] else [])]
+    lines = [f"{run['name']}: {run['verdict']}" for run in others]
+    return [f"  {line}" for line in first_lines(lines, _RUNS, "such runs")]
 
 
 def _one_run(run: dict[str, Any]) -> str:

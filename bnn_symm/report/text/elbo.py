@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.formatting import count, interval, mean, percent, with_error
 from bnn_symm.report.plots.posterior_scales import plot_posterior_scales
 from bnn_symm.report.text.tables import table
 
@@ -32,19 +33,20 @@ def elbo_text(content: Mapping[str, Any]) -> str:
         relation = "=" if symmetrized["kind"] == "exact" else ">="
         lines += [
             "",
-            f"symmetrized ELBO {relation} {symmetrized['value']:,.5g} nats{_interval(symmetrized)} "
-            f"({symmetrized['kind']}, {symmetrized['num_samples']:,} draws): "
+            f"symmetrized ELBO {relation} {_symmetrized(symmetrized)} ({symmetrized['kind']}, "
+            f"{count(symmetrized['num_samples'], 'draw')}): "
             f"{symmetrized['method']}",
         ]
     return "\n".join(lines)
 
 
-def _interval(symmetrized: Mapping[str, Any]) -> str:
-    """Return the interval of the value, or its standard error where there is no interval."""
+def _symmetrized(symmetrized: Mapping[str, Any]) -> str:
+    """Return the value with its interval, or with its standard error where there is none."""
+    value = symmetrized["value"]
     if symmetrized.get("value_low") is None:
-        return f" +- {symmetrized['standard_error']:.2g}"
-    low, high = symmetrized["value_low"], symmetrized["value_high"]
-    return f" (95 % interval {low:,.5g} to {high:,.5g})"
+        return f"{with_error(value, symmetrized['standard_error'])} nats"
+    ends = {"low": symmetrized["value_low"], "high": symmetrized["value_high"]}
+    return f"{mean({'value': value, **ends})} nats (95 % interval {interval(ends)})"
 
 
 def draw_elbo(content: Mapping[str, Any], folder: Path, *, title: str) -> list[Path]:
@@ -69,7 +71,7 @@ def draw_elbo(content: Mapping[str, Any], folder: Path, *, title: str) -> list[P
 def _layers(layers: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, own in layers.items():
-        share = "-" if own["share"] is None else f"{own['share']:.1%}"
+        share = percent(own["share"], 1)
         rows.append([name, own["kl"], share, own["num_parameters"], own["bits_per_parameter"]])
     return table(["layer", "KL, nats", "share", "parameters", "bits per parameter"], rows)
 

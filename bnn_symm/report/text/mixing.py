@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.formatting import number, percent
 from bnn_symm.report.plots.rhat import plot_rhat_views
 from bnn_symm.report.plots.traces import plot_traces
 from bnn_symm.report.text.tables import table
@@ -37,13 +38,12 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
             numbers = [
                 view[key] for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
             ]
-            above = None if view["share_above"] is None else f"{view['share_above']:.1%}"
             rows.append(
                 [
                     _NAMES[name],
                     view["status"],
                     *numbers,
-                    above or "-",
+                    percent(view["share_above"], 1),
                     view["num_chains"] * view["num_draws"],
                 ]
             )
@@ -64,9 +64,9 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
             lines.append(f"{_NAMES[name]}: {view['verdict']}")
         if name == "aligned_per_draw" and view.get("common") is not None:
             lines.append(
-                f"{_NAMES[name]}: {view['common']:.1%} in common; for draws of the prior, aligned "
-                f"in the same way, {view['null_common']:.1%} and an R-hat of up to "
-                f"{_number(view['null_rhat_max'])}"
+                f"{_NAMES[name]}: {percent(view['common'], 1)} in common; for draws of the prior, "
+                f"aligned in the same way, {percent(view['null_common'], 1)} and an R-hat of up to "
+                f"{number(view['null_rhat_max'], 4)}"
             )
     if mixing.get("part") == "train":
         lines.append("note: no points are held out: functions are compared at training points")
@@ -134,7 +134,3 @@ def draw_mixing(
         paths.append(folder / "rhat.png")
         plot_rhat_views(mixing, paths[-1], title=title)
     return paths
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

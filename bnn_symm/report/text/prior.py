@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bnn_symm.report.text.tables import format_number, table
+from bnn_symm.formatting import number, percent
+from bnn_symm.report.text.tables import table
 
 _NAMES = {
     "variation": "sd of a function over points",
@@ -33,7 +34,7 @@ def prior_text(content: dict[str, Any]) -> str:
     Returns:
         The text.
     """
-    header = ["over functions", *(f"{level:.0%}" for level in content["levels"]), "data"]
+    header = ["over functions", *(percent(level) for level in content["levels"]), "data"]
     own = content["own"]
     rows = [
         [_NAMES[name], *values, content["of_data"][name]]
@@ -42,16 +43,16 @@ def prior_text(content: dict[str, Any]) -> str:
     lines = [table(header, rows), ""]
     lines.append(f"{_VERDICTS[content['verdict']]}: {content['said']}")
     if own["overflowing"]:
-        lines.append(f"{own['overflowing']:.0%} of the functions overflow and are left out")
+        lines.append(f"{percent(own['overflowing'])} of the functions overflow and are left out")
     names = (
         ("confidence", "classes") if "confidence" in own["quantiles"] else ("variation", "targets")
     )
     middle = content["levels"].index(0.5)
     medians = [
         [
-            _scale(one),
+            number(one["prior.scale"], 4),
             *(
-                "overflows" if "error" in one else format_number(one["quantiles"][n][middle])
+                "overflows" if "error" in one else number(one["quantiles"][n][middle], 4)
                 for n in names
             ),
         ]
@@ -62,7 +63,3 @@ def prior_text(content: dict[str, Any]) -> str:
     if content["next"]:
         lines += ["", f"next: {content['next']}"]
     return "\n".join(lines)
-
-
-def _scale(one: dict[str, Any]) -> str:
-    return format_number(one["prior.scale"])

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from bnn_symm.diagnostics.simulation.sbc_simulation import SimulatedFit
+from bnn_symm.formatting import count, first_lines, number
 from bnn_symm.report.plots.ecdf import plot_ecdf_differences
 from bnn_symm.report.progress import CountBar
 from bnn_symm.report.text.tables import table
+
+# Maximum number of printed failures.
+_FAILURES = 5
 
 
 def sbc_text(content: Mapping[str, Any]) -> str:
@@ -45,18 +49,15 @@ def sbc_text(content: Mapping[str, Any]) -> str:
         share = content["level"] / len(quantities)
         lines = [
             table(header, rows),
-            f"p uniform tests the ECDF of {len(content['simulations'])} ranks; it is significant "
-            f"up to {share:.2g}, which is {content['level']:g} over {len(quantities)} quantities "
-            "(Bonferroni)",
+            f"p uniform tests the ECDF of {count(len(content['simulations']), 'rank')}; it is "
+            f"significant up to {number(share, 2)}, which is {number(content['level'])} over "
+            f"{len(quantities)} quantities (Bonferroni)",
             "bias and spread are in standard errors: negative means too high and too wide, "
             "positive too low and too narrow; draws is the number of draws per rank",
         ]
     failures = content["failures"]
-    lines += [
-        f"simulation {index} failed: {reason}" for index, reason in list(failures.items())[:5]
-    ]
-    if len(failures) > 5:
-        lines.append(f"{len(failures) - 5} more failed; see sbc.json")
+    failed = [f"simulation {index} failed: {reason}" for index, reason in failures.items()]
+    lines += first_lines(failed, _FAILURES, "failed; see sbc.json")
     return "\n".join([*lines, f"{content['kind'].upper()}: {content['conclusion']}"])
 
 

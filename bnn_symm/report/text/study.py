@@ -4,9 +4,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.statistics.verdicts import number
+from bnn_symm.formatting import number, plus_minus
 from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
-from bnn_symm.report.text.intervals import plus_minus_text
 from bnn_symm.report.text.tables import table
 from bnn_symm.studies.results.narrative import VERDICTS
 
@@ -58,7 +57,7 @@ def study_text(summary: Mapping[str, Any]) -> str:
 
 def _scores(view: ContextView) -> str:
     scores = [name for name in _SIDE_BY_SIDE if any(_known(setting, name) for setting in view.own)]
-    texts = [[plus_minus_text(_known(setting, name)) for setting in view.own] for name in scores]
+    texts = [[plus_minus(_known(setting, name)) for setting in view.own] for name in scores]
     columns = list(zip((_SIDE_BY_SIDE[name] for name in scores), texts, strict=True))
     return _table([_short(label) for label in view.labels], columns)
 
@@ -71,17 +70,16 @@ def _settings(view: ContextView) -> str:
     speeds = _speeds(view)
     columns: list[tuple[str, list[Any]]] = [
         (_BASE[0], [setting.get("num_parameters") for setting in own]),
-        (_BASE[1], [_rounded(setting.get("log10_order")) for setting in own]),
+        (_BASE[1], [setting.get("log10_order") for setting in own]),
     ]
     columns += [
-        (_SCORES[name], [plus_minus_text(_known(setting, name)) for setting in own])
-        for name in scores
+        (_SCORES[name], [plus_minus(_known(setting, name)) for setting in own]) for name in scores
     ]
     split = len(columns)
     if any(speeds):
         columns.append(("gradients to target", [speed or "-" for speed in speeds]))
     columns += [
-        (_BARRIERS[name], [plus_minus_text(_known(setting, name)) for setting in own])
+        (_BARRIERS[name], [plus_minus(_known(setting, name)) for setting in own])
         for name in barriers
     ]
     names = [_short(label) for label in view.labels]
@@ -103,10 +101,6 @@ def _table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[Any]]]) -
 def _known(setting: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
     estimate = (setting.get("measures") or {}).get(measure)
     return estimate if estimate and estimate.get("mean") is not None else None
-
-
-def _rounded(order: float | None) -> str:
-    return "-" if order is None else f"{order:.1f}"
 
 
 def _speeds(view: ContextView) -> list[str | None]:

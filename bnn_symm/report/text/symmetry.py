@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bnn_symm.report.text.tables import format_number, table
+from bnn_symm.formatting import count, first_lines, number
+from bnn_symm.report.text.tables import table
 
 # Maximum number of printed sets of interchangeable units; the JSON has more.
 _LISTED = 6
@@ -34,9 +35,8 @@ def symmetry_text(content: dict[str, Any]) -> str:
         f"parameters: {content['free_parameters']:,} free of {content['network_parameters']:,}; "
         f"{content['fixed_parameters']:,} fixed"
     )
-    lines += [f"  {_fixed(entry)}" for entry in content["fixed"][:_LISTED]]
-    if content["fixed"][_LISTED:]:
-        lines.append(f"  and {len(content['fixed']) - _LISTED} more tensors")
+    fixed = [_fixed(entry) for entry in content["fixed"]]
+    lines += [f"  {line}" for line in first_lines(fixed, _LISTED, "tensors")]
     lines.append(f"certificate: {content['certificate']}")
     lines += _remaining(content)
     lines += _equal_rows(content["duplicate_mask_rows"])
@@ -97,7 +97,7 @@ def _fixed(entry: dict[str, Any]) -> str:
         if entry["trainable"]
         else "a fixed matrix"
     )
-    scale = format_number(entry["root_mean_square"])
+    scale = number(entry["root_mean_square"], 4)
     return f"{entry['tensor']}: {entries}, root mean square {scale}"
 
 
@@ -127,8 +127,7 @@ def _continuous(symmetries: list[dict[str, Any]]) -> list[str]:
         left, removed = (sum(entry[key] for entry in entries) for key in ("dimensions", "removed"))
         where = ", ".join(entry["where"] for entry in entries if entry["dimensions"]) or "-"
         where = where if len(where) <= 60 else where[:57] + "..."
-        directions = f"{left} direction{'' if left == 1 else 's'} remaining"
-        lines.append(f"  {kind}: {directions}, {removed} removed; {where}")
+        lines.append(f"  {kind}: {count(left, 'direction')} remaining, {removed} removed; {where}")
     return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
 
 
@@ -150,4 +149,4 @@ def _defect(defect: dict[str, Any] | None, projected: bool, frozen: int) -> str:
 
 def _nats(value: float) -> str:
     """Return a change in nats, with rounding errors of float64 as zero."""
-    return "0" if value < 1e-9 else format_number(value)
+    return "0" if value < 1e-9 else number(value, 4)

@@ -4,25 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bnn_symm.errors import one_line
+from bnn_symm.formatting import number
 
 # Maximum number of characters of a cell.
 _LONGEST = 200
-
-
-def format_number(value: Any) -> str:
-    """Return a value as text, with four significant digits for a float.
-
-    Args:
-        value: a number, a text or None.
-
-    Returns:
-        The text; a dash for None.
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.1f}"
-    return one_line(value, _LONGEST)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -35,7 +20,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     Returns:
         The text.
     """
-    cells = [[format_number(value) for value in row] for row in rows]
+    cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
 
@@ -66,3 +51,9 @@ def scores_table(scores: dict[str, dict[str, Any] | None]) -> str:
         ["part", *columns],
         [[name, *(values[c] for c in columns)] for name, values in parts.items()],
     )
+
+
+def _cell(value: Any) -> str:
+    """Return a number with four significant digits, or a text in one line."""
+    is_number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return number(value, 4) if is_number else one_line(value, _LONGEST)

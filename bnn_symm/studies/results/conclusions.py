@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bnn_symm.diagnostics.statistics.verdicts import number
+from bnn_symm.formatting import number
 from bnn_symm.studies.results import narrative
 from bnn_symm.studies.results.comparisons import ALIGNED, MODERATE, SPEED, Context, Key, Row
 from bnn_symm.studies.results.narrative import Answer, Cause, Conclusion, Control, ControlVerdict

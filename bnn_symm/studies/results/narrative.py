@@ -9,7 +9,8 @@ from typing import Any
 
 from bnn_symm.diagnostics.convergence.time_to_target import pairs_needed
 from bnn_symm.diagnostics.scores.scores import SCORES
-from bnn_symm.diagnostics.statistics.verdicts import fill, listed, number
+from bnn_symm.diagnostics.statistics.verdicts import fill
+from bnn_symm.formatting import listed, number
 
 Row = Mapping[str, Any]
 SPEED = "gradients_to_target"

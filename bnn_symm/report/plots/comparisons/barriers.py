@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.tri import Triangulation
 
+from bnn_symm.formatting import number, with_error
 from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -44,7 +45,7 @@ def draw_barrier_curves(axes: Axes, curves: Mapping[str, Mapping[str, Any]]) -> 
         nll, band = with_gaps(axes, curve["marginal_nll"], curve["band"])
         tau, half = curve["tau"], _WIDTH * band
         axes.fill_between(tau, nll - half, nll + half, color=color, alpha=0.2, lw=0)
-        label = f"{name}: height {curve['height']:.3g} +- {curve['standard_error']:.2g}"
+        label = f"{name}: height {with_error(curve['height'], curve['standard_error'])}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
         every += [nll]
     first = next(iter(curves.values()))
@@ -99,8 +100,10 @@ def plot_simplex(
             style = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
             axes.annotate(label, corner, xytext=(0, offset), **style)
         axes.plot(*position[3], "o", mfc="none", mec="white", ms=6)
+        heights = ", ".join(f"{key} {number(own[key])}" for key in ("height", "centroid"))
         axes.set_title(
-            f"{name}: height {own['height']:.3g}, centroid {own['centroid']:.3g}", fontsize=9
+            f"{name}: {heights}",
+            fontsize=9,
         )
         axes.set_aspect("equal")
         axes.axis("off")
@@ -109,5 +112,5 @@ def plot_simplex(
     if filled is not None:
         label = "marginal test NLL, nats per point"
         bar = figure.colorbar(filled, ax=every, label=label, shrink=0.8)
-        bar.set_ticks(levels[::3], labels=[f"{level:.3g}" for level in levels[::3]])
+        bar.set_ticks(levels[::3], labels=[number(level) for level in levels[::3]])
     save_png(figure, path)

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from bnn_symm.formatting import number
 from bnn_symm.report.plots.axes import finite, panels, wrapped
 
 # Matrices per row, and the largest number of posteriors for which numbers fit into the cells.
@@ -65,14 +66,12 @@ def _draw(axes: Axes, values: np.ndarray, names: Sequence[Any], norm: Normalize)
         for (i, j), value in np.ndenumerate(values):
             if not math.isnan(value):
                 color = "black" if norm(value) > 0.5 else "white"
-                axes.text(j, i, _short(value), ha="center", va="center", fontsize=size, color=color)
+                axes.text(
+                    j, i, number(value, 2), ha="center", va="center", fontsize=size, color=color
+                )
     axes.plot([-0.5, count - 0.5], [-0.5, count - 0.5], color="0.75", lw=0.8)
     labels = [wrapped(str(name), 12) for name in names]
     axes.set_xticks(range(count), labels, fontsize=7)
     axes.set_yticks(range(count), labels, fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _short(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"

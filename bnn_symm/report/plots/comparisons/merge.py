@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.formatting import number
 from bnn_symm.report.plots.axes import panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -21,7 +22,7 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
     figure, (axes,) = panels(1, (4.6, 2.6))
     (heights,) = with_gaps(axes, shown.values())
     bars = axes.barh(list(shown), heights, color="#92c5de", edgecolor="0.3", lw=0.5)
-    labels = ["" if np.isnan(height) else f"{height:.3f}" for height in heights]
+    labels = ["" if np.isnan(height) else number(height) for height in heights]
     axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)

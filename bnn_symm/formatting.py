@@ -1,0 +1,200 @@
+"""Format numbers for people: in texts, tables, pages, figures and messages.
+
+Numbers have significant digits, and thousands separators in place of exponents where that is
+shorter to read. A missing value is a dash.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Estimate = Mapping[str, Any]
+"""`mean` (or `value`), `low` and `high`, each a number or None."""
+
+# From here on, an exponent is easier to read than digits.
+_HUGE = 1e10
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with significant digits, or as an integer where it has more of them.
+
+    Args:
+        value: a number, or None.
+        digits: significant digits of a float.
+
+    Returns:
+        The text; a dash for None.
+
+    Example:
+        >>> [number(value) for value in (0.012345, 1234.5, 7, None)]
+        ['0.0123', '1,234', '7', '-']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, int) or 10 ** (digits - 1) <= abs(value) < _HUGE:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def percent(share: float | None, decimals: int = 0) -> str:
+    """Return a fraction in percent.
+
+    Args:
+        share: a fraction of 1, or None.
+        decimals: of the percentage.
+
+    Returns:
+        The text; a dash for None.
+    """
+    return "-" if share is None else f"{100 * share:.{decimals}f} %"
+
+
+def count(size: int, noun: str, plural: str = "") -> str:
+    """Return a number of things with their noun.
+
+    Args:
+        size: the number.
+        noun: of one thing.
+        plural: of several, by default with an `s`.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> count(1, "seed"), count(1200, "draw")
+        ('1 seed', '1,200 draws')
+    """
+    return f"{size:,} {noun if size == 1 else plural or noun + 's'}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with its relation, such as `= 0.03` and `< 0.0001`.
+
+    Args:
+        p: the p-value; None if it is undefined.
+
+    Returns:
+        The text; a dash for None.
+    """
+    if p is None:
+        return "-"
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}" if p < 0.995 else "= 1"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return items joined by commas, with `and` before the last.
+
+    Args:
+        items: the items.
+
+    Returns:
+        The text.
+    """
+    return ", ".join(items) if len(items) < 2 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def first_lines(texts: Sequence[str], most: int, noun: str) -> list[str]:
+    """Return the first of several lines, and how many more there are.
+
+    Args:
+        texts: the lines.
+        most: maximum number of lines to return.
+        noun: of what is left out, in the plural.
+
+    Returns:
+        The lines.
+    """
+    left_out = len(texts) - most
+    return [*texts[:most], *([f"and {left_out:,} more {noun}"] if left_out > 0 else [])]
+
+
+def mean(estimate: Estimate | None) -> str:
+    """Return the mean with as many digits as its interval supports.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text; a dash if there is no mean.
+    """
+    value = _value(estimate)
+    if value is None or estimate is None or _half(estimate) is None:
+        return number(None if value is None else float(value), 4)
+    return f"{value:,.{_decimals(estimate)}f}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """Return the interval as `low to high`, with two significant digits of its half-width.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text; empty if there is no interval.
+    """
+    if estimate is None or _half(estimate) is None:
+        return ""
+    decimals = _decimals(estimate)
+    return f"{estimate['low']:,.{decimals}f} to {estimate['high']:,.{decimals}f}"
+
+
+def mean_and_interval(estimate: Estimate | None) -> str:
+    """Return `mean (low to high)`, or the mean alone.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text.
+    """
+    ends = interval(estimate)
+    return mean(estimate) + (f" ({ends})" if ends else "")
+
+
+def plus_minus(estimate: Estimate | None) -> str:
+    """Return `mean +- half-width of the interval`, or the mean alone.
+
+    Args:
+        estimate: a mean with its interval.
+
+    Returns:
+        The text.
+    """
+    value = _value(estimate)
+    if estimate is None or value is None or _half(estimate) is None:
+        return mean(estimate)
+    half = max(estimate["high"] - value, value - estimate["low"])
+    return f"{mean(estimate)} +- {half:,.{_decimals(estimate)}f}"
+
+
+def with_error(value: float | None, standard_error: float | None) -> str:
+    """Return `value +- standard error`, with two significant digits of the standard error.
+
+    Args:
+        value: an estimate, or None.
+        standard_error: of it, or None.
+
+    Returns:
+        The text.
+    """
+    if value is None or standard_error is None:
+        return number(value, 4)
+    ends = {"low": value - standard_error, "high": value + standard_error}
+    return plus_minus({"mean": value, **ends})
+
+
+def _value(estimate: Estimate | None) -> Any:
+    return None if estimate is None else estimate.get("mean", estimate.get("value"))
+
+
+def _half(estimate: Estimate) -> float | None:
+    """Return half of the width of the interval; None if an end is undefined or infinite."""
+    low, high = estimate.get("low"), estimate.get("high")
+    half = math.nan if low is None or high is None else (high - low) / 2
+    return half if math.isfinite(half) else None
+
+
+def _decimals(estimate: Estimate) -> int:
+    """Return the number of decimals that show two significant digits of the half-width."""
+    half = _half(estimate) or 0.0
+    return 4 if half <= 0 else min(8, max(0, 1 - math.floor(math.log10(half))))
