@@ -52,7 +52,7 @@ def test_chains_of_one_batch_have_one_bar(terminal):
     (line,) = shown(terminal, method, rows)
     assert line.startswith("3 chains 80/300 ")
     # Chain 0 is still in warmup; acceptance rates 0.6, 0.8 and 1.0; divergences 0 + 1 + 2.
-    assert line.endswith("warmup accepted 0.80 step 0.1 diverged 3")
+    assert line.endswith("warmup accepted 0.8 step 0.1 diverged 3")
     assert "chain 0" not in terminal.getvalue()
 
 
@@ -78,7 +78,7 @@ def test_chains_in_separate_processes_have_separate_bars(terminal):
     first, second = shown(terminal, method, [row(0, 20), row(1, 40, "sampling")])
     assert first.startswith("chain 0 20/100 ")
     assert second.startswith("chain 1 40/100 ")
-    assert second.endswith("sampling accepted 0.80 step 0.1 diverged 1")
+    assert second.endswith("sampling accepted 0.8 step 0.1 diverged 1")
 
 
 def test_bars_of_a_warm_start_are_labeled_by_method(terminal):

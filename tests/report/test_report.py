@@ -353,7 +353,7 @@ def test_text_for_the_terminal_has_the_headline_first_and_fits(study, contexts):
     )
     nll = plus_minus(summary_of(study[0])["settings"][0]["measures"]["test_nll"])
     assert line.split("  ")[0] == "standard"
-    assert "8970" in line
+    assert "8,970" in line
     assert nll in line
 
 
