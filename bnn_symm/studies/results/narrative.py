@@ -10,7 +10,7 @@ from typing import Any
 from bnn_symm.diagnostics.convergence.time_to_target import pairs_needed
 from bnn_symm.diagnostics.scores.scores import SCORES
 from bnn_symm.diagnostics.statistics.verdicts import fill
-from bnn_symm.formatting import listed, number
+from bnn_symm.formatting import listed, number, p_value
 
 Row = Mapping[str, Any]
 SPEED = "gradients_to_target"
@@ -413,10 +413,6 @@ def _answers_text(effects: Sequence[Conclusion]) -> str:
     return "; ".join(clauses)
 
 
-def _p_value_text(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}" if p < 0.995 else "= 1"
-
-
 def _evidence_text(comparison: Row) -> str:
     """Return the number of seeds and the p-value, or why there is none."""
     n, p, many = comparison["n"], comparison["p_value"], comparison["num_comparisons"]
@@ -424,15 +420,15 @@ def _evidence_text(comparison: Row) -> str:
     if p is None:
         reason = str(comparison["reason"])
         return reason if reason.startswith(str(n)) else f"{count}; {reason}"
-    text = f"{count}, p {_p_value_text(comparison['p_adjusted'])}"
+    text = f"{count}, p {p_value(comparison['p_adjusted'])}"
     text += f", adjusted for {many} comparisons" if many > 1 else ""
     # The unadjusted p-value is what makes this evidence weak, instead of none.
     if p < _MODERATE and comparison["p_adjusted"] >= _WEAK:
-        text += f", {_p_value_text(p).removeprefix('= ')} before adjustment"
+        text += f", {p_value(p).removeprefix('= ')} before adjustment"
     least = (comparison["smallest_sign_flip_p"] or 0.0) * many
     by_flips = comparison["measure"] == SPEED and p == comparison["sign_flip_p"]
     if by_flips and least >= _MODERATE:
-        text += f"; with so few differing seeds, p is at least {min(1.0, least):.2g}"
+        text += f"; with so few differing seeds, p is at least {number(min(1.0, least), 2)}"
         needed = pairs_needed(many)
         text += f": fit at least {needed} seeds" if needed > n else ""
     return text
