@@ -122,7 +122,7 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
     ]
     return {
         "quantity": quantity,
-        "direction": QUANTITIES[quantity],
+        "direction": QUANTITIES[quantity].better,
         "reference": reference,
         "target": target,
         "runs": described,

@@ -15,27 +15,22 @@ of its clock.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy import integrate
 
 from bnn_symm.diagnostics.convergence.smoothing import Smoothed, smooth
-
-Direction = Literal["lower", "higher"]
-"""Which values of a quantity are better."""
+from bnn_symm.diagnostics.measures import Direction, measure_of
 
 CLOCKS = ("step", "epoch", "gradient_evaluations", "seconds")
-QUANTITIES: dict[str, Direction] = {
-    "objective": "lower",
-    "elbo": "higher",
-    "nll": "lower",
-    "validation_nll": "lower",
-    "validation_accuracy": "higher",
+QUANTITIES = {
+    **{key: measure_of(key) for key in ("objective", "elbo")},
+    "nll": measure_of("train_nll"),
+    **{key: measure_of(key) for key in ("validation_nll", "validation_accuracy")},
 }
-"""Quantities of a history that can be a target; `nll` is that of the training split, in nats per
-point."""
+"""Key in a history -> the measure, for those that can be a target."""
 
 # A band over runs needs at least this fraction of the runs; otherwise it describes the few that
 # remain.
@@ -120,7 +115,7 @@ def curves_of_history(
     Args:
         history: Rows of a posterior's history.
         quantity: A key of the rows.
-        direction: Default: the known direction from `QUANTITIES`, else `lower`.
+        direction: Default: the direction of the measure, else `lower`.
 
     Returns:
         One curve per chain.
@@ -142,7 +137,7 @@ def curves_of_history(
         curves.append(
             Curve(
                 quantity=quantity,
-                direction=direction or QUANTITIES.get(quantity, "lower"),
+                direction=direction or measure_of(quantity).better or "lower",
                 values=np.array([row[quantity] for row in rows], dtype=np.float64),
                 clocks=clocks,
                 chain=chain,

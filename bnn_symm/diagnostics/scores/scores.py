@@ -2,12 +2,11 @@
 
 Proper scores and calibration of the marginal predictive distribution. Regression scores are in the
 target's own units. To add a score, compute it for every point in `_classes` or `_numbers`, and
-add a line in `SCORES`.
+add a line to `SCORES` of `diagnostics/measures.py`.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -16,6 +15,7 @@ from torch import Tensor
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
+from bnn_symm.diagnostics.measures import SCORES
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 
@@ -26,32 +26,6 @@ _CRPS_DRAWS = 500
 _COUNTS = 4096
 # Pairs of mixture components per batch of the closed-form CRPS (32 MB in float64).
 _PAIRS_AT_ONCE = 2**22
-
-
-@dataclass(frozen=True)
-class ScoreName:
-    """The name of a score in texts, and its use in studies.
-
-    Attributes:
-        title: of the score.
-        better: which values are better. Studies compare the settings by scores for which this is
-            `lower` or `higher`.
-    """
-
-    title: str
-    better: Literal["lower", "higher", "neither"]
-
-
-SCORES = {
-    "nll": ScoreName("NLL", "lower"),
-    "accuracy": ScoreName("accuracy", "higher"),
-    "rmse": ScoreName("RMSE", "lower"),
-    "ece": ScoreName("ECE", "lower"),
-    "brier": ScoreName("Brier score", "lower"),
-    "crps": ScoreName("CRPS", "lower"),
-    "coverage_90": ScoreName("coverage of 90 % intervals", "neither"),
-}
-"""Key in `metrics.json` -> its name; the tables of a study have a column for each."""
 
 
 @checked

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.time_to_target import adjusted
-from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.diagnostics.measures import FIT_MEASURES, PAIR_MEASURES, measure_of
 from bnn_symm.diagnostics.statistics.paired_comparison import (
     Share,
     estimate,
@@ -33,43 +33,6 @@ SPEED = "gradients_to_target"
 ALIGNED = "aligned_less_naive"
 """Measure that compares the aligned with the naive barrier of one setting."""
 
-_FIT_MEASURES = (
-    *(f"test_{name}" for name in SCORES),
-    *(
-        "train_nll",
-        "validation_nll",
-        "elbo",
-        "kl",
-        "expected_log_likelihood",
-        SPEED,
-        "gradient_evaluations",
-        "seconds",
-    ),
-    *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max", "ess_function_min"),
-)
-_PAIR_MEASURES = (
-    *("naive", "aligned", "naive_midpoint", "aligned_midpoint", "naive_error", "aligned_error"),
-    *("naive_train", "aligned_train", "distance_before", "distance_after"),
-    *("rhat_raw", "rhat_aligned", "rhat_function"),
-)
-_HIGHER_IS_BETTER = (
-    "elbo",
-    *(f"test_{name}" for name, score in SCORES.items() if score.better == "higher"),
-)
-_COMPARED = (
-    *(f"test_{name}" for name, score in SCORES.items() if score.better != "neither"),
-    "elbo",
-    *("rhat_raw_max", "rhat_aligned_max", "rhat_function_max"),
-    *(
-        "naive",
-        "aligned",
-        "naive_error",
-        "aligned_error",
-        "rhat_raw",
-        "rhat_aligned",
-        "rhat_function",
-    ),
-)
 MODERATE = 0.05
 """P-value below which the evidence of an effect is moderate."""
 _ENDS = (("value", "mean"), ("low", "low"), ("high", "high"))
@@ -92,10 +55,10 @@ def summarize_settings(
     result = []
     for number, setting in enumerate(settings):
         measures = {}
-        for measure in (*_FIT_MEASURES, *_PAIR_MEASURES):
+        for measure in (*FIT_MEASURES, *PAIR_MEASURES):
             unit_values = values.by_unit(number, measure)
             if unit_values:
-                is_pair = measure in _PAIR_MEASURES
+                is_pair = measure in PAIR_MEASURES
                 summary = pair_estimate(unit_values) if is_pair else estimate(unit_values.values())
                 measures[measure] = dataclasses.asdict(summary)
         late = len(values.censored(number))
@@ -139,8 +102,9 @@ def compare_settings(
     for number in sorted({setting["context"] for setting in settings}):
         context = Context(settings, contexts, number)
         families = [
-            [_compare(values, context, pair, measure) for pair in context.pairs()]
-            for measure in _COMPARED
+            [_compare(values, context, pair, measure.key) for pair in context.pairs()]
+            for measure in (*FIT_MEASURES.values(), *PAIR_MEASURES.values())
+            if measure.is_compared
         ]
         families.append([_compare_aligned(values, number, i) for i in context.alignable])
         if number < len(contexts):
@@ -219,7 +183,7 @@ class _Values:
 
     def by_unit(self, setting: int, measure: str) -> dict[Any, float]:
         """Return the defined values of a measure, by seed or pair of seeds."""
-        is_pair = measure in _PAIR_MEASURES
+        is_pair = measure in PAIR_MEASURES
         rows: Mapping[Any, Row] = (self._pairs if is_pair else self._fits)[setting]
         values = {unit: _number(row.get(measure)) for unit, row in sorted(rows.items())}
         return {unit: value for unit, value in values.items() if value is not None}
@@ -250,8 +214,7 @@ def _compare(
     first, second = (values.by_unit(number, measure) for number in pair)
     if not first or not second:
         return None
-    better = "higher" if measure in _HIGHER_IS_BETTER else "lower"
-    comparison = _comparison(context.number, measure, pair, better, first, second)
+    comparison = _comparison(context.number, measure, pair, first, second)
     if context.baseline not in (None, pair[1]):
         comparison["share"] = _share(second, first, values.by_unit(context.baseline, measure))
     return comparison
@@ -261,7 +224,7 @@ def _compare_aligned(values: _Values, context: int, number: int) -> dict[str, An
     """Return the comparison of aligned with naive barriers of the same pairs."""
     aligned, naive = (values.by_unit(number, measure) for measure in ("aligned", "naive"))
     return (
-        _comparison(context, ALIGNED, (number, number), "lower", aligned, naive)
+        _comparison(context, ALIGNED, (number, number), aligned, naive)
         if aligned and naive
         else None
     )
@@ -271,7 +234,6 @@ def _comparison(
     context: int,
     measure: str,
     pair: tuple[int, int],
-    better: str,
     first: Mapping[Any, float],
     second: Mapping[Any, float],
 ) -> dict[str, Any]:
@@ -287,7 +249,7 @@ def _comparison(
             "measure": measure,
             "first": pair[0],
             "second": pair[1],
-            "better": better,
+            "better": measure_of(measure).better,
         },
         **{"first_mean": means[0], "second_mean": means[1]},
         "difference": {key: difference.pop(key) for key in ("mean", "low", "high")},
@@ -376,7 +338,7 @@ def _speed(context: int, pair: tuple[int, int], test: Row) -> dict[str, Any]:
             "measure": SPEED,
             "first": pair[0],
             "second": pair[1],
-            "better": "lower",
+            "better": measure_of(SPEED).better,
         },
         **{"first_mean": None, "second_mean": None},
         "difference": {

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 from typing import Any
 
 from bnn_symm.diagnostics.convergence.time_to_target import pairs_needed
-from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.statistics.verdicts import fill
 from bnn_symm.formatting import listed, number, p_value
 
@@ -66,23 +66,6 @@ class ControlVerdict(Enum):
     NO_RESULT = "{name} has no result"
 
 
-_MEASURES = {
-    **{f"test_{name}": f"test {score.title}" for name, score in SCORES.items()},
-    "elbo": "ELBO",
-    "gradients_to_target": "time to the target",
-    "rhat_raw_max": "R-hat of weights",
-    "rhat_aligned_max": "R-hat of aligned weights",
-    "rhat_function_max": "R-hat of functions",
-    "naive": "barrier without alignment",
-    "aligned": "barrier after alignment",
-    "naive_error": "error-rate barrier without alignment",
-    "aligned_error": "error-rate barrier after alignment",
-    "rhat_raw": "R-hat of weights of two seeds",
-    "rhat_aligned": "R-hat of aligned weights of two seeds",
-    "rhat_function": "R-hat of functions of two seeds",
-    "aligned_less_naive": "barrier",
-}
-_NATS = ("elbo", "naive", "aligned", "aligned_less_naive")
 HYPOTHESES = {
     "gradients_to_target": ("Faster convergence", "slower convergence"),
     "elbo": ("Higher ELBO", "lower ELBO"),
@@ -225,7 +208,8 @@ def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
     first, second = names
     if measure == "aligned_less_naive":
         first, second = f"{first}, aligned", "unaligned"
-    name = f"{_MEASURES[measure][0].upper()}{_MEASURES[measure][1:]} of {first}"
+    own = measure_of(measure)
+    name = f"{own.label[0].upper()}{own.label[1:]} of {first}"
     evidence = _evidence_text(comparison)
     if ends["mean"] is None:
         return f"{name} and {second}: not compared ({evidence})"
@@ -235,11 +219,9 @@ def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
     else:
         word = "better" if (ends["mean"] > 0) == (comparison["better"] == "higher") else "worse"
         change = f"{word} by {number(abs(ends['mean']))}" if ends["mean"] else "equal"
-        # Two estimates of one accuracy or R-hat differ in the third digit.
-        show = "{:.4g}".format if measure.startswith(("rhat", "test_accuracy")) else number
-        values = f"{show(comparison['first_mean'])} versus {show(comparison['second_mean'])}"
-        unit = " nats" if measure in _NATS else ""
-        text = f"{name} versus {second}: {values}{unit}, {change}"
+        values = [own.text(comparison[f"{side}_mean"]) for side in ("first", "second")]
+        unit = f" {own.unit}" if own.unit else ""
+        text = f"{name} versus {second}: {' versus '.join(values)}{unit}, {change}"
     if ends["low"] is None or ends["high"] is None:
         return f"{text} ({evidence})"
     what = "ratio" if measure == SPEED else "difference"
@@ -279,8 +261,8 @@ def missing_sentence(
         key = "study.vary.architecture.symmetry.kind"
         return f"There is no standard network to compare {names[0]} with: add `standard` to {key}."
     if reason:
-        return f"The {_MEASURES[measure]} is unknown: {reason.rstrip('.')}."
-    return f"There is no {_MEASURES[measure]} of {listed(without or names)}."
+        return f"The {measure_of(measure).label} is unknown: {reason.rstrip('.')}."
+    return f"There is no {measure_of(measure).label} of {listed(without or names)}."
 
 
 def baseline_sentences(name: str, naive: Row, aligned: Row | None) -> list[str]:

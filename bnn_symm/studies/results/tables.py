@@ -5,10 +5,11 @@ Failed and missing fits and pairs have rows too.
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bnn_symm.analyses.convergence.report import describe_convergence
-from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.diagnostics.measures import FIT_MEASURES, PAIR_MEASURES
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.run import Run
@@ -16,7 +17,17 @@ from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.plan import Pair, Plan, StudyFit
 from bnn_symm.studies.results.fits import open_fit, read_measures, read_pair, section
 
-_MIXING = ("raw", "aligned", "function")
+# Columns besides the measures, with their places in the files of a fit and of a pair.
+_FIT_FACTS = {
+    **{key: f"record.{key}" for key in ("num_parameters", "mask_fingerprint")},
+    **{key: f"measures.{key}" for key in ("log10_order", "certificate")},
+    **{key: f"times.{key}" for key in ("to_target_censored", "converged")},
+}
+_PAIR_FACTS = {
+    "naive_standard_error": "naive.test.standard_error",
+    "aligned_standard_error": "test.standard_error",
+    **{key: f"alignment.{key}" for key in ("num_moved", "num_movable")},
+}
 TIMINGS = ("seconds",)
 """Columns in which repeated runs of equal settings differ."""
 
@@ -142,38 +153,18 @@ def _fit_row(
         "status": "missing",
         "error": study_directory.failure(fit.key),
         **_columns(plan, setting.differences),
-        **{f"test_{name}": None for name in SCORES},
-        **dict.fromkeys(("train_nll", "validation_nll", "elbo", "kl", "expected_log_likelihood")),
-        **dict.fromkeys(("num_parameters", "log10_order", "certificate", "mask_fingerprint")),
-        **dict.fromkeys(("gradient_evaluations", "seconds")),
-        "gradients_to_target": times.get("gradients_to_target"),
-        "to_target_censored": times.get("to_target_censored"),
-        "converged": times.get("converged"),
-        **{f"rhat_{view}_max": None for view in _MIXING},
-        "ess_function_min": None,
     }
+    files: dict[str, Any] = {"times": times}
     if run is None:
-        return row | {"status": "missing" if row["error"] is None else "failed"}
-    measures, metrics = read_measures(run), run.metrics or {}
-    test = section(metrics, "test", run.directory.metrics)
-    for name in SCORES:
-        row[f"test_{name}"] = test.get(name)
-    for part in ("train", "validation"):
-        row[f"{part}_nll"] = section(metrics, part, run.directory.metrics).get("nll")
-    for name in ("elbo", "kl", "expected_log_likelihood"):
-        row[name] = metrics.get(name)
-    for name in ("num_parameters", "mask_fingerprint", "gradient_evaluations", "seconds"):
-        row[name] = run.record.get(name)
-    for name in ("log10_order", "certificate"):
-        row[name] = measures.get(name)
-    mixing = section(measures, "mixing", run.path)
-    for view in _MIXING:
-        row[f"rhat_{view}_max"] = section(mixing, view, run.path).get("rhat_max")
-    row["ess_function_min"] = section(mixing, "function", run.path).get("ess_bulk_min")
-    return row | {
-        "status": "failed" if measures.get("error") else "complete",
-        "error": measures.get("error"),
-    }
+        row["status"] = "missing" if row["error"] is None else "failed"
+    else:
+        measures = read_measures(run)
+        files |= {"metrics": run.metrics, "record": run.record, "measures": measures}
+        row["error"] = measures.get("error")
+        row["status"] = "failed" if row["error"] else "complete"
+    path = study_directory.fit_path(fit.key)
+    sources = _FIT_FACTS | {key: own.source for key, own in FIT_MEASURES.items()}
+    return row | {key: _value(files, source, path) for key, source in sources.items()}
 
 
 def pair_rows(study_directory: StudyDirectory, plan: Plan) -> list[dict[str, Any]]:
@@ -216,22 +207,16 @@ def _pair_row(
         "error": error,
         **_columns(plan, setting.differences),
     }
-    content = content or {}
-    for name, barrier in (("naive", section(content, "naive", path)), ("aligned", content)):
-        test, train = section(barrier, "test", path), section(barrier, "train", path)
-        row |= {
-            name: test.get("height"),
-            f"{name}_standard_error": test.get("standard_error"),
-            f"{name}_midpoint": test.get("midpoint"),
-            f"{name}_error": test.get("error_height"),
-            f"{name}_train": train.get("height"),
-        }
-    alignment, rhat = section(content, "alignment", path), section(content, "rhat", path)
-    row |= {
-        name: alignment.get(name)
-        for name in ("num_moved", "num_movable", "distance_before", "distance_after")
-    }
-    return row | {f"rhat_{view}": rhat.get(view) for view in _MIXING}
+    sources = _PAIR_FACTS | {key: own.source for key, own in PAIR_MEASURES.items()}
+    return row | {key: _value(content or {}, source, path) for key, source in sources.items()}
+
+
+def _value(content: Mapping[str, Any], source: str, path: Path) -> Any:
+    """Return the value at a place in files; None if it or an object around it is missing."""
+    *outer, last = source.split(".")
+    for name in outer:
+        content = section(content, name, path)
+    return content.get(last)
 
 
 def _columns(plan: Plan, differences: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from sklearn import metrics
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import crps, expected_calibration_error, score
-from bnn_symm.diagnostics.scores.scores import SCORES
+from bnn_symm.diagnostics.measures import SCORES
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
 from bnn_symm.randomness import torch_generator
