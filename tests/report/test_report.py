@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import InvalidRun
 from bnn_symm.formatting import mean_and_interval, plus_minus
 from bnn_symm.report.html.rendering import write_report, write_study_report
@@ -196,9 +197,10 @@ def test_tables_have_the_numbers_of_the_summary(study):
 def test_alternative_texts_have_the_main_numbers(study):
     alts = [own["alt"] for own in Page(study[1]).all("img")]
     standard = summary_of(study[0])["settings"][0]["measures"]
-    assert "standard 550 (506 to 594)" in alts[0]
-    assert f"standard {mean_and_interval(standard['test_nll'])}" in alts[1]
-    assert f"standard, naive: height {mean_and_interval(standard['naive'])}" in alts[2]
+    assert "standard: gradient evaluations 10, median elbo -5,606" in alts[0]
+    title = measure_of("test_nll").title
+    assert f"standard: {title} {mean_and_interval(standard['test_nll'])}" in alts[1]
+    assert f"standard: path naive, height {mean_and_interval(standard['naive'])}" in alts[2]
 
 
 def test_failures_are_listed_with_a_warning(contexts):

@@ -1,6 +1,6 @@
 """Define the blocks of a page: sections of texts, tables, figures and code, as plain values.
 
-A template renders them.
+A template renders them, and tables are those of `report.tables`.
 """
 
 import base64
@@ -11,54 +11,7 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.figures.svg import svg_text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: the first line.
-        small: a second line in small type.
-        mark: a class of the style sheet, such as `yes`.
-    """
-
-    text: str
-    small: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table whose first column names each row.
-
-    Attributes:
-        caption: of the table.
-        header: of the columns.
-        rows: one cell per column each; a text is a cell with one line.
-        words: indices of columns with text; all others are aligned as numbers.
-        notes: shown under the table.
-        folded: whether the table is collapsed at first.
-        stacked: whether each row becomes a paragraph on a narrow screen, for tables whose last
-            column is a sentence.
-    """
-
-    kind: ClassVar[str] = "table"
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
-    words: Sequence[int] = (0,)
-    notes: Sequence[str] = ()
-    folded: bool = False
-    stacked: bool = False
-
-    @property
-    def cells(self) -> list[list[Cell]]:
-        """Return the rows with every value as a cell."""
-        return [
-            [value if isinstance(value, Cell) else Cell(text=value) for value in row]
-            for row in self.rows
-        ]
+from bnn_symm.report.tables import Table, by_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +20,19 @@ class Picture:
 
     Attributes:
         figure: drawn when the page is rendered.
-        alt: alternative text with the main numbers.
         caption: of the figure.
-        numbers: a table of the plotted numbers.
+        numbers: a table of the plotted numbers, which the alternative text contains.
     """
 
     kind: ClassVar[str] = "picture"
     figure: Figure
-    alt: str
     caption: str
     numbers: Table
+
+    @property
+    def alt(self) -> str:
+        """Return the alternative text."""
+        return f"{self.caption} {self.numbers.sentence}"
 
     @property
     def source(self) -> str:
@@ -168,8 +124,8 @@ def facts(caption: str, content: Mapping[str, Any]) -> Table:
     Returns:
         The table.
     """
-    rows = [[name, value_as_text(value)] for name, value in _flat(content)]
-    return Table(caption=caption, header=["", ""], rows=rows, words=(0, 1))
+    rows = [(name, value_as_text(value)) for name, value in _flat(content)]
+    return Table(caption=caption, columns=by_rows(("name", "value"), rows))
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

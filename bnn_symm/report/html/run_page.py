@@ -7,13 +7,17 @@ from typing import Any
 from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.mixing import describe_mixing
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import BnnSymmError, shell_words
-from bnn_symm.formatting import count, interval, mean, number, percent, with_error
+from bnn_symm.formatting import count, number, with_error
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
-from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Table, Text, facts
+from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Text, facts
+from bnn_symm.report.html.study_sections import positions
 from bnn_symm.report.plots.convergence import convergence_figure
-from bnn_symm.report.text.convergence import target_text
+from bnn_symm.report.tables import Table
+from bnn_symm.report.text.calibration import calibration_table
+from bnn_symm.report.text.mixing import mixing_table
 from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
@@ -22,33 +26,6 @@ from bnn_symm.threads import use_threads
 # are left to `bnn-symm diagnose`.
 _CHEAP = 4_000_000
 _RESAMPLES = 200
-_TITLES = {
-    **{
-        "nll": "NLL, nats per point",
-        "expected_nll": "expected NLL",
-        "brier": "Brier score",
-        "rmse": "RMSE",
-        "crps": "CRPS",
-    },
-    **{
-        "ece": "ECE",
-        "aece": "ECE, equal mass",
-        "cwce": "ECE, class-wise",
-        "mce": "MCE",
-        "aurc": "AURC",
-    },
-    **{
-        "overconfidence": "confidence - accuracy",
-        "auroc_errors": "AUROC of errors",
-        "aupr_errors": "AUPR of errors",
-    },
-}
-_VIEWS = {
-    "raw": "raw weights",
-    "aligned": "aligned weights",
-    "chainwise": "chain by chain",
-    "function": "functions",
-}
 
 
 def run_page(run: Run) -> Page:
@@ -124,7 +101,7 @@ def _headline(metrics: Mapping[str, Any] | None, verdict: str) -> str:
         return f"No scores yet. {_sentence(verdict)}"
     name = next(name for name in ("test", "validation", "train") if metrics.get(name))
     shown = [key for key in ("nll", "accuracy", "rmse", "ece") if parts.get(key) is not None]
-    scores = ", ".join(f"{_TITLES.get(key, key)} {number(parts[key], 4)}" for key in shown)
+    scores = ", ".join(f"{measure_of(key).title} {number(parts[key], 4)}" for key in shown)
     return f"On the {name} part: {scores}. {_sentence(verdict)}"
 
 
@@ -135,55 +112,35 @@ def _convergence(content: Mapping[str, Any]) -> list[Block]:
     if figure is None:
         return blocks
     band = next(iter(content["groups"][0]["bands"].values()))
-    count = len(band["times"])
-    chosen = sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
-    rows = [[number(band["times"][i], 4), number(band["median"][i], 4)] for i in chosen]
-    quantity = content["quantity"].replace("_", " ")
-    numbers = Table(
-        caption="Numbers of this figure, at five positions",
-        header=["gradient evaluations", quantity],
-        rows=rows,
-    )
-    target = target_text(dict(content))
-    picture = Picture(
-        figure=figure,
-        alt=f"Smoothed curve of {quantity}, from {rows[0][1]} to {rows[-1][1]}; target: {target}.",
-        caption="The smoothed history over gradient evaluations and over time.",
-        numbers=numbers,
-    )
-    return [
-        *blocks,
-        picture,
-        *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"]),
-    ]
+    names = {"times": "gradient evaluations", "median": content["quantity"].replace("_", " ")}
+    columns = {
+        name: [band[key][i] for i in positions(len(band["times"]))] for key, name in names.items()
+    }
+    numbers = Table(caption="Numbers of this figure, at five positions", columns=columns)
+    caption = "The smoothed history over gradient evaluations and over time."
+    notes = [Text(text=f"Note: {note}.", mark="note") for note in content["notes"]]
+    return [*blocks, Picture(figure=figure, caption=caption, numbers=numbers), *notes]
 
 
 def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     if metrics is None:
         return [Text(text="There are no scores, because the run is not complete.")]
     parts = {name: metrics[name] for name in ("train", "validation", "test") if metrics.get(name)}
-    columns = list(dict.fromkeys(key for own in parts.values() for key in own))
-    rows = [[name, *(number(own.get(key), 4) for key in columns)] for name, own in parts.items()]
-    header = ["part", *(_TITLES.get(key, key.replace("_", " ")) for key in columns)]
+    columns: dict[str, list[Any]] = {"part": list(parts)}
+    for key in dict.fromkeys(key for own in parts.values() for key in own):
+        columns[measure_of(key).title] = [own.get(key) for own in parts.values()]
     notes = []
     if metrics.get("elbo") is not None:
         notes.append(f"ELBO {with_error(metrics['elbo'], metrics.get('elbo_standard_error'))} nats")
-    return [Table(caption="Scores of predictions", header=header, rows=rows, notes=notes)]
+    return [Table(caption="Scores of predictions", columns=columns, notes=notes)]
 
 
 def _calibration(run: Run) -> list[Block]:
     with use_threads(run.threads):
         content = describe_calibration(run, num_resamples=_RESAMPLES)
-    scores = content["scores"]
-    level = f"{percent(scores['level'])} interval over points"
-    rows = [
-        [_TITLES.get(name, name.replace("_", " ")), mean(own), interval(own) or "-"]
-        for name, own in scores["values"].items()
-    ]
-    caption = f"Scores of the {content['part']} part, {scores['points']} points"
     blocks: list[Block] = [
         Text(text=_sentence(content["conclusion"])),
-        Table(caption=caption, header=["score", "value", level], rows=rows),
+        calibration_table(content),
         _reliability(content["reliability"]),
     ]
     return [*blocks, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
@@ -191,28 +148,13 @@ def _calibration(run: Run) -> list[Block]:
 
 def _reliability(diagram: Mapping[str, Any]) -> Table:
     """Return the reliability diagram as a table."""
+    band = {"a calibrated model: from": "low", "to": "high"}
     if diagram["kind"] == "classes":
-        keys, names = (
-            ("confidence", "accuracy", "low", "high", "count"),
-            ("mean confidence", "accuracy", "points"),
-        )
+        keys = {"mean confidence": "confidence", "accuracy": "accuracy", **band, "points": "count"}
     else:
-        keys, names = (
-            ("nominal", "observed", "low", "high"),
-            ("level of the quantile", "share of targets below", ""),
-        )
-    rows = [
-        [number(value, 4) for value in row]
-        for row in zip(*(diagram[key] for key in keys), strict=True)
-    ]
-    header = [*names[:2], "a calibrated model: from", "to", *names[2:]]
-    return Table(
-        caption="Reliability by bin",
-        header=header[: len(keys)],
-        rows=rows,
-        words=(),
-        folded=True,
-    )
+        keys = {"level of the quantile": "nominal", "share of targets below": "observed", **band}
+    columns = {name: diagram[key] for name, key in keys.items()}
+    return Table(caption="Reliability by bin", columns=columns, folded=True)
 
 
 def _mixing(run: Run) -> list[Block]:
@@ -225,33 +167,24 @@ def _mixing(run: Run) -> list[Block]:
             f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
         )
         text = (
-            f"The {chains} chains with {draws} draws of {size:,} parameters are not compared here, "
-            "because this takes long."
+            f"The {chains} chains with {count(draws, 'draw')} of {count(size, 'parameter')} are "
+            "not compared here, because this takes long."
         )
         return [Text(text=text), Code(what="to compare them", text=command)]
     with use_threads(run.threads):
         content, _ = describe_mixing(
             posterior, run.dataset(), method=run.config.inference, per_draw=False
         )
-    blocks: list[Block] = [Text(text=_sentence(content["conclusion"]))]
-    shown = [name for name in _VIEWS if (content.get(name) or {}).get("num_draws")]
-    if not shown:
-        return blocks
-    keys = ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
-    rows = [
-        [_VIEWS[name], content[name]["status"], *(number(content[name][key], 4) for key in keys)]
-        for name in shown
-    ]
-    header = ["view", "status", "largest R-hat", "median", "smallest bulk ESS", "smallest tail ESS"]
-    return [*blocks, Table(caption="Mixing by view", header=header, rows=rows, words=(0, 1))]
+    views = mixing_table(content)
+    return [Text(text=_sentence(content["conclusion"])), *([views] if views else [])]
 
 
 def _symmetry(run: Run) -> list[Block]:
     group = symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
     content = {
         "kind": run.config.architecture.symmetry.kind,
-        "free parameters of the network": number(run.model.num_net_parameters),
-        "log10 of the symmetry group's order": number(group.log10_order, 4),
+        measure_of("num_parameters").title: number(run.model.num_net_parameters),
+        measure_of("log10_order").title: number(group.log10_order, 4),
         "certificate": group.certificate,
         "mask fingerprint": run.record["mask_fingerprint"],
     }

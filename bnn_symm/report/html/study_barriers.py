@@ -4,21 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.diagnostics.measures import PAIR_MEASURES
 from bnn_symm.formatting import mean_and_interval, number, with_error
-from bnn_symm.report.html.page import Block, Picture, Table
+from bnn_symm.report.html.page import Block, Picture
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_measures import (
-    MEASURES,
-    estimate_cell,
-    measure_of,
-    present,
-    reasons,
-)
-from bnn_symm.report.html.study_settings import ContextView
+from bnn_symm.report.html.study_settings import ContextView, estimate_of, present, reasons
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
+from bnn_symm.report.tables import Table, by_rows
 
-_HEIGHTS = ("naive", "aligned", "naive_error", "aligned_error")
+_HEIGHTS = [PAIR_MEASURES[key] for key in ("naive", "aligned", "naive_error", "aligned_error")]
 _WAYS = ("naive", "aligned")
 
 
@@ -32,46 +27,36 @@ def barriers(data: StudyData, view: ContextView) -> list[Block]:
     Returns:
         The blocks of the section.
     """
-    blocks: list[Block] = []
+    parts = (_heights, _curves, _matrices, _within_seeds)
+    blocks = [part(data, view) for part in parts]
+    return [block for block in blocks if block is not None]
+
+
+def _heights(data: StudyData, view: ContextView) -> Table | None:
     shown = present(view.own, _HEIGHTS)
-    if shown:
-        blocks.append(_heights(data, view, shown))
-    for picture in (_curves(data, view), _matrices(data, view)):
-        blocks += [] if picture is None else [picture]
-    within = _within_seeds(data, view)
-    return [*blocks, *([] if within is None else [within])]
-
-
-def _heights(data: StudyData, view: ContextView, shown: Sequence[str]) -> Table:
-    rows = []
-    for setting, label in zip(view.own, view.labels, strict=True):
-        cells = [estimate_cell(measure_of(setting, measure)) for measure in shown]
-        pairs = data.pairs_of(setting)
-        rows.append([label, str(len(pairs)), *cells, _moved(pairs)])
-    header = [
-        "setting",
-        "pairs of seeds",
-        *(MEASURES[measure] for measure in shown),
-        "units moved by alignment",
-    ]
+    if not shown:
+        return None
+    pairs = [data.pairs_of(setting) for setting in view.own]
+    columns: dict[str, list[Any]] = {
+        "setting": view.labels,
+        "pairs of seeds": [len(rows) for rows in pairs],
+        **{own.title: [estimate_of(setting, own) for setting in view.own] for own in shown},
+        "units moved by alignment": [_moved(rows) for rows in pairs],
+    }
+    note = (
+        "Small type: 95 % confidence intervals over seeds. A network without symmetry has no units "
+        "to align."
+    )
     return Table(
         caption="Barriers: maximum of the test NLL above the chord between two fits",
-        header=header,
-        rows=rows,
-        notes=[
-            "Small type: 95 % confidence intervals over seeds. A network without symmetry has no "
-            "units to align.",
-            *reasons(view.own, view.labels, shown),
-        ],
+        columns=columns,
+        notes=[note, *reasons(view.own, view.labels, shown)],
     )
 
 
 def _moved(pairs: Sequence[Mapping[str, Any]]) -> str:
-    known = [
-        row
-        for row in pairs
-        if row.get("num_movable") is not None and row.get("num_moved") is not None
-    ]
+    keys = ("num_moved", "num_movable")
+    known = [row for row in pairs if all(row.get(key) is not None for key in keys)]
     if not known:
         return "-"
     if not any(row["num_movable"] for row in known):
@@ -85,93 +70,57 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
     curves = {way: own for way, own in curves.items() if any(own)}
     if not curves:
         return None
-    rows, descriptions = [], []
+    rows = []
     for way, every in curves.items():
         for setting, label, own in zip(view.own, view.labels, every, strict=True):
-            if own is None:
-                continue
-            positions = [0, 10, 20, 30, 40]  # tau = 0, 0.25, 0.5, 0.75, 1 of 41 positions
-            rows.append(
-                [
-                    label,
-                    way,
-                    *(number(own["mean"][position]) for position in positions),
-                    number(max(own["high"])),
-                ]
-            )
-            height = mean_and_interval(measure_of(setting, way))
-            descriptions.append(f"{label}, {way}: height {height}")
+            if own is not None:
+                height = estimate_of(setting, PAIR_MEASURES[way])
+                # tau = 0, 0.25, 0.5, 0.75, 1 of 41 positions
+                rows.append([label, way, height, *own["mean"][::10], max(own["high"])])
+    header = ["setting", "path", "height", "tau = 0", "0.25", "0.5", "0.75", "1", "highest pair"]
     return Picture(
         figure=barrier_curves_figure(curves, view.labels, view.own_styles),
-        alt="Test NLL above the chord along the path between two fits, mean over pairs of seeds. "
-        f"{'; '.join(descriptions)}.",
         caption="Marginal test NLL along the path between two fits minus the chord between its "
         "ends: mean over pairs of seeds; bands from the lowest to the highest pair. Below 0 the "
         "path is better than its ends.",
         numbers=Table(
             caption="Numbers of this figure, at five positions of the path",
-            header=[
-                "setting",
-                "path",
-                "tau = 0",
-                "0.25",
-                "0.5",
-                "0.75",
-                "1",
-                "highest of all pairs",
-            ],
-            rows=rows,
-            words=(0, 1),
+            columns=by_rows(header, rows),
         ),
     )
 
 
 def _matrices(data: StudyData, view: ContextView) -> Picture | None:
-    matrices, rows, descriptions = [], [], []
+    matrices, rows = [], []
     for setting, label in zip(view.own, view.labels, strict=True):
         pairs = data.pairs_of(setting)
+        ends = [(row["seed"], row["other_seed"]) for row in pairs]
         heights = {
             way: [
-                (row["seed"], row["other_seed"], row[way])
-                for row in pairs
+                (*seeds, row[way])
+                for seeds, row in zip(ends, pairs, strict=True)
                 if row.get(way) is not None
             ]
             for way in _WAYS
         }
         if not heights["naive"]:
             continue
-        matrices.append({"label": label, "seeds": _seeds(setting, pairs), **heights})
-        for row in pairs:
-            rows.append(
-                [
-                    label,
-                    f"{row['seed']} and {row['other_seed']}",
-                    _height(row, "naive"),
-                    _height(row, "aligned"),
-                ]
-            )
-        ends = [value for *_, value in heights["naive"]]
-        descriptions.append(f"{label}: naive from {number(min(ends))} to {number(max(ends))}")
+        seeds = sorted({*setting["seeds"], *(seed for own in ends for seed in own)})
+        matrices.append({"label": label, "seeds": seeds, **heights})
+        rows += [
+            [label, f"{first} and {second}", *(_height(row, way) for way in _WAYS)]
+            for (first, second), row in zip(ends, pairs, strict=True)
+        ]
     if not matrices:
         return None
     return Picture(
         figure=barrier_matrix_figure(matrices),
-        alt="Matrices of barriers between all pairs of seeds, by setting. "
-        f"{'; '.join(descriptions)}.",
         caption="Barriers between all pairs of seeds: unaligned above the diagonal, aligned below "
         "it.",
         numbers=Table(
             caption="Numbers of this figure, with their standard errors over draws and points",
-            header=["setting", "seeds", "naive", "aligned"],
-            rows=rows,
-            words=(0, 1),
+            columns=by_rows(["setting", "seeds", *_WAYS], rows),
         ),
-    )
-
-
-def _seeds(setting: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> list[int]:
-    return sorted(
-        {*setting["seeds"], *(row[key] for row in pairs for key in ("seed", "other_seed"))}
     )
 
 
@@ -182,7 +131,7 @@ def _height(row: Mapping[str, Any], way: str) -> str:
 def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
     """Return the mean barriers between settings with equal seeds, at least one in this context."""
     names = {str(view.settings[number]["label"]): view.names[number] for number in view.numbers}
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in data.pairs:
         is_own = (
             row["relation"] == "within_seed"
@@ -191,18 +140,20 @@ def _within_seeds(data: StudyData, view: ContextView) -> Table | None:
         )
         if is_own and row.get("naive") is not None:
             other = str(row["other_setting"])
-            groups.setdefault((names[row["setting"]], names.get(other, other)), []).append(row)
+            pair = f"{names[row['setting']]} and {names.get(other, other)}"
+            groups.setdefault(pair, []).append(row)
     if not groups:
         return None
-    rows = [
-        [f"{first} and {second}", str(len(own)), *(_mean(own, way) for way in _WAYS)]
-        for (first, second), own in groups.items()
-    ]
+    columns = {
+        "settings": list(groups),
+        "seeds": [len(rows) for rows in groups.values()],
+        "naive, mean (lowest to highest)": [_mean(rows, "naive") for rows in groups.values()],
+        "aligned": [_mean(rows, "aligned") for rows in groups.values()],
+    }
     return Table(
         caption="Barriers between settings with equal seeds",
-        header=["settings", "seeds", "naive, mean (lowest to highest)", "aligned"],
-        rows=rows,
-        folded=len(rows) > 6,
+        columns=columns,
+        folded=len(groups) > 6,
     )
 
 
@@ -211,4 +162,5 @@ def _mean(rows: Sequence[Mapping[str, Any]], way: str) -> str:
     if not values:
         return "-"
     mean = math.fsum(values) / len(values)
-    return mean_and_interval({"mean": mean, "low": min(values), "high": max(values)})
+    ends = {"low": min(values), "high": max(values)} if len(values) > 1 else {}
+    return mean_and_interval({"mean": mean, **ends})

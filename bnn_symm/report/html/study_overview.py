@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.formatting import mean_and_interval
-from bnn_symm.report.html.page import Block, Cell, Picture, Section, Table, value_as_text
+from bnn_symm.diagnostics.measures import measure_of
+from bnn_symm.report.html.page import Picture, Section, value_as_text
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_measures import MEASURES
 from bnn_symm.report.html.study_settings import ContextView, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
+from bnn_symm.report.plots.studies.styles import Style
+from bnn_symm.report.tables import Cell, Table, by_rows
 from bnn_symm.studies.results.narrative import CAUSES, Cause
 
 # Short titles of the hypotheses.
@@ -43,14 +44,8 @@ def overview(data: StudyData, views: Sequence[ContextView]) -> Section:
     Returns:
         The section.
     """
-    blocks: list[Block] = []
-    verdicts = _verdicts(data.summary, views)
-    if verdicts is not None:
-        blocks.append(verdicts)
-    effects = _effects(data.summary, views)
-    if effects is not None:
-        blocks.append(effects)
-    return Section(title="Overview", blocks=blocks)
+    blocks = [_verdicts(data.summary, views), _effects(data.summary, views)]
+    return Section(title="Overview", blocks=[block for block in blocks if block is not None])
 
 
 def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table | None:
@@ -69,19 +64,18 @@ def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table
     questions = [key for key in _QUESTIONS if any(key in own for own in by_row.values())]
     if not questions:
         return None
-    rows = []
-    for (context, name), own in sorted(by_row.items(), key=lambda item: item[0][0]):
-        cells = []
-        for question in questions:
-            one = own.get(question)
-            cells.append("" if one is None else _verdict_cell(one))
-        rows.append([Cell(text=views[context].title, small=name), *cells])
+    rows = sorted(by_row.items(), key=lambda item: item[0][0])
+    columns: dict[str, list[Any]] = {
+        "context": [Cell(text=views[context].title, small=name) for (context, name), _ in rows]
+    }
+    for key in questions:
+        columns[_QUESTIONS[key]] = [
+            _verdict_cell(own[key]) if key in own else "" for _, own in rows
+        ]
     return Table(
         caption="All verdicts, with the strength of the evidence and whether the symmetry "
         "explains the effect",
-        header=["context", *(_QUESTIONS[question] for question in questions)],
-        rows=rows,
-        words=tuple(range(len(questions) + 1)),
+        columns=columns,
     )
 
 
@@ -96,54 +90,45 @@ def _verdict_cell(conclusion: Mapping[str, Any]) -> Cell:
 def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Picture | None:
     """Return the differences of asymmetric settings from the standard network of their context."""
     differences: dict[tuple[str, str, int], Mapping[str, Any]] = {}
-    styles, labels = {}, {}
+    styles: dict[str, Style] = {}
     for one in summary["comparisons"]:
         view = views[one["context"]]
         if view.settings[one["first"]]["role"] != "asymmetric" or one["second"] != view.baseline:
             continue
         name = view.names[one["first"]]
         differences[one["measure"], name, view.number] = one.get("difference") or {}
-        styles[name], labels[name] = view.styles[one["first"]], name
+        styles[name] = view.styles[one["first"]]
     contexts = [_context_name(view) for view in views]
-    panels, rows, descriptions = [], [], []
-    for measure in _EFFECTS:
-        lines = []
-        for name in labels:
-            points = [differences.get((measure, name, view.number)) for view in views]
-            if not any(point and point.get("mean") is not None for point in points):
-                continue
-            lines.append({"label": name, "style": styles[name], "points": points})
-            texts = [mean_and_interval(point) for point in points]
-            rows.append([name, _title(measure), *texts])
-            values = [f"{where} {text}" for where, text in zip(contexts, texts, strict=True)]
-            descriptions.append(f"{name}, {_title(measure)}: {', '.join(values)}")
-        if lines:
-            panels.append({"title": _title(measure), "lines": lines})
+    panels, rows = [], []
+    for own in map(measure_of, _EFFECTS):
+        points = {
+            name: [differences.get((own.key, name, view.number)) for view in views]
+            for name in styles
+        }
+        points = {
+            name: row
+            for name, row in points.items()
+            if any(point and point.get("mean") is not None for point in row)
+        }
+        title = f"log ratio of {own.label}" if own.key == "gradients_to_target" else own.title
+        if points:
+            lines = [
+                {"label": name, "style": styles[name], "points": row}
+                for name, row in points.items()
+            ]
+            panels.append({"title": title, "lines": lines})
+            rows += [[name, title, *row] for name, row in points.items()]
     if not panels:
         return None
-    keys = list(
-        dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
-    )
+    keys = dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
     return Picture(
         figure=effects_figure(panels, contexts, name=", ".join(keys)),
-        alt=f"Differences from the standard network by {', '.join(keys) or 'context'}. "
-        f"{'; '.join(descriptions)}.",
         caption="Differences between asymmetric networks and the standard network of the same "
         "context: means with 95 % confidence intervals over seeds. The dotted line is zero.",
         numbers=Table(
             caption="Numbers of this figure",
-            header=["setting", "measure", *contexts],
-            rows=rows,
-            words=(0, 1),
+            columns=by_rows(["setting", "measure", *contexts], rows),
         ),
-    )
-
-
-def _title(measure: str) -> str:
-    return (
-        "log ratio of gradients to the target"
-        if measure == "gradients_to_target"
-        else MEASURES[measure]
     )
 
 

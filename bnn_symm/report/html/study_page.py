@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.report.html.page import Block, Cell, Code, Page, Section, Table, Text, facts
+from bnn_symm.formatting import count
+from bnn_symm.report.html.page import Block, Code, Page, Section, Text, facts
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_overview import overview
-from bnn_symm.report.html.study_sections import SECTIONS, calibration, cost, scores
+from bnn_symm.report.html.study_sections import SECTIONS, measure_blocks
 from bnn_symm.report.html.study_settings import (
     ContextView,
     context_views,
     side_by_side,
     verdict_cell,
 )
+from bnn_symm.report.tables import Cell, Table
 from bnn_symm.runs.configuration.factories import PLACEHOLDER, study_commands
 from bnn_symm.studies.results.narrative import CAUSES
 
@@ -34,7 +36,11 @@ def study_page(data: StudyData) -> Page:
     joined = side_by_side(views)
     middle: list[Section] = []
     if joined is not None:
-        blocks = [*scores(data, joined), *calibration(data, joined), *cost(data, joined)]
+        blocks = [
+            block
+            for title in ("Scores", "Calibration", "Cost")
+            for block in measure_blocks(data, joined, title, is_drawn=title != "Cost")
+        ]
         middle.append(Section(title="Side by side", blocks=blocks))
     elif several:
         middle.append(overview(data, views))
@@ -63,8 +69,7 @@ def _about(summary: Mapping[str, Any], several: bool) -> str:
     if several:
         parts.append(f"in {len(summary['contexts'])} contexts")
     if len(seeds) == 1:
-        number = seeds.pop()
-        parts.append(f"{number} seed{'s' * (number != 1)} each")
+        parts.append(f"{count(seeds.pop(), 'seed')} each")
     parts.append(f"{counts['cells_complete']} of {counts['cells']} fits")
     if counts.get("pairs"):
         parts.append(f"{counts['pairs_complete']} of {counts['pairs']} pairs")
@@ -110,45 +115,32 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             )
         ]
     # The setting is named only if there are several.
-    several = (
-        len(
-            {
-                conclusion["setting"]
-                for conclusion in conclusions
-                if conclusion["question"] != "aligned"
-            }
-        )
-        > 1
+    settings = {one["setting"] for one in conclusions if one["question"] != "aligned"}
+    columns = {
+        "hypothesis": [
+            Cell(
+                text=one["title"],
+                small=view.names[one["setting"]]
+                if len(settings) > 1 and one["question"] != "aligned"
+                else "",
+            )
+            for one in conclusions
+        ],
+        "verdict": [verdict_cell(one["answer"]) for one in conclusions],
+        "evidence": ["-" if one["strength"] == "none" else one["strength"] for one in conclusions],
+        "explained by the symmetry": [
+            CAUSES.get(one["because_of_symmetry"], one["because_of_symmetry"])
+            for one in conclusions
+        ],
+        "details": [one["sentence"] for one in conclusions],
+    }
+    note = (
+        "Evidence is strong, moderate or weak for a p-value below 0.01, 0.05 or 0.1, adjusted for "
+        "the comparisons of a measure; also weak for a p-value below 0.05 before the adjustment. "
+        "The symmetry explains an effect only if every control that keeps the symmetry differs "
+        "significantly from the asymmetric network and shows less than half of the effect."
     )
-    rows = []
-    for conclusion in conclusions:
-        name = (
-            view.names[conclusion["setting"]]
-            if several and conclusion["question"] != "aligned"
-            else ""
-        )
-        cause = CAUSES.get(conclusion["because_of_symmetry"], conclusion["because_of_symmetry"])
-        strength = "-" if conclusion["strength"] == "none" else conclusion["strength"]
-        verdict, sentence = verdict_cell(conclusion["answer"]), conclusion["sentence"]
-        rows.append(
-            [Cell(text=conclusion["title"], small=name), verdict, strength, cause, sentence]
-        )
-    return [
-        Table(
-            caption="Conclusions of this study",
-            header=["hypothesis", "verdict", "evidence", "explained by the symmetry", "details"],
-            rows=rows,
-            words=(0, 1, 2, 3, 4),
-            stacked=True,
-            notes=[
-                "Evidence is strong, moderate or weak for a p-value below 0.01, 0.05 or 0.1, "
-                "adjusted for the comparisons of a measure; also weak for a p-value below 0.05 "
-                "before the adjustment. The symmetry explains an effect only if every control that "
-                "keeps the symmetry differs significantly from the asymmetric network and shows "
-                "less than half of the effect."
-            ],
-        )
-    ]
+    return [Table(caption="Conclusions of this study", columns=columns, stacked=True, notes=[note])]
 
 
 def _ending(data: StudyData) -> list[Section]:
@@ -157,14 +149,9 @@ def _ending(data: StudyData) -> list[Section]:
     sections = []
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     if failures:
-        rows = [[one["what"], one["key"], one["error"]] for one in failures]
-        table = Table(
-            caption="Failed fits and pairs",
-            header=["task", "key", "error"],
-            rows=rows,
-            words=(0, 1, 2),
-            stacked=True,
-        )
+        keys = {"task": "what", "key": "key", "error": "error"}
+        columns = {name: [one[key] for one in failures] for name, key in keys.items()}
+        table = Table(caption="Failed fits and pairs", columns=columns, stacked=True)
         sections.append(Section(title="Failures", blocks=[table]))
     config = summary.get("config")
     if config:

@@ -1,33 +1,31 @@
 """Build the sections of a context of a study, each with a table and possibly a figure.
 
 A section without numbers is empty, and the page leaves it out. To add one, add its function and a
-line in `SECTIONS`.
+line in `SECTIONS`. Every function takes the data of the study and a context.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bnn_symm.formatting import interval, mean, mean_and_interval, number, p_value
-from bnn_symm.report.html.page import Block, Cell, Picture, Table, Text
+from bnn_symm.diagnostics.measures import FIT_MEASURES, VIEWS, Measure, measure_of
+from bnn_symm.formatting import interval, number, p_value
+from bnn_symm.report.html.page import Block, Picture, Text
 from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_measures import (
-    MEASURES,
-    estimate_cell,
-    measure_of,
+from bnn_symm.report.html.study_settings import (
+    ContextView,
+    differences_text,
+    estimate_of,
     present,
     reasons,
+    role_text,
 )
-from bnn_symm.report.html.study_settings import ContextView, differences_text, role_text
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.plots.rhat import study_rhat_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
+from bnn_symm.report.tables import Cell, Table, by_rows
 from bnn_symm.report.text.convergence import target_text
 
-_SCORES = ("test_nll", "test_accuracy", "test_rmse", "test_ece", "elbo", "train_nll")
-_DRAWN = ("test_nll", "test_accuracy", "test_rmse", "elbo")
-_CALIBRATION = ("test_ece", "test_brier", "test_crps", "test_coverage_90")
-_COST = ("seconds", "gradient_evaluations")
 _CLOCKS = {"gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 _VIEWS = ("raw", "aligned", "function")
 _INTERVALS = "Small type: 95 % confidence intervals over seeds."
@@ -37,233 +35,156 @@ _RHAT = {
 }
 
 
-def convergence(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the convergence curves of all settings with their bands.
-
-    Args:
-        data: not used.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
+def _convergence(data: StudyData, view: ContextView) -> list[Block]:
+    """Return the convergence curves of all settings with their bands."""
     content = view.context.get("convergence")
     if content is None:
         reason = view.context.get("convergence_reason")
         return [Text(text=f"No curves: {reason}")] if reason else []
     groups = _ordered(content, view)
-    figure = convergence_figure(
-        {**content, "groups": groups},
-        [view.styles[group["setting"]] for group in groups if group["bands"]],
-    )
+    styles = [view.styles[group["setting"]] for group in groups if group["bands"]]
+    figure = convergence_figure({**content, "groups": groups}, styles)
     notes: list[Block] = [
         Text(text=f"Note: {note}.", mark="note") for note in content.get("notes", [])
     ]
     if figure is None:
         return [Text(text="No curves: the histories of the settings share no quantity."), *notes]
-    medians = [
-        f"{view.names[group['setting']]} {_median_text(group['speed'].get('gradient_evaluations'))}"
-        for group in groups
-    ]
-    quantity = content["quantity"].replace("_", " ")
-    picture = Picture(
-        figure=figure,
-        alt=f"Curves of {quantity} over gradient evaluations and seconds, one per setting, with "
-        f"bands over seeds. Median gradient evaluations to the target: {'; '.join(medians)}.",
-        caption="Medians over seeds of smoothed curves; bands from the 10 % to the 90 % quantile "
-        "of seeds. The marker is the median time to the target with its 95 % confidence interval.",
-        numbers=_curve_table(groups, view, quantity),
+    rows = []
+    for group in groups:
+        bands = group["bands"]
+        if bands:
+            band = bands.get("gradient_evaluations") or next(iter(bands.values()))
+            rows += [
+                [group["label"], *(band[key][i] for key in ("times", "median", "low", "high"))]
+                for i in positions(len(band["times"]))
+            ]
+    median = f"median {content['quantity'].replace('_', ' ')}"
+    header = ["setting", "gradient evaluations", median, "band from", "to"]
+    numbers = Table(
+        caption="Numbers of this figure, at five points of each curve",
+        columns=by_rows(header, rows),
     )
-    return [picture, *notes]
+    caption = (
+        "Medians over seeds of smoothed curves; bands from the 10 % to the 90 % quantile of seeds. "
+        "The marker is the median time to the target with its 95 % confidence interval."
+    )
+    return [Picture(figure=figure, caption=caption, numbers=numbers), *notes]
+
+
+def positions(count: int) -> list[int]:
+    """Return five positions of a curve, from the first to the last.
+
+    Args:
+        count: number of points of the curve.
+
+    Returns:
+        The indices.
+    """
+    return sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
 
 
 def _ordered(content: Mapping[str, Any], view: ContextView) -> list[dict[str, Any]]:
     """Return the groups in the order of the settings, with their names."""
     by_setting = {group["setting"]: group for group in content["groups"]}
     groups = []
-    for setting in view.numbers:
-        if setting in by_setting:
-            group = by_setting[setting]
-            runs = group.get("runs") or [None] * max(
-                (own["num_runs"] for own in group["speed"].values()), default=1
-            )
-            groups.append({**group, "label": view.names[setting], "runs": runs})
+    for setting in (own for own in view.numbers if own in by_setting):
+        group = by_setting[setting]
+        runs = group.get("runs") or [None] * max(
+            (own["num_runs"] for own in group["speed"].values()), default=1
+        )
+        groups.append({**group, "label": view.names[setting], "runs": runs})
     return groups
 
 
-def _curve_table(groups: Sequence[Mapping[str, Any]], view: ContextView, quantity: str) -> Table:
-    """Return five points of every curve."""
-    rows = []
-    for group in groups:
-        band = group["bands"].get("gradient_evaluations") or next(
-            iter(group["bands"].values()), None
-        )
-        if band is None:
-            continue
-        count = len(band["times"])
-        for i in sorted({round(share * (count - 1)) for share in (0, 0.25, 0.5, 0.75, 1)}):
-            values = [number(band[key][i]) for key in ("times", "median", "low", "high")]
-            rows.append([view.names[group["setting"]], *values])
-    header = ["setting", "gradient evaluations", f"median {quantity}", "band from", "to"]
-    return Table(
-        caption="Numbers of this figure, at five points of each curve", header=header, rows=rows
-    )
-
-
-def times(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the time of each setting to the target, and its ratio to the standard network.
-
-    Args:
-        data: of the study.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
+def _times(data: StudyData, view: ContextView) -> list[Block]:
+    """Return the time of each setting to the target, and its ratio to the standard network."""
     content = view.context.get("convergence")
     if content is None:
         return []
+    groups = _ordered(content, view)
     ratios = {
         one["first"]: one
         for one in data.summary["comparisons"]
         if (one["context"], one["measure"], one["second"])
         == (view.number, "gradients_to_target", view.baseline)
     }
-    rows = []
-    for group in _ordered(content, view):
-        speeds = [group["speed"].get(clock) for clock in _CLOCKS]
-        known = next((speed for speed in speeds if speed), None)
-        reached = (
-            "-"
-            if known is None
-            else f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}"
-        )
-        ratio = ratios.get(group["setting"])
-        cells = [
-            Cell(text=_median_text(speed, False), small=_median_range(speed)) for speed in speeds
-        ]
-        row = [
-            view.names[group["setting"]],
-            f"{group['num_converged']} of {len(group['runs'])}",
-            reached,
-            *cells,
-        ]
-        rows.append([*row, _ratio_cell(ratio, group["setting"] == view.baseline)])
-    header = [
-        "setting",
-        "converged",
-        "reached",
-        *(f"median {name}" for name in _CLOCKS.values()),
-        "ratio to standard",
+    columns: dict[str, list[Any]] = {
+        "setting": [group["label"] for group in groups],
+        "converged": [f"{group['num_converged']} of {len(group['runs'])}" for group in groups],
+        "reached": [_num_reached(group["speed"]) for group in groups],
+    }
+    for clock, name in _CLOCKS.items():
+        columns[f"median {name}"] = [_median(group["speed"].get(clock)) for group in groups]
+    columns["ratio to standard"] = [
+        "1" if group["setting"] == view.baseline else _ratio(ratios.get(group["setting"]))
+        for group in groups
     ]
-    target = target_text({**content, "groups": _ordered(content, view)})
-    return [
-        Table(
-            caption=f"Time to the target: {target}",
-            header=header,
-            rows=rows,
-            notes=[
-                "Small type: 95 % confidence intervals. The ratio of gradient evaluations, paired "
-                "by seed, is below 1 if the setting is faster. p is adjusted for the comparisons "
-                "of this measure. Seconds depend on the machine of each fit."
-            ],
-        )
-    ]
-
-
-def _median_text(speed: Mapping[str, Any] | None, with_range: bool = True) -> str:
-    if speed is None:
-        return "not timed"
-    value = speed["median"]["value"]
-    if value is None:
-        return f"more than {number(speed['tau'])}"
-    spread = _median_range(speed) if with_range else ""
-    return number(value) + (f" ({spread})" if spread else "")
-
-
-def _median_range(speed: Mapping[str, Any] | None) -> str:
-    if speed is None or speed["median"]["value"] is None or speed["median"]["low"] is None:
-        return ""
-    low, high = speed["median"]["low"], speed["median"]["high"]
-    return f"{number(low)} or more" if high is None else f"{number(low)} to {number(high)}"
-
-
-def _ratio_cell(comparison: Mapping[str, Any] | None, is_baseline: bool) -> str | Cell:
-    ratio = (comparison or {}).get("ratio") or {}
-    if is_baseline or comparison is None or ratio.get("value") is None:
-        return "1" if is_baseline else "-"
-    small = [interval(ratio), f"p {p_value(comparison['p_adjusted'])}"]
-    return Cell(text=mean(ratio), small="; ".join(filter(None, small)))
-
-
-def scores(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the scores of the settings: means over seeds with intervals.
-
-    Args:
-        data: of the study.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
-    roles = len({setting["role"] for setting in view.own}) > 1
-    return _measure_blocks(data, view, _SCORES, "Scores of predictions", drawn=_DRAWN, roles=roles)
-
-
-def calibration(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the calibration error and proper scores of the settings.
-
-    Args:
-        data: of the study.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
-    return _measure_blocks(
-        data, view, _CALIBRATION, "Calibration of predictions", drawn=_CALIBRATION
+    note = (
+        "Small type: 95 % confidence intervals. The ratio of gradient evaluations, paired by seed, "
+        "is below 1 if the setting is faster. p is adjusted for the comparisons of this measure. "
+        "Seconds depend on the machine of each fit."
     )
+    caption = f"Time to the target: {target_text({**content, 'groups': groups})}"
+    return [Table(caption=caption, columns=columns, notes=[note])]
 
 
-def cost(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the cost of a fit; seconds depend on the machine of each fit.
+def _num_reached(speeds: Mapping[str, Any]) -> str:
+    known = next((speed for speed in map(speeds.get, _CLOCKS) if speed), None)
+    if known is None:
+        return "-"
+    return f"{known['num_runs'] - known['num_censored']} of {known['num_runs']}"
+
+
+def _median(speed: Mapping[str, Any] | None) -> Cell:
+    if speed is None:
+        return Cell(text="not timed")
+    median = speed["median"]
+    if median["value"] is None:
+        return Cell(text=f"more than {number(speed['tau'])}")
+    is_open = median["low"] is not None and median["high"] is None
+    ends = [number(median[end]) for end in ("low", "high") if median[end] is not None]
+    small = f"{ends[0]} or more" if is_open else " to ".join(ends) if ends[1:] else ""
+    return Cell(text=number(median["value"]), small=small)
+
+
+def _ratio(comparison: Mapping[str, Any] | None) -> Cell | None:
+    ratio = (comparison or {}).get("ratio") or {}
+    if comparison is None or ratio.get("value") is None:
+        return None
+    small = [interval(ratio), f"p {p_value(comparison['p_adjusted'])}"]
+    return Cell(text=number(ratio["value"]), small="; ".join(filter(None, small)))
+
+
+def measure_blocks(
+    data: StudyData, view: ContextView, title: str, *, is_drawn: bool = True
+) -> list[Block]:
+    """Return a table of the measures of a section, and a figure of those that it is the first of.
 
     Args:
         data: of the study.
-        view: of the context.
+        view: of the settings.
+        title: of the section, as the registry of measures names it.
+        is_drawn: whether there is a figure.
 
     Returns:
-        The blocks of the section.
+        The blocks; none without numbers.
     """
-    return _measure_blocks(data, view, _COST, "Cost of a fit", drawn=())
-
-
-def _measure_blocks(
-    data: StudyData,
-    view: ContextView,
-    measures: Sequence[str],
-    caption: str,
-    *,
-    drawn: Sequence[str],
-    roles: bool = False,
-) -> list[Block]:
-    settings = view.own
-    shown = present(settings, measures)
+    shown = present(view.own, [own for own in FIT_MEASURES.values() if title in own.sections])
     if not shown:
         return []
-    rows = [
-        [
-            Cell(text=label, small=role_text(setting) if roles else ""),
-            _seeds_text(setting),
-            *(estimate_cell(measure_of(setting, measure)) for measure in shown),
-        ]
-        for setting, label in zip(settings, view.labels, strict=True)
-    ]
-    header = ["setting", "seeds", *(_title(measure) for measure in shown)]
-    notes = [_INTERVALS, *reasons(settings, view.labels, shown)]
-    table = Table(caption=caption, header=header, rows=rows, notes=notes)
-    visible = [measure for measure in shown if measure in drawn]
-    return [table, *([_measures_picture(data, view, visible)] if visible else [])]
+    roles = len({setting["role"] for setting in view.own}) > 1 and title == "Scores"
+    columns: dict[str, list[Any]] = {
+        "setting": [
+            Cell(text=label, small=role_text(setting) if roles else "")
+            for setting, label in zip(view.own, view.labels, strict=True)
+        ],
+        "seeds": [_seeds_text(setting) for setting in view.own],
+    }
+    columns |= {own.title: [estimate_of(setting, own) for setting in view.own] for own in shown}
+    notes = [_INTERVALS, *reasons(view.own, view.labels, shown)]
+    table = Table(caption=f"{title}: means over seeds", columns=columns, notes=notes)
+    drawn = [own for own in shown if own.sections[0] == title and is_drawn]
+    return [table, *([_measures_picture(data, view, drawn)] if drawn else [])]
 
 
 def _seeds_text(setting: Mapping[str, Any]) -> str:
@@ -271,183 +192,104 @@ def _seeds_text(setting: Mapping[str, Any]) -> str:
     return str(done) if done == total else f"{done} of {total}"
 
 
-def _title(measure: str) -> str:
-    return MEASURES.get(measure, measure.replace("_", " "))
-
-
-def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[str]) -> Picture:
-    settings, labels = view.own, view.labels
-    panels = []
-    for measure in measures:
-        rows = []
-        for setting in settings:
-            own = measure_of(setting, measure) or {}
-            ends = {key: own.get(key) for key in ("mean", "low", "high")}
-            rows.append({**ends, "values": data.values_of(setting, measure)})
-        panels.append({"title": _title(measure), "rows": rows})
-    descriptions = []
-    for measure in measures:
-        own = [
-            f"{label} {mean_and_interval(measure_of(s, measure))}"
-            for s, label in zip(settings, labels, strict=True)
+def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[Measure]) -> Picture:
+    panels: list[dict[str, Any]] = []
+    columns: dict[str, list[Any]] = {"setting": view.labels}
+    for own in measures:
+        estimates = [estimate_of(setting, own) or {} for setting in view.own]
+        values = [data.values_of(setting, own.key) for setting in view.own]
+        ends = [{key: row.get(key) for key in ("mean", "low", "high")} for row in estimates]
+        rows = [{**row, "values": seeds} for row, seeds in zip(ends, values, strict=True)]
+        panels.append({"title": own.title, "rows": rows})
+        columns[own.title] = estimates
+        columns[f"{own.label} by seed"] = [
+            ", ".join(number(value, 4) for value in seeds) or "-" for seeds in values
         ]
-        descriptions.append(f"{_title(measure)}: {'; '.join(own)}.")
-    values = [
-        [
-            label,
-            _title(measure),
-            ", ".join(number(value, 4) for value in data.values_of(setting, measure)) or "-",
-        ]
-        for setting, label in zip(settings, labels, strict=True)
-        for measure in measures
-    ]
     return Picture(
-        figure=measures_figure(panels, labels, view.own_styles),
-        alt=f"Means with 95 % intervals over seeds, by setting. {' '.join(descriptions)}",
+        figure=measures_figure(panels, view.labels, view.own_styles),
         caption="Means with 95 % confidence intervals over seeds; the ticks below are the seeds. "
         "The dotted line is the mean of the first setting.",
-        numbers=Table(
-            caption="Numbers of this figure by seed",
-            header=["setting", "measure", "values by seed"],
-            rows=values,
-            words=(0, 1, 2),
-        ),
+        numbers=Table(caption="Numbers of this figure by seed", columns=columns),
     )
 
 
-def rhat(data: StudyData, view: ContextView) -> list[Block]:
-    """Return R-hat of raw weights, aligned weights and functions, of chains and between fits.
-
-    Args:
-        data: not used.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
-    settings, labels = view.own, view.labels
-    ends = [end for end in _RHAT if present(settings, [f"rhat_{name}{end}" for name in _VIEWS])]
-    if not ends:
+def _rhat(data: StudyData, view: ContextView) -> list[Block]:
+    """Return R-hat of raw weights, aligned weights and functions, of chains and between fits."""
+    keys = {end: [measure_of(f"rhat_{name}{end}") for name in _VIEWS] for end in _RHAT}
+    keys = {end: own for end, own in keys.items() if present(view.own, own)}
+    if not keys:
         return []
-    panels, rows, descriptions = [], [], []
-    for end in ends:
-        panel: dict[str, Any] = {"title": _RHAT[end]}
-        for name in _VIEWS:
-            panel[name] = [measure_of(setting, f"rhat_{name}{end}") for setting in settings]
-        panels.append(panel)
-        for i, label in enumerate(labels):
-            own = [panel[name][i] for name in _VIEWS]
-            rows.append([Cell(text=label, small=_RHAT[end]), *(estimate_cell(one) for one in own)])
-            pairs = zip(("raw", "aligned", "functions"), own, strict=True)
-            descriptions.append(
-                f"{label} {', '.join(f'{name} {mean_and_interval(one)}' for name, one in pairs)}"
-            )
+    panels: list[dict[str, Any]] = []
+    rows = []
+    for end, measures in keys.items():
+        estimates = [[estimate_of(setting, own) for setting in view.own] for own in measures]
+        panels.append({"title": _RHAT[end], **dict(zip(_VIEWS, estimates, strict=True))})
+        rows += [
+            [Cell(text=label, small=_RHAT[end]), *own]
+            for label, *own in zip(view.labels, *estimates, strict=True)
+        ]
+    every = [own for measures in keys.values() for own in measures]
     table = Table(
         caption="R-hat in three views",
-        header=["setting", "raw weights", "aligned weights", "functions"],
-        rows=rows,
-        notes=[
-            _INTERVALS,
-            *reasons(settings, labels, [f"rhat_{name}{end}" for end in ends for name in _VIEWS]),
-        ],
+        columns=by_rows(["setting", *(VIEWS[name] for name in _VIEWS)], rows),
+        notes=[_INTERVALS, *reasons(view.own, view.labels, every)],
     )
-    picture = Picture(
-        figure=study_rhat_figure(panels, labels),
-        alt="R-hat of raw weights, of aligned weights and of functions, by setting. "
-        f"{'; '.join(descriptions)}.",
-        caption="An R-hat of 1 means that chains agree. Raw weights of a symmetric network "
-        "disagree because their units are permuted. Alignment removes this part of the "
-        "disagreement, and functions do not depend on it.",
-        numbers=table,
+    caption = (
+        "An R-hat of 1 means that chains agree. Raw weights of a symmetric network disagree "
+        "because their units are permuted. Alignment removes this part of the disagreement, and "
+        "functions do not depend on it."
     )
-    return [picture]
+    return [Picture(figure=study_rhat_figure(panels, view.labels), caption=caption, numbers=table)]
 
 
-def parameters(data: StudyData, view: ContextView) -> list[Block]:
-    """Return the free parameters of the settings, their symmetry groups and certificates.
-
-    Args:
-        data: not used.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
-    rows = []
-    for setting, label in zip(view.own, view.labels, strict=True):
-        rows.append(
-            [
-                Cell(text=label, small=role_text(setting)),
-                number(setting.get("num_parameters")),
-                number(setting.get("log10_order"), 4),
-                setting.get("certificate") or "-",
-                differences_text(setting) or "-",
-            ]
-        )
-    header = [
-        "setting",
-        "free parameters",
-        "log10 of the symmetry group's order",
-        "certificate",
-        "settings",
-    ]
-    return [Table(caption="Settings of the study", header=header, rows=rows, words=(0, 3, 4))]
-
-
-def comparisons(data: StudyData, view: ContextView) -> list[Block]:
-    """Return a folded table of all comparisons of the context.
-
-    Args:
-        data: of the study.
-        view: of the context.
-
-    Returns:
-        The blocks of the section.
-    """
-    rows = []
-    for one in data.summary["comparisons"]:
-        if one["context"] != view.number:
-            continue
-        other = view.names[one["second"]] if one["second"] != one["first"] else "itself, naive"
-        difference = one.get("difference") or {}
-        values = [
-            mean_and_interval(difference),
-            str(one.get("n", "-")),
-            p_value(one["p_value"]),
-            p_value(one["p_adjusted"]),
+def _parameters(data: StudyData, view: ContextView) -> list[Block]:
+    """Return the free parameters of the settings, their symmetry groups and certificates."""
+    columns: dict[str, list[Any]] = {
+        "setting": [
+            Cell(text=label, small=role_text(setting))
+            for setting, label in zip(view.own, view.labels, strict=True)
         ]
-        rows.append(
-            [
-                _title(one["measure"]),
-                f"{view.names[one['first']]} versus {other}",
-                *values,
-                one["sentence"],
-            ]
-        )
-    if not rows:
+    }
+    for key in ("num_parameters", "log10_order"):
+        columns[measure_of(key).title] = [setting.get(key) for setting in view.own]
+    columns["certificate"] = [setting.get("certificate") for setting in view.own]
+    columns["settings"] = [differences_text(setting) or None for setting in view.own]
+    return [Table(caption="Settings of the study", columns=columns)]
+
+
+def _comparisons(data: StudyData, view: ContextView) -> list[Block]:
+    """Return a folded table of all comparisons of the context."""
+    own = [one for one in data.summary["comparisons"] if one["context"] == view.number]
+    if not own:
         return []
-    header = ["measure", "settings", "difference (95 %)", "n", "p", "p adjusted", "details"]
-    return [
-        Table(
-            caption=f"All {len(rows)} comparisons, paired by seed; differences of times are "
-            "differences of their logarithms",
-            header=header,
-            rows=rows,
-            words=(0, 1, 6),
-            folded=True,
-            stacked=True,
-        )
-    ]
+    columns: dict[str, list[Any]] = {
+        "measure": [measure_of(one["measure"]).title for one in own],
+        "settings": [
+            f"{view.names[one['first']]} versus "
+            + (view.names[one["second"]] if one["second"] != one["first"] else "itself, naive")
+            for one in own
+        ],
+        "difference (95 %)": [one.get("difference") or {} for one in own],
+        "n": [one.get("n") for one in own],
+        "p": [p_value(one["p_value"]) for one in own],
+        "p adjusted": [p_value(one["p_adjusted"]) for one in own],
+        "details": [one["sentence"] for one in own],
+    }
+    caption = (
+        f"All {len(own)} comparisons, paired by seed; differences of times are differences of "
+        "their logarithms"
+    )
+    return [Table(caption=caption, columns=columns, folded=True, stacked=True)]
 
 
 SECTIONS: dict[str, Callable[[StudyData, ContextView], list[Block]]] = {
-    "Convergence": convergence,
-    "Time to the target": times,
-    "Scores": scores,
+    "Convergence": _convergence,
+    "Time to the target": _times,
+    "Scores": lambda data, view: measure_blocks(data, view, "Scores"),
     "Barriers": barriers,
-    "Calibration": calibration,
-    "R-hat": rhat,
-    "Parameters and symmetries": parameters,
-    "All comparisons": comparisons,
+    "Calibration": lambda data, view: measure_blocks(data, view, "Calibration"),
+    "R-hat": _rhat,
+    "Parameters and symmetries": _parameters,
+    "All comparisons": _comparisons,
 }
 """Title -> function, in the order of the page."""

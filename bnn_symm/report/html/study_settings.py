@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bnn_symm.report.html.page import Cell, value_as_text
+from bnn_symm.diagnostics.measures import Measure
+from bnn_symm.report.html.page import value_as_text
 from bnn_symm.report.plots.studies.styles import Style, styles_of
+from bnn_symm.report.tables import Cell
 from bnn_symm.studies.results.narrative import VERDICTS, Answer
 
 _SYMMETRY = "architecture.symmetry."
@@ -163,6 +165,61 @@ def verdict_cell(answer: str, small: str = "") -> Cell:
         The cell.
     """
     return Cell(text=VERDICTS.get(answer, answer), small=small, mark=_MARKS.get(answer, ""))
+
+
+def estimate_of(setting: Mapping[str, Any], measure: Measure) -> Mapping[str, Any] | None:
+    """Return the estimate of a measure; None if the setting has none.
+
+    Args:
+        setting: of the summary.
+        measure: the measure.
+
+    Returns:
+        The mean with its interval.
+    """
+    estimate = (setting.get("measures") or {}).get(measure.key)
+    return estimate if estimate is not None and estimate.get("mean") is not None else None
+
+
+def present(settings: Sequence[Mapping[str, Any]], measures: Sequence[Measure]) -> list[Measure]:
+    """Return the measures that at least one of the settings has.
+
+    Args:
+        settings: of the summary.
+        measures: to choose from.
+
+    Returns:
+        The measures.
+    """
+    return [own for own in measures if any(estimate_of(setting, own) for setting in settings)]
+
+
+def reasons(
+    settings: Sequence[Mapping[str, Any]], labels: Sequence[str], measures: Sequence[Measure]
+) -> list[str]:
+    """Return the reasons for missing means or intervals, each with its settings and measures.
+
+    Args:
+        settings: of the summary.
+        labels: of the settings.
+        measures: to look at.
+
+    Returns:
+        One note per reason.
+    """
+    affected: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for setting, label in zip(settings, labels, strict=True):
+        for own in measures:
+            reason = ((setting.get("measures") or {}).get(own.key) or {}).get("reason")
+            if reason:
+                names, titles = affected.setdefault(str(reason), ({}, {}))
+                names[label] = titles[own.title] = None
+    notes = []
+    for reason, (names, titles) in affected.items():
+        who = "all settings" if len(names) == len(settings) else ", ".join(names)
+        what = "" if len(titles) == len(measures) else f"{'; '.join(titles)}, "
+        notes.append(f"{what}{who}: {reason}")
+    return notes
 
 
 def _kind(setting: Mapping[str, Any]) -> tuple[str, str]:

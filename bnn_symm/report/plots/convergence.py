@@ -13,20 +13,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_symm.diagnostics.convergence.convergence import QUANTITIES
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.formatting import count
 from bnn_symm.report.plots.axes import finite, legend_below, panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.studies.styles import Style, styles_of
 from bnn_symm.report.text.convergence import target_text
 
-_LABELS = {"gradient_evaluations": "gradient evaluations of one chain", "seconds": "seconds"}
-_QUANTITIES = {
-    "objective": "objective, nats",
-    "elbo": "ELBO, nats",
-    "nll": "training NLL, nats per point",
-    "validation_nll": "validation NLL, nats per point",
-    "validation_accuracy": "validation accuracy",
-}
+_CLOCKS = ("gradient_evaluations", "seconds")
 # Smallest plotted fraction of the distance to the plateau.
 _FLOOR = 1e-3
 # Maximum number of plotted kinds of runs; the text has all of them.
@@ -66,7 +61,7 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
     """
     groups = [group for group in content["groups"] if group["bands"]]
     clocks = [
-        clock for clock in _LABELS if groups and all(clock in group["bands"] for group in groups)
+        clock for clock in _CLOCKS if groups and all(clock in group["bands"] for group in groups)
     ]
     if not clocks:
         return None
@@ -103,10 +98,10 @@ def draw_convergence(
         medians += [_draw(axes, group, clock, style, shares) for group, style in drawn]
         _target(axes, groups, shares)
         axes.set_xscale("log")
-        axes.set_xlabel(_LABELS[clock])
-    quantity = _QUANTITIES[content["quantity"]]
+        axes.set_xlabel(measure_of(clock).title)
+    quantity = QUANTITIES[content["quantity"]]
     first.set_ylabel(
-        f"{quantity.split(',')[0]}: remaining fraction of the distance" if shares else quantity
+        f"{quantity.label}: remaining fraction of the distance" if shares else quantity.title
     )
     if shares:
         first.set_yscale("log")

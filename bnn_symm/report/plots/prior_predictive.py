@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from bnn_symm.formatting import number
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.report.plots.axes import (
     NAVY,
     ORANGE,
@@ -19,6 +19,7 @@ from bnn_symm.report.plots.axes import (
     with_gaps,
 )
 from bnn_symm.report.plots.figures.png import save_png
+from bnn_symm.report.tables import cell
 
 _BINS = 25
 _OWN, _DATA = PALE, "#b23a48"
@@ -36,33 +37,21 @@ def plot_prior_predictive(content: Mapping[str, Any], path: Path) -> None:
     """
     classes = content["task"] == "classification"
     curves = content["curves"]
-    scale = number(content["own"]["prior.scale"], 4)
+    scale = cell(content["own"]["prior.scale"]).text
     prior = f"{content['prior']}, scale {scale}"
     title = f"{content['draws']} functions of the prior ({prior}) on {content['data']}"
     ratios = (3, 2) if curves else (1, 1)
     figure, (left, right) = panels(2, (4.5, 3.6), title=title, width_ratios=ratios)
     if curves:
         _draw_curves(left, curves)
-        _draw_variation(right, content, "variation", "sd of a function over points")
+        _draw_variation(right, content, "variation")
     elif classes:
-        _draw_shares(
-            left,
-            content,
-            "confidence",
-            "mean largest probability",
-            low=1 / max(2, content["num_outputs"]),
-        )
-        _draw_shares(
-            right,
-            content,
-            "classes",
-            "classes in use",
-            low=1.0,
-            high=float(max(2, content["num_outputs"])),
-        )
+        count = max(2, content["num_outputs"])
+        _draw(left, content, "confidence", np.linspace(1 / count, 1.0, _BINS + 1))
+        _draw(right, content, "classes", np.linspace(1.0, count, _BINS + 1))
     else:
-        _draw_variation(left, content, "variation", "sd of a function over points")
-        _draw_variation(right, content, "targets", "sd of simulated targets")
+        _draw_variation(left, content, "variation")
+        _draw_variation(right, content, "targets")
     legend_below(figure)
     save_png(figure, path)
 
@@ -83,46 +72,27 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Any]) -> None:
     axes.legend(fontsize=8, frameon=False, loc="upper left")
 
 
-def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str, label: str) -> None:
+def _draw_variation(axes: Axes, content: Mapping[str, Any], quantity: str) -> None:
     """Draw on a logarithmic axis, since scales of priors act as factors."""
-    values = _values(axes, content, quantity)
-    every = np.concatenate(list(values.values()))
+    every = np.concatenate(list(_values(axes, content, quantity).values()))
     every = every[every > 0]
     edges = (
         np.geomspace(every.min(), every.max() * (1 + 1e-9), 2 * _BINS)
         if len(every)
         else np.array([0.5, 2.0])
     )
-    _draw(axes, content["of_data"][quantity], values, label, edges)
+    _draw(axes, content, quantity, edges)
     axes.set_xscale("log")
 
 
-def _draw_shares(
-    axes: Axes,
-    content: Mapping[str, Any],
-    quantity: str,
-    label: str,
-    *,
-    low: float,
-    high: float = 1.0,
-) -> None:
-    edges = np.linspace(low, high, _BINS + 1)
-    _draw(axes, content["of_data"][quantity], _values(axes, content, quantity), label, edges)
-
-
-def _draw(
-    axes: Axes,
-    of_data: float,
-    values: Mapping[str, np.ndarray],
-    label: str,
-    edges: np.ndarray,
-) -> None:
-    own, *others = values.items()
+def _draw(axes: Axes, content: Mapping[str, Any], quantity: str, edges: np.ndarray) -> None:
+    own, *others = _values(axes, content, quantity).items()
     axes.hist(own[1], edges.tolist(), color=_OWN, label=own[0])
     for (name, numbers), color in zip(others, _OTHERS, strict=False):
         axes.hist(numbers, edges.tolist(), histtype="step", color=color, lw=1.3, label=name)
-    axes.axvline(finite([of_data])[0], color=_DATA, ls="--", lw=1.4, label="data")
-    axes.set_xlabel(label, fontsize=9)
+    of_data = finite([content["of_data"][quantity]])[0]
+    axes.axvline(of_data, color=_DATA, ls="--", lw=1.4, label="data")
+    axes.set_xlabel(measure_of(quantity).title, fontsize=9)
     axes.set_ylabel("functions", fontsize=9)
 
 
@@ -132,5 +102,5 @@ def _values(axes: Axes, content: Mapping[str, Any], quantity: str) -> dict[str, 
     for one in (content["own"], *content["others"]):
         if "error" not in one:
             (drawn,) = with_gaps(axes, one["functions"][quantity])
-            values[f"scale {number(one['prior.scale'], 4)}"] = drawn[~np.isnan(drawn)]
+            values[f"scale {cell(one['prior.scale']).text}"] = drawn[~np.isnan(drawn)]
     return values

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bnn_symm.diagnostics.measures import VIEWS
 from bnn_symm.formatting import number
 from bnn_symm.report.plots.axes import BLUE, RED, label_rows, legend_below, panels, wrapped
 from bnn_symm.report.plots.figures.png import save_png
@@ -15,11 +16,11 @@ from bnn_symm.report.plots.studies.styles import Style, draw_estimates
 
 # Distinguishable by lightness and marker.
 _STYLES = {
-    "raw": ("raw weights", RED, "X"),
-    "aligned": ("aligned, one permutation per chain", BLUE, "o"),
-    "aligned_per_draw": ("aligned, one permutation per draw", "#92c5de", "s"),
-    "chainwise": ("within each chain", "0.55", "^"),
-    "function": ("functions", "black", "D"),
+    "raw": (RED, "X"),
+    "aligned": (BLUE, "o"),
+    "aligned_per_draw": ("#92c5de", "s"),
+    "chainwise": ("0.55", "^"),
+    "function": ("black", "D"),
 }
 _KINDS = {
     "outputs": "outputs",
@@ -95,7 +96,7 @@ def study_rhat_figure(measures: Sequence[Mapping[str, Any]], labels: Sequence[st
     for axes, own in zip(every, measures, strict=True):
         seen = [0.01, 0.1]
         for place, view in enumerate(_STUDY_VIEWS):
-            label, color, marker = _STYLES[view]
+            color, marker = _STYLES[view]
             estimates = [_plotted(row or {}) for row in own[view]]
             draw_estimates(
                 axes,
@@ -103,7 +104,7 @@ def study_rhat_figure(measures: Sequence[Mapping[str, Any]], labels: Sequence[st
                 estimates,
                 Style(color=color, dash="-", marker=marker),
                 along="y",
-                label=label.partition(",")[0],
+                label=VIEWS[view],
             )
             seen += [value for estimate in estimates for value in estimate.values()]
         _rhat_axis(axes, "x", np.nanmin(seen) / 2, 2 * np.nanmax(seen))
@@ -121,10 +122,10 @@ def _view(
     axes: Axes, position: np.ndarray, rows: Sequence[Mapping[str, Any]], view: str
 ) -> list[float]:
     """Draw one view by layer, and return the largest values minus 1."""
-    label, color, marker = _STYLES[view]
+    color, marker = _STYLES[view]
     largest, median = (_minus_one(row[key] for row in rows) for key in ("rhat_max", "rhat_median"))
     style = {"color": color, "ms": 6, "mec": "white", "mew": 0.4, "clip_on": False}
-    axes.plot(position, largest, marker, label=label, **style)
+    axes.plot(position, largest, marker, label=VIEWS[view], **style)
     axes.hlines(median, position - 0.06, position + 0.06, color=color, lw=1.6)
     axes.vlines(position, median, largest, color=color, lw=0.8, alpha=0.6)
     return [*largest]

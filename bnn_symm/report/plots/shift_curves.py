@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.formatting import percent
 from bnn_symm.report.plots.axes import NAVY, ORANGE, finite, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -23,16 +24,6 @@ _NUMBER_PANELS = (
     ("coverage", ("coverage_90", "coverage_50")),
     ("standard deviation, units of the target", ("sd", "epistemic_sd")),
 )
-_NAMES = {
-    "crps": "CRPS",
-    "rmse": "RMSE",
-    "nll": "NLL",
-    "ece": "ECE",
-    "sd": "predictive",
-    "epistemic_sd": "epistemic",
-    "coverage_90": "of the 90 % interval",
-    "coverage_50": "of the 50 % interval",
-}
 _STYLES = ((NAVY, "-", "o"), (ORANGE, "--", "s"))
 # Nominal values, which a calibrated model attains under every shift.
 _NOMINAL = {"coverage_90": 0.9, "coverage_50": 0.5}
@@ -60,7 +51,7 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
                 axes, *([row[key] for row in scores[score]] for key in ("value", "low", "high"))
             )
             axes.fill_between(severities, low, high, color=color, alpha=0.18, lw=0)
-            text = _NAMES.get(score, score.replace("_", " "))
+            text = measure_of(score).label
             axes.plot(severities, value, dash, color=color, marker=marker, ms=4, lw=1.4, label=text)
             if score in _NOMINAL:
                 axes.axhline(_NOMINAL[score], color="0.4", ls=":", lw=1.0)

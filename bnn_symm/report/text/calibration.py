@@ -4,48 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.formatting import (
-    count,
-    interval,
-    mean,
-    mean_and_interval,
-    number,
-    percent,
-    with_error,
-)
+from bnn_symm.diagnostics.measures import measure_of
+from bnn_symm.formatting import count, number, percent, with_error
 from bnn_symm.report.plots.reliability import plot_reliability
 from bnn_symm.report.plots.shift_curves import plot_shift_curve
+from bnn_symm.report.tables import Table
 from bnn_symm.report.text.tables import table
 
-_NAMES = {
-    "accuracy": "accuracy",
-    "nll": "NLL, nats per point",
-    "brier": "Brier score",
-    "ece": "ECE, equal width",
-    "aece": "ECE, equal mass",
-    "cwce": "ECE, class-wise",
-    "mce": "MCE",
-    "overconfidence": "confidence - accuracy",
-    "auroc_errors": "AUROC of errors",
-    "aupr_errors": "AUPR of errors",
-    "aurc": "AURC",
-    "entropy": "entropy, nats",
-    "mutual_information": "mutual information, nats",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "crps": "CRPS",
-    "coverage_50": "coverage of 50 %",
-    "coverage_90": "coverage of 90 %",
-    "coverage_95": "coverage of 95 %",
-    "qce": "quantile calibration error",
-    "pit_distance": "PIT, distance to uniform",
-    "pit_mean": "PIT, mean (0.5 if unshifted)",
-    "sd": "predictive sd",
-    "epistemic_sd": "epistemic sd",
-    "width_50": "width of 50 %",
-    "width_90": "width of 90 %",
-    "width_95": "width of 95 %",
-}
 _UNCERTAINTIES = {"confidence": "1 - confidence"}
 _CURVE_SCORES = (
     ("accuracy", "nll", "ece", "brier", "entropy", "mutual_information"),
@@ -65,29 +30,30 @@ def calibration_text(content: Mapping[str, Any]) -> str:
     lines = [f"calibration: {content['conclusion']}"]
     if "scores" not in content:
         return lines[0]
-    scores = content["scores"]
-    lines += ["", scores_text(scores), "", loo_text(content["loo"])]
+    scores = calibration_table(content)
+    lines += ["", scores.caption, scores.text(), "", loo_text(content["loo"])]
     return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])
 
 
-def scores_text(scores: Mapping[str, Any]) -> str:
+def calibration_table(content: Mapping[str, Any]) -> Table:
     """Return a table with one row per score.
 
     Args:
-        scores: `Scores` as plain data.
+        content: of `describe_calibration`, with scores.
 
     Returns:
-        The text.
+        The table, with the notes of scores that have some.
     """
+    scores = content["scores"]
     values = scores["values"]
-    rows = [
-        [_NAMES[name], mean(score), interval(score) or "-", score["note"] or ""]
-        for name, score in values.items()
-    ]
-    header = ["score", "value", f"{percent(scores['level'])} interval", ""]
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    return f"{scores['points']} points\n{table(header, rows)}"
+    columns: dict[str, list[Any]] = {
+        "score": [measure_of(name).title for name in values],
+        f"value ({percent(scores['level'])} interval)": list(values.values()),
+    }
+    if any(score["note"] for score in values.values()):
+        columns["note"] = [score["note"] or "" for score in values.values()]
+    points = count(scores["points"], "point")
+    return Table(caption=f"Scores of the {content['part']} part, {points}", columns=columns)
 
 
 def loo_text(loo: Mapping[str, Any]) -> str:
@@ -123,12 +89,12 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
     """
     rows = []
     for name, own in content["by"].items():
-        cells = [mean_and_interval(own[key]) for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
+        cells = [own[key] for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
         rows.append(
             [
-                _UNCERTAINTIES.get(name, name.replace("_", " ")),
+                _UNCERTAINTIES.get(name, measure_of(name).label),
                 *cells,
-                *(number(own[key]["value"], 4) for key in ("inside", "outside")),
+                *(own[key]["value"] for key in ("inside", "outside")),
             ]
         )
     header = [
@@ -167,7 +133,7 @@ def shifts_text(curves: Mapping[str, Any]) -> str:
             for i, severity in enumerate(curve["severities"])
         ]
         unit = "degrees" if name == "rotation" else "severity"
-        names = [score.replace("_", " ") for score in shown]
+        names = [measure_of(score).label for score in shown]
         blocks.append(f"{name.replace('_', ' ')}\n{table([unit, *names], rows)}")
     return "\n\n".join(blocks)
 

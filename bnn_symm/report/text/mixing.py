@@ -4,18 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.diagnostics.measures import VIEWS, measure_of
 from bnn_symm.formatting import number, percent
 from bnn_symm.report.plots.rhat import plot_rhat_views
 from bnn_symm.report.plots.traces import plot_traces
+from bnn_symm.report.tables import Table
 from bnn_symm.report.text.tables import table
-
-_NAMES = {
-    "raw": "raw weights",
-    "aligned": "aligned, per chain",
-    "aligned_per_draw": "aligned, per draw",
-    "chainwise": "chain by chain",
-    "function": "functions",
-}
 
 
 def mixing_text(mixing: Mapping[str, Any]) -> str:
@@ -30,41 +24,16 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
     lines = [f"mixing: {mixing['conclusion']}"]
     if mixing.get("next"):
         lines.append(f"next: {mixing['next']}")
-    shown = [name for name in _NAMES if (mixing.get(name) or {}).get("num_draws")]
-    if shown:
-        rows = []
-        for name in shown:
-            view = mixing[name]
-            numbers = [
-                view[key] for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
-            ]
-            rows.append(
-                [
-                    _NAMES[name],
-                    view["status"],
-                    *numbers,
-                    percent(view["share_above"], 1),
-                    view["num_chains"] * view["num_draws"],
-                ]
-            )
-        header = [
-            "view",
-            "status",
-            "R-hat max",
-            "median",
-            "bulk ESS min",
-            "tail ESS min",
-            "above",
-            "draws",
-        ]
-        lines += ["", table(header, rows), ""]
-    for name in _NAMES:
+    views = mixing_table(mixing)
+    if views is not None:
+        lines += ["", views.text(), ""]
+    for name in VIEWS:
         view = mixing.get(name) or {}
         if "verdict" in view:
-            lines.append(f"{_NAMES[name]}: {view['verdict']}")
+            lines.append(f"{VIEWS[name]}: {view['verdict']}")
         if name == "aligned_per_draw" and view.get("common") is not None:
             lines.append(
-                f"{_NAMES[name]}: {percent(view['common'], 1)} in common; for draws of the prior, "
+                f"{VIEWS[name]}: {percent(view['common'], 1)} in common; for draws of the prior, "
                 f"aligned in the same way, {percent(view['null_common'], 1)} and an R-hat of up to "
                 f"{number(view['null_rhat_max'], 4)}"
             )
@@ -73,6 +42,29 @@ def mixing_text(mixing: Mapping[str, Any]) -> str:
     lines += _modes(mixing)
     lines += _sampler(mixing)
     return "\n".join(lines)
+
+
+def mixing_table(mixing: Mapping[str, Any]) -> Table | None:
+    """Return a table of the views in which chains are compared.
+
+    Args:
+        mixing: of `describe_mixing`.
+
+    Returns:
+        The table; None without chains to compare.
+    """
+    views = {name: mixing[name] for name in VIEWS if (mixing.get(name) or {}).get("num_draws")}
+    if not views:
+        return None
+    columns: dict[str, list[Any]] = {
+        "view": [VIEWS[name] for name in views],
+        "status": [own["status"] for own in views.values()],
+    }
+    for key in ("rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min"):
+        columns[measure_of(key).title] = [own[key] for own in views.values()]
+    columns["above"] = [percent(own["share_above"], 1) for own in views.values()]
+    columns["draws"] = [own["num_chains"] * own["num_draws"] for own in views.values()]
+    return Table(caption="Mixing by view", columns=columns)
 
 
 def _modes(mixing: Mapping[str, Any]) -> list[str]:

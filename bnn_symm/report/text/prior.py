@@ -2,20 +2,11 @@
 
 from typing import Any
 
-from bnn_symm.formatting import number, percent
+from bnn_symm.diagnostics.measures import measure_of
+from bnn_symm.formatting import percent
+from bnn_symm.report.tables import cell
 from bnn_symm.report.text.tables import table
 
-_NAMES = {
-    "variation": "sd of a function over points",
-    "range": "range of a function over points",
-    "level": "mean of a function over points",
-    "noise": "sd of the noise",
-    "targets": "sd of simulated targets",
-    "confidence": "mean largest probability",
-    "entropy": "mean entropy, nats",
-    "certain": "share of points above 0.99",
-    "classes": "classes in use",
-}
 _VERDICTS = {
     "open": "functions are uncertain about the class of a point",
     "decided": "functions are certain about classes before they see data",
@@ -37,7 +28,7 @@ def prior_text(content: dict[str, Any]) -> str:
     header = ["over functions", *(percent(level) for level in content["levels"]), "data"]
     own = content["own"]
     rows = [
-        [_NAMES[name], *values, content["of_data"][name]]
+        [measure_of(name).title, *values, content["of_data"][name]]
         for name, values in own["quantiles"].items()
     ]
     lines = [table(header, rows), ""]
@@ -50,16 +41,16 @@ def prior_text(content: dict[str, Any]) -> str:
     middle = content["levels"].index(0.5)
     medians = [
         [
-            number(one["prior.scale"], 4),
-            *(
-                "overflows" if "error" in one else number(one["quantiles"][n][middle], 4)
-                for n in names
-            ),
+            cell(one["prior.scale"]).text,
+            *("overflows" if "error" in one else one["quantiles"][n][middle] for n in names),
         ]
         for one in (own, *content["others"])
     ]
     medians[0][0] += " (this prior)"
-    lines += ["", table(["prior.scale", *(f"{_NAMES[name]}, median" for name in names)], medians)]
+    lines += [
+        "",
+        table(["prior.scale", *(f"{measure_of(name).label}, median" for name in names)], medians),
+    ]
     if content["next"]:
         lines += ["", f"next: {content['next']}"]
     return "\n".join(lines)

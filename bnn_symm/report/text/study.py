@@ -4,24 +4,25 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.formatting import number, plus_minus
-from bnn_symm.report.html.study_settings import ContextView, context_views, side_by_side
-from bnn_symm.report.text.tables import table
+from bnn_symm.report.html.study_settings import (
+    ContextView,
+    context_views,
+    estimate_of,
+    present,
+    side_by_side,
+)
+from bnn_symm.report.tables import Table
 from bnn_symm.studies.results.narrative import VERDICTS
 
 _WIDTH = 120
 # Maximum number of characters of the name of a setting.
 _NAME = 34
-_SCORES = {
-    "test_nll": "test NLL",
-    "test_accuracy": "accuracy",
-    "test_rmse": "RMSE",
-    "test_ece": "ECE",
-}
+_SCORES = ("test_nll", "test_accuracy", "test_rmse", "test_ece")
 # Columns of a study that compares nothing but scores.
-_SIDE_BY_SIDE = {**_SCORES, "test_coverage_90": "90 % coverage", "seconds": "seconds"}
-_BARRIERS = {"naive": "naive barrier", "aligned": "aligned barrier"}
-_BASE = ("parameters", "log10 modes")
+_SIDE_BY_SIDE = (*_SCORES, "test_coverage_90", "seconds")
+_BARRIERS = ("naive", "aligned")
 
 
 def study_text(summary: Mapping[str, Any]) -> str:
@@ -56,51 +57,37 @@ def study_text(summary: Mapping[str, Any]) -> str:
 
 
 def _scores(view: ContextView) -> str:
-    scores = [name for name in _SIDE_BY_SIDE if any(_known(setting, name) for setting in view.own)]
-    texts = [[plus_minus(_known(setting, name)) for setting in view.own] for name in scores]
-    columns = list(zip((_SIDE_BY_SIDE[name] for name in scores), texts, strict=True))
-    return _table([_short(label) for label in view.labels], columns)
+    return Table(caption="", columns=_names(view) | _estimates(view, _SIDE_BY_SIDE)).text()
 
 
 def _settings(view: ContextView) -> str:
     """Return one table, or two if one is too wide, the second with speed and barriers."""
-    own = view.own
-    scores = [name for name in _SCORES if any(_known(setting, name) for setting in own)]
-    barriers = [name for name in _BARRIERS if any(_known(setting, name) for setting in own)]
+    facts = {
+        "parameters": [setting.get("num_parameters") for setting in view.own],
+        "log10 modes": [setting.get("log10_order") for setting in view.own],
+    }
     speeds = _speeds(view)
-    columns: list[tuple[str, list[Any]]] = [
-        (_BASE[0], [setting.get("num_parameters") for setting in own]),
-        (_BASE[1], [setting.get("log10_order") for setting in own]),
-    ]
-    columns += [
-        (_SCORES[name], [plus_minus(_known(setting, name)) for setting in own]) for name in scores
-    ]
-    split = len(columns)
-    if any(speeds):
-        columns.append(("gradients to target", [speed or "-" for speed in speeds]))
-    columns += [
-        (_BARRIERS[name], [plus_minus(_known(setting, name)) for setting in own])
-        for name in barriers
-    ]
-    names = [_short(label) for label in view.labels]
-    whole = _table(names, columns)
-    if max(map(len, whole.splitlines())) <= _WIDTH or split == len(columns):
+    first = facts | _estimates(view, _SCORES)
+    second = {"gradients to target": speeds} if any(speeds) else {}
+    second |= _estimates(view, _BARRIERS)
+    whole = Table(caption="", columns=_names(view) | first | second).text()
+    if max(map(len, whole.splitlines())) <= _WIDTH or not second:
         return whole
-    return "\n\n".join([_table(names, columns[:split]), _table(names, columns[split:])])
+    parts = (Table(caption="", columns=_names(view) | part).text() for part in (first, second))
+    return "\n\n".join(parts)
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= _NAME else f"{label[: _NAME - 3]}..."
+def _names(view: ContextView) -> dict[str, Sequence[Any]]:
+    cut = [name if len(name) <= _NAME else f"{name[: _NAME - 3]}..." for name in view.labels]
+    return {"setting": cut}
 
 
-def _table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[Any]]]) -> str:
-    rows = [[name, *(values[i] for _, values in columns)] for i, name in enumerate(names)]
-    return table(["setting", *(title for title, _ in columns)], rows)
-
-
-def _known(setting: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
-    estimate = (setting.get("measures") or {}).get(measure)
-    return estimate if estimate and estimate.get("mean") is not None else None
+def _estimates(view: ContextView, keys: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Return a column for each measure that a setting has."""
+    return {
+        measure.label: [plus_minus(estimate_of(setting, measure)) for setting in view.own]
+        for measure in present(view.own, [measure_of(key) for key in keys])
+    }
 
 
 def _speeds(view: ContextView) -> list[str | None]:
