@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,7 +19,29 @@ from bnn_symm.studies.runner import Progress as StudyProgress
 _LONGEST = 200
 
 
-class ProgressBars(Callback):
+class _Bars:
+    """Bars on a terminal, which are shown within a `with` block."""
+
+    def __init__(self, *, width: int, quiet: bool = False):
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=width),
+            TextColumn("{task.completed}/{task.total}", markup=False),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=Console(stderr=True),
+            disable=quiet or not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+class ProgressBars(_Bars, Callback):
     """Progress bars of a fit: one per chain or ensemble member, or one for a batch of chains.
 
     Args:
@@ -28,26 +50,11 @@ class ProgressBars(Callback):
     """
 
     def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
+        super().__init__(width=10)
         self._stages = [*warm_start, method]
         # For each bar, by stage and chain (None: all chains), the last row of each of its chains.
         self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
         self._tasks: dict[tuple[int, int | None], TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=10),
-            TextColumn("{task.completed}/{task.total}", markup=False),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[status]}", markup=False),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        )
-
-    def __enter__(self) -> "ProgressBars":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Advance the bar of the chain of a row.
@@ -70,7 +77,7 @@ class ProgressBars(Callback):
         )
 
 
-class CountBar:
+class CountBar(_Bars):
     """Progress bar that counts finished items.
 
     Args:
@@ -81,25 +88,10 @@ class CountBar:
     """
 
     def __init__(self, label: str, *, total: int | None = None, done: int = 0, quiet: bool = False):
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total}", markup=False),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
-            TextColumn("{task.fields[status]}", markup=False),
-            console=Console(stderr=True),
-            disable=quiet or not sys.stderr.isatty(),
-        )
+        super().__init__(width=20, quiet=quiet)
         self._task = self._progress.add_task(
             one_line(label, _LONGEST), total=total, completed=done, status=""
         )
-
-    def __enter__(self) -> "CountBar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 class StudyBar(CountBar):

@@ -368,7 +368,8 @@ def test_settings_without_comparisons_are_shown_side_by_side(tmp_path, undrawn):
     assert text.startswith("3 settings are compared; none of them breaks the symmetry")
     header, _, *rows = text.split("\n\n")[1].splitlines()
     assert header.split("  ")[0] == "setting"
-    assert all(title in header for title in ("test NLL", "RMSE", "90 % coverage", "seconds"))
+    keys = ("test_nll", "test_rmse", "test_coverage_90", "seconds")
+    assert all(measure_of(key).label in header for key in keys)
     assert [row.split("  ")[0] for row in rows] == list(methods)
     assert plus_minus(summary["settings"][1]["measures"]["test_coverage_90"]) in rows[1]
     page = Page(write_study_report(path).read_text())
