@@ -20,6 +20,7 @@ from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, pred
 from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
 from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
 from bnn_symm.diagnostics.statistics.bootstrap import Score
+from bnn_symm.formatting import number, percent
 from bnn_symm.runs.run import Run
 
 # Bootstrap resamples at every severity of a shift.
@@ -103,18 +104,19 @@ def describe_out_of_distribution(
     elif _separates(score):
         conclusion = (
             f"by {kind}, a point from outside looks less certain than one from inside in "
-            f"{score.value:.1%} of pairs ({result.level:.0%} interval {score.low:.1%} to "
-            f"{score.high:.1%})"
+            f"{percent(score.value, 1)} of pairs ({percent(result.level)} interval "
+            f"{percent(score.low, 1)} to {percent(score.high, 1)})"
         )
     else:
         interval = (
             f"no interval: {score.note or 'none was computed'}"
             if score.low is None
-            else f"{result.level:.0%} interval {score.low:.3g} to {score.high:.3g}, not above 0.5"
+            else f"{percent(result.level)} interval {number(score.low)} to {number(score.high)}, "
+            "not above 0.5"
         )
         conclusion = (
             f"no kind of uncertainty separates the two: the best, {kind}, has an AUROC of "
-            f"{score.value:.3g} ({interval})"
+            f"{number(score.value)} ({interval})"
         )
     return {"conclusion": conclusion, "best": best, **result.to_dict()}
 

@@ -13,6 +13,7 @@ from bnn_symm.diagnostics.simulation.prior_predictive import (
     prior_predictive,
 )
 from bnn_symm.errors import ConfigError
+from bnn_symm.formatting import number
 from bnn_symm.models import BayesianModel
 from bnn_symm.runs.configuration.prepare import Prepared
 
@@ -125,10 +126,12 @@ def _verdict(content: dict[str, Any]) -> dict[str, Any]:
         confidence = _median(content["own"], "confidence")
         verdict = "decided" if confidence > _DECIDED else "open"
         sentence = (
-            f"the median function gives the most likely class a probability of {confidence:.3g}, "
-            "on average"
+            "the median function gives the most likely class a probability of "
+            f"{number(confidence)}, on average"
         )
-        gain = f"a mean largest probability of {_median(best, 'confidence'):.3g}" if best else None
+        gain = (
+            f"a mean largest probability of {number(_median(best, 'confidence'))}" if best else None
+        )
     else:
         ratio = _median(content["own"], quantity) / target
         verdict = (
@@ -138,9 +141,9 @@ def _verdict(content: dict[str, Any]) -> dict[str, Any]:
             if ratio > _FACTOR
             else "of their size"
         )
-        sentence = f"the median function varies {ratio:.3g} times as much as the targets"
+        sentence = f"the median function varies {number(ratio)} times as much as the targets"
         gain = (
-            f"functions that vary {_median(best, quantity) / target:.3g} times as much"
+            f"functions that vary {number(_median(best, quantity) / target)} times as much"
             if best
             else None
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from bnn_symm.architectures import short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
+from bnn_symm.formatting import number
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import dump_config
 from bnn_symm.runs.configuration.unused_settings import dropout_rate
@@ -70,14 +71,14 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         gap = _standardization_gap(first, run)
         if gap > _MAX_STANDARDIZATION_GAP:
             raise IncompatiblePosteriors(
-                f"{run.path} and {first.path} standardize their data differently, by {gap:.2g} "
-                "standard deviations: their weights are not comparable; fit both to data of one "
-                "distribution, or with data.standardize=false"
+                f"{run.path} and {first.path} standardize their data differently, by "
+                f"{number(gap, 2)} standard deviations: their weights are not comparable; fit "
+                "both to data of one distribution, or with data.standardize=false"
             )
         if gap > 0:
             warnings.append(
                 f"{run.path} and {first.path} standardize their data differently, by up to "
-                f"{gap:.1g} standard deviations"
+                f"{number(gap, 1)} standard deviations"
             )
         warnings += _differences(first, run)
     return warnings

@@ -22,6 +22,7 @@ from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, NumberPredictions
 from bnn_symm.diagnostics.scores.regression import quantile_calibration_error
 from bnn_symm.diagnostics.statistics.evidence import Evidence
+from bnn_symm.formatting import number
 from bnn_symm.randomness import numpy_generator
 
 # Numbers in memory at once (8 MB in float64).
@@ -225,5 +226,5 @@ def _describe_gap(test: CalibrationTest) -> str:
 def _describe_error(test: CalibrationTest) -> str:
     """Return the calibration error and its limit."""
     name = {"ece": "expected calibration error", "qce": "quantile calibration error"}[test.error]
-    mean = f"{test.expected:.3g} on average for a calibrated model"
+    mean = f"{number(test.expected)} on average for a calibrated model"
     return f"{name} {test.evidence_of_error.describe()}, {mean}"

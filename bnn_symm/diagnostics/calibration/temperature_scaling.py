@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
+from bnn_symm.formatting import number
 from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import LazyDraws, Posterior, Predictive
 from bnn_symm.symmetry import Permutation
@@ -62,9 +63,9 @@ class TemperatureScaling:
         tau = self.logit_temperature
         reason = "an end of its range" if self.is_bounded else _meaning(tau)
         return (
-            f"log probabilities divided by {tau:.4g}, {reason}; NLL of the {self.points} "
+            f"log probabilities divided by {number(tau, 4)}, {reason}; NLL of the {self.points} "
             "validation points: "
-            f"{self.nll_before:.4g} before, {self.nll:.4g} after"
+            f"{number(self.nll_before, 4)} before, {number(self.nll, 4)} after"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from bnn_symm.formatting import percent
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
 
@@ -156,7 +157,7 @@ class Copies:
         possible = 1 - abs(pair.lag or 0) / self.num_draws
         if pair.share >= 0.999 * possible:
             return f"repeat{how}{order}"
-        return f"share {pair.share:.0%} of their draws{how}{order} with"
+        return f"share {percent(pair.share)} of their draws{how}{order} with"
 
     def _describe_repeats(self) -> str:
         """Return a description of the chains that repeat their own draws."""
@@ -169,7 +170,7 @@ class Copies:
             if repeats:
                 share = max(repeat.share for repeat in repeats)
                 chains = _join_numbers([repeat.chain for repeat in repeats])
-                parts.append(f"chain {chains} {behavior} ({share:.0%} of its draws)")
+                parts.append(f"chain {chains} {behavior} ({percent(share)} of its draws)")
         return "; ".join(parts)
 
 

@@ -26,6 +26,7 @@ from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, ch
 from bnn_symm.diagnostics.mixing.views import NOT_FINITE, MixingSummary
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.diagnostics.statistics.verdicts import Verdict
+from bnn_symm.formatting import number, percent
 from bnn_symm.inference import Method
 
 # If independent draws can reach a larger R-hat than this (Gelman and Rubin's limit), a pass is no
@@ -183,7 +184,7 @@ def _rhat(view: MixingSummary) -> str:
 
 
 def _reach(view: MixingSummary) -> str:
-    return f"even {view.num_draws} independent draws per chain reach R-hat {view.threshold:.3g}"
+    return f"even {view.num_draws} independent draws per chain reach R-hat {number(view.threshold)}"
 
 
 def _views(result: Mixing) -> dict[str, Verdict]:
@@ -202,7 +203,8 @@ def _views(result: Mixing) -> dict[str, Verdict]:
     if aligned is not None and aligned.null_common is None:
         views["aligned"] = Verdict(ViewVerdict.NO_PERMUTATION)
     elif aligned is not None:
-        common = f"in common {aligned.common:.1%}, for draws of the prior {aligned.null_common:.1%}"
+        shares = [percent(own, 1) for own in (aligned.common, aligned.null_common)]
+        common = f"in common {shares[0]}, for draws of the prior {shares[1]}"
         views["aligned"] = _view(aligned.view, "weights, aligned chain by chain,", changes, common)
     return views
 

@@ -52,6 +52,7 @@ from bnn_symm.diagnostics.mixing.views import (
     judge_chainwise,
 )
 from bnn_symm.errors import SymmetryError
+from bnn_symm.formatting import percent
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 
@@ -318,8 +319,9 @@ def _aligned(
         ):
             view = view.with_status(
                 "no evidence",
-                f"aligned draws have {common:.1%} in common, draws of the prior {null_common:.1%}: "
-                "the data do not identify the weights, so agreement is no evidence",
+                f"aligned draws have {percent(common, 1)} in common, draws of the prior "
+                f"{percent(null_common, 1)}: the data do not identify the weights, so agreement is "
+                "no evidence",
             )
     aligned = AlignedView(
         view=view,

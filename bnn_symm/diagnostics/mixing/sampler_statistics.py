@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bnn_symm.diagnostics.statistics.evidence import Evidence
+from bnn_symm.formatting import number, percent
 
 # Limit of Betancourt 2016.
 _LOW_EBFMI = 0.3
@@ -137,9 +138,9 @@ def _problems(found: Mapping[str, Any], draws: int, target: float | None) -> lis
         largest = max(found["at_max_depth"])
         problems.append(
             _Problem(
-                text=f"more than {_MANY_AT_DEPTH:.0%} of the trajectories of chain "
-                f"{chain_list(deep)} ended at the largest depth (up to {largest:.1%}): slow, but "
-                "not biased; raise inference.max_tree_depth",
+                text=f"more than {percent(_MANY_AT_DEPTH)} of the trajectories of chain "
+                f"{chain_list(deep)} ended at the largest depth (up to {percent(largest, 1)}): "
+                "slow, but not biased; raise inference.max_tree_depth",
                 evidence=Evidence(
                     measure="sampler.at_max_depth", value=largest, high=_MANY_AT_DEPTH
                 ),
@@ -162,7 +163,8 @@ def _divergence_problem(
     evidence = Evidence(measure="sampler.divergences", value=diverged, high=_FEW_DIVERGED * total)
     what = "the sampler cannot enter parts of the posterior, so means and intervals are biased"
     if evidence.is_inside:
-        what = f"at most {_FEW_DIVERGED:.1%}, as expected from round-off, so no bias is inferred"
+        most = percent(_FEW_DIVERGED, 1)
+        what = f"at most {most}, as expected from round-off, so no bias is inferred"
     return _Problem(
         text=f"{diverged} of {total} draws diverged: {what}; raise {setting}, or reparametrize",
         evidence=evidence,
@@ -177,9 +179,9 @@ def _energy_problem(ebfmi: Sequence[float | None] | None) -> _Problem | None:
     smallest = min(value for value in ebfmi or [] if value is not None)
     evidence = Evidence(measure="sampler.ebfmi", value=smallest, low=_LOW_EBFMI)
     return _Problem(
-        text=f"E-BFMI of chain {chain_list(low)} is below {_LOW_EBFMI} (smallest {smallest:.2g}): "
-        "momenta are resampled too weakly to explore the energies, as in a funnel; reparametrize, "
-        "or fix the scale parameter of the funnel",
+        text=f"E-BFMI of chain {chain_list(low)} is below {_LOW_EBFMI} (smallest "
+        f"{number(smallest, 2)}): momenta are resampled too weakly to explore the energies, as in "
+        "a funnel; reparametrize, or fix the scale parameter of the funnel",
         evidence=evidence,
         biases=True,
     )

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from bnn_symm.formatting import listed, number
+from bnn_symm.formatting import listed, number, percent
 
 
 class _Formatter(string.Formatter):
     """Format numbers by `number` and sequences by `listed`, unless the template has a format."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec.endswith("%"):
+            return percent(value, int(format_spec[1:-1]))
         if format_spec or isinstance(value, str):
             return format(value, format_spec)
         if isinstance(value, list | tuple):
