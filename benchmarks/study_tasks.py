@@ -30,8 +30,10 @@ def roles() -> dict[psutil.Process, str]:
     """Return the processes of this program and their roles."""
     found = {psutil.Process(): "parent"}
     for process in psutil.Process().children(recursive=True):
-        words = " ".join(process.cmdline())
-        parent = found.get(process.parent(), "")
+        try:
+            words, parent = " ".join(process.cmdline()), found.get(process.parent(), "")
+        except psutil.NoSuchProcess:  # it ends
+            words, parent = "", "server"
         role = "dask" if "spawn_main" in words else "server" if "forkserver" in words else "tracker"
         found[process] = "worker" if parent == "server" else role
     return found
