@@ -120,7 +120,7 @@ def mean(estimate: Estimate | None) -> str:
     value = _value(estimate)
     if value is None or estimate is None or _half(estimate) is None:
         return number(None if value is None else float(value), 4)
-    return f"{value:,.{_decimals(estimate)}f}"
+    return _fixed(value, estimate)
 
 
 def interval(estimate: Estimate | None) -> str:
@@ -134,8 +134,7 @@ def interval(estimate: Estimate | None) -> str:
     """
     if estimate is None or _half(estimate) is None:
         return ""
-    decimals = _decimals(estimate)
-    return f"{estimate['low']:,.{decimals}f} to {estimate['high']:,.{decimals}f}"
+    return " to ".join(_fixed(estimate[end], estimate) for end in ("low", "high"))
 
 
 def mean_and_interval(estimate: Estimate | None) -> str:
@@ -164,7 +163,7 @@ def plus_minus(estimate: Estimate | None) -> str:
     if estimate is None or value is None or _half(estimate) is None:
         return mean(estimate)
     half = max(estimate["high"] - value, value - estimate["low"])
-    return f"{mean(estimate)} +- {half:,.{_decimals(estimate)}f}"
+    return f"{mean(estimate)} +- {_fixed(half, estimate)}"
 
 
 def with_error(value: float | None, standard_error: float | None) -> str:
@@ -194,7 +193,8 @@ def _half(estimate: Estimate) -> float | None:
     return half if math.isfinite(half) else None
 
 
-def _decimals(estimate: Estimate) -> int:
-    """Return the number of decimals that show two significant digits of the half-width."""
+def _fixed(value: float, estimate: Estimate) -> str:
+    """Return a number with the decimals that show two significant digits of the half-width."""
     half = _half(estimate) or 0.0
-    return 4 if half <= 0 else min(8, max(0, 1 - math.floor(math.log10(half))))
+    decimals = 4 if half <= 0 else min(8, max(0, 1 - math.floor(math.log10(half))))
+    return f"{value:,.{decimals}f}" if abs(value) < _HUGE else number(value, 4)

@@ -87,7 +87,7 @@ _SCORES, _CALIBRATION, _COST = ("Scores",), ("Calibration",), ("Cost",)
 VIEWS = {
     "raw": "raw weights",
     "aligned": "aligned weights",
-    "aligned_per_draw": "weights aligned per draw",
+    "aligned_per_draw": "aligned per draw",
     "chainwise": "chain by chain",
     "function": "functions",
 }
@@ -185,10 +185,10 @@ _OTHERS = _by_key(
     [
         Measure("objective", "objective", "nats", "lower"),
         Measure("aligned_less_naive", "barrier", _NATS, "lower"),
-        Measure("rhat_max", "largest R-hat", "", "lower", 4),
-        Measure("rhat_median", "median R-hat", "", "lower", 4),
-        Measure("ess_bulk_min", "smallest bulk ESS", "", "higher"),
-        Measure("ess_tail_min", "smallest tail ESS", "", "higher"),
+        Measure("rhat_max", "R-hat max", "", "lower", 4),
+        Measure("rhat_median", "R-hat median", "", "lower", 4),
+        Measure("ess_bulk_min", "bulk ESS min", "", "higher"),
+        Measure("ess_tail_min", "tail ESS min", "", "higher"),
         Measure("share_above", "share above"),
         Measure("num_parameters", "free parameters"),
         Measure("log10_order", "log10 of the symmetry group's order"),

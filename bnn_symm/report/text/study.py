@@ -106,16 +106,8 @@ def _speed(speed: Mapping[str, Any] | None) -> str | None:
 
 def _conclusions(conclusions: Sequence[Mapping[str, Any]], view: ContextView) -> list[str]:
     """Return the conclusions, under the name of their setting if there are several."""
-    several = (
-        len(
-            {
-                conclusion["setting"]
-                for conclusion in conclusions
-                if conclusion["question"] != "aligned"
-            }
-        )
-        > 1
-    )
+    settings = {one["setting"] for one in conclusions if one["question"] != "aligned"}
+    several = len(settings) > 1
     lines: list[str] = []
     last = None
     for conclusion in conclusions:
