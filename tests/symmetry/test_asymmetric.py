@@ -168,11 +168,15 @@ def difference(first: Tensor, second: Tensor) -> float:
 
 
 CASES = [
-    # Of residual networks, whose group takes longest, one kind of mask is fast.
+    # Of residual networks, whose group takes longest, one kind of mask is fast, and of the densest
+    # masks a single architecture.
     pytest.param(
         name,
         kind,
-        marks=[pytest.mark.thorough] if name == "resnet" and kind != "filters" else [],
+        marks=[pytest.mark.thorough]
+        if (name == "resnet" and kind != "filters")
+        or (kind.startswith("densest") and name != "mlp relu none")
+        else [],
     )
     for name in ARCHITECTURES
     for kind in KINDS

@@ -118,6 +118,7 @@ def test_both_estimators_are_unbiased_for_the_same_objective():
     assert values["local"].var() < values["weight"].var()
 
 
+@pytest.mark.thorough
 def test_scores_before_a_fit_do_not_spoil_the_model():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=()), input_shape=data.input_shape, num_outputs=3)
