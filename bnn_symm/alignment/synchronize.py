@@ -178,18 +178,14 @@ def synchronize(
     universe = _Universe(
         group, cost, [moments(p, group.spec) for p in members], [digests.count(d) for d in order]
     )
-    largest = max((units.size for units in group.spec.groups.values()), default=0)
-    restarts = (
-        restarts if restarts is not None else (_RESTARTS if largest <= _LARGE else _RESTARTS_LARGE)
-    )
     if group.is_trivial or len(members) == 1:
         restarts = 0
-    candidates = []
-    for start in range(restarts + 1):
-        permutations = (
-            universe.identities() if start == 0 else universe.sequential_start(seed, start)
-        )
-        candidates.append(universe.ascend(permutations, seed, start))
+    elif restarts is None:
+        largest = max(units.size for units in group.spec.groups.values())
+        restarts = _RESTARTS if largest <= _LARGE else _RESTARTS_LARGE
+    starts = [universe.sequential_start(seed, start + 1) for start in range(restarts)]
+    starts.insert(0, universe.identities())
+    candidates = [universe.ascend(start, seed, i) for i, start in enumerate(starts)]
     values = [universe.value(permutations) for permutations, _ in candidates]
     winner = values.index(max(values))
     in_universe, sweeps = candidates[winner]
@@ -204,7 +200,7 @@ def synchronize(
     return Synchronization(
         permutations=permutations,
         cost=cost,
-        starts=restarts + 1,
+        starts=len(starts),
         start=winner,
         sweeps=sweeps,
         objective_before=universe.value(universe.identities()),

@@ -121,35 +121,9 @@ class Method(metaclass=SettingsType):
             IncompatiblePosteriors: if a callback stopped the fit before it had a state.
             ProcessLost: if another process of the group terminated.
         """
-        group = group or ProcessGroup()
-        self.check_group(group)
-        check_task(model.likelihood, dataset.task)
-        if len(dataset.train) == 0:
-            raise ConfigError(
-                "the training split has no points; lower data.test_fraction or raise data.limit"
-            )
-        self.check(dataset)
-        check_points(model, dataset)
-        dataset = replace(dataset, train=group.share(dataset.train)).to(model.device, model.dtype)
-        draw_store = next(
-            (callback for callback in callbacks if callback.stored_draws() is not None), None
-        )
-        if draw_store is None:
-            check_draws(self, model)
-        recorder = HistoryRecorder(fit_state, draw_store)
+        fit = self._context(model, dataset, seed, initial, callbacks, fit_state, group)
+        recorder, start, failure = fit.recorder, time.perf_counter(), None
         before = max((row["seconds"] for row in _last_rows(recorder.fit_state())), default=0.0)
-        start = time.perf_counter()
-        failure = None
-        fit = FitContext(
-            model=model,
-            dataset=dataset,
-            seed=seed,
-            initial=initial,
-            callbacks=Callbacks([recorder, *callbacks]),
-            recorder=recorder,
-            fit_state=fit_state or FitState(),
-            group=group,
-        )
         try:
             stopped = self._run(fit)
         except FitDiverged as error:
@@ -184,6 +158,44 @@ class Method(metaclass=SettingsType):
             failure.posterior = posterior
             raise failure
         return posterior
+
+    def _context(
+        self,
+        model: BayesianModel,
+        dataset: Dataset,
+        seed: int,
+        initial: Posterior | None,
+        callbacks: Sequence[Callback],
+        fit_state: FitState | None,
+        group: ProcessGroup | None,
+    ) -> FitContext:
+        """Check the arguments of `fit`, and move this process's share of the data to the device."""
+        group = group or ProcessGroup()
+        self.check_group(group)
+        check_task(model.likelihood, dataset.task)
+        if len(dataset.train) == 0:
+            raise ConfigError(
+                "the training split has no points; lower data.test_fraction or raise data.limit"
+            )
+        self.check(dataset)
+        check_points(model, dataset)
+        draw_store = next(
+            (callback for callback in callbacks if callback.stored_draws() is not None), None
+        )
+        if draw_store is None:
+            check_draws(self, model)
+        recorder = HistoryRecorder(fit_state, draw_store)
+        train = group.share(dataset.train)
+        return FitContext(
+            model=model,
+            dataset=replace(dataset, train=train).to(model.device, model.dtype),
+            seed=seed,
+            initial=initial,
+            callbacks=Callbacks([recorder, *callbacks]),
+            recorder=recorder,
+            fit_state=fit_state or FitState(),
+            group=group,
+        )
 
     def is_compiled(self) -> bool:
         """Return whether the density is compiled if a compiler is available."""

@@ -80,11 +80,16 @@ class Likelihood(Protocol):
         ...
 
 
-class _Classification:
+class _WithoutLatents:
+    """Provide the latent variables of a likelihood that has none."""
+
+    latents: dict[str, tuple[float, float]] = {}  # noqa: RUF012 - never changed
+
+
+class _Classification(_WithoutLatents):
     """Provide what the two likelihoods of classes share."""
 
     task = "classification"
-    latents: dict[str, tuple[float, float]] = {}  # noqa: RUF012 - never changed
 
 
 @settings
@@ -236,7 +241,7 @@ class Gaussian(_Gaussian):
 
 
 @settings
-class HeteroscedasticGaussian(_Gaussian):
+class HeteroscedasticGaussian(_WithoutLatents, _Gaussian):
     """Model y ~ Normal(first output, exp(second output)), with noise predicted per point."""
 
     name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
@@ -245,11 +250,6 @@ class HeteroscedasticGaussian(_Gaussian):
     # would be below 5e-5 or above 2e4 standard deviations of the target, so no useful fit is
     # affected.
     _BOUND = 10.0
-
-    @property
-    def latents(self) -> dict[str, tuple[float, float]]:
-        """Return no latent variables: the noise comes from the network."""
-        return {}
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """Return 2: the mean and the log standard deviation."""
@@ -260,16 +260,11 @@ class HeteroscedasticGaussian(_Gaussian):
 
 
 @settings
-class Poisson:
+class Poisson(_WithoutLatents):
     """Model y ~ Poisson(exp(output))."""
 
     name: Literal["poisson"] = "poisson"
     task = "count"
-
-    @property
-    def latents(self) -> dict[str, tuple[float, float]]:
-        """Return no latent variables."""
-        return {}
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """Return 1: the log rate."""

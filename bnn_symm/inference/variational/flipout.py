@@ -16,35 +16,18 @@ References:
     Wen, Vicol, Ba, Tran & Grosse 2018, arXiv:1803.04386.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.inference.density.layer_overrides import LayerOverrides, Operation, uses_by_point
-from bnn_symm.inference.variational.local_reparameterization import Noise
+from bnn_symm.inference.density.layer_overrides import Operation, uses_by_point
+from bnn_symm.inference.variational.local_reparameterization import NoisyLayers
 
 
-class Flipout(LayerOverrides):
-    """While active, layers with a known mean weight use weights sampled for each point.
-
-    Args:
-        weights: pairs (mean weight, its scale) of the layers to treat.
-        biases: pairs (mean bias, its scale).
-        noise: shape -> standard normal noise.
-    """
-
-    def __init__(
-        self,
-        weights: Iterable[tuple[Tensor, Tensor]],
-        biases: Iterable[tuple[Tensor, Tensor]],
-        noise: Noise,
-    ):
-        weights = list(weights)
-        super().__init__(mean for mean, _ in weights)
-        self._scales = {id(mean): scale for mean, scale in [*weights, *biases]}
-        self._noise = noise
+class Flipout(NoisyLayers):
+    """While active, layers with a known mean weight use weights sampled for each point."""
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return the outputs of the mean plus those of the signed perturbation."""

@@ -58,8 +58,8 @@ class GradientBuffer:
 Buffers = Mapping[int, GradientBuffer]
 
 
-class LocalReparameterization(LayerOverrides):
-    """While active, `F.linear` with a known mean weight returns a sample of its pre-activations.
+class NoisyLayers(LayerOverrides):
+    """While active, layers with a known mean weight have noise for each point.
 
     Args:
         weights: pairs (mean weight, its scale) of the layers to treat.
@@ -78,8 +78,11 @@ class LocalReparameterization(LayerOverrides):
         weights = list(weights)
         super().__init__(mean for mean, _ in weights)
         self._scales = {id(mean): scale for mean, scale in [*weights, *biases]}
-        self._noise = noise
-        self._buffers = buffers or {}
+        self._noise, self._buffers = noise, buffers or {}
+
+
+class LocalReparameterization(NoisyLayers):
+    """While active, `F.linear` with a known mean weight returns a sample of its pre-activations."""
 
     def apply(self, operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return a sample of the pre-activations."""

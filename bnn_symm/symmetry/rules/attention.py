@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnn_symm.symmetry.rules.layers import pin_all, with_bias
 from bnn_symm.symmetry.rules.shapes import cut_axis
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive
+from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 
@@ -38,6 +38,35 @@ def _attention(
     return (*batch, tracer.axis(query, -2), tracer.axis(value, -1))
 
 
+# Arguments of torch's function after query, key and value.
+_ARGUMENTS = (
+    *("embed_dim", "num_heads", "in_proj_weight", "in_proj_bias", "bias_k", "bias_v"),
+    *("add_zero_attn", "dropout_p", "out_proj_weight", "out_proj_bias", "training"),
+    *("key_padding_mask", "need_weights"),
+)
+
+
+def _project(
+    tracer: SymmetryTracer, sources: tuple[Tensor, ...], given: dict[str, Any]
+) -> list[Label]:
+    """Contract query, key and value with their weights; return the labels of the weights' rows."""
+    labels, weight, bias = tracer.labels, given["in_proj_weight"], given.get("in_proj_bias")
+    sizes = [given["embed_dim"]] * 3
+    if weight is not None:
+        rows, weights = cut_axis(tracer, tracer.axis(weight, 0), sizes), [weight] * 3
+    else:
+        weights = [given[f"{kind}_proj_weight"] for kind in ("q", "k", "v")]
+        rows = [tracer.axis(each, 0) for each in weights]
+    for source, each in zip(sources, weights, strict=True):
+        labels.contract(tracer.axis(source, -1), tracer.axis(each, 1))
+    if bias is not None:
+        for label, bias_rows in zip(
+            rows, cut_axis(tracer, tracer.axis(bias, 0), sizes), strict=True
+        ):
+            labels.same(label, bias_rows)
+    return rows
+
+
 @rule("multi_head_attention_forward")
 def _multi_head_attention(
     tracer: SymmetryTracer,
@@ -49,44 +78,11 @@ def _multi_head_attention(
     **kwargs: Any,
 ) -> Any:
     """Label multi-head attention: queries and keys share units, values have units of their own."""
-    names = (
-        "embed_dim",
-        "num_heads",
-        "in_proj_weight",
-        "in_proj_bias",
-        "bias_k",
-        "bias_v",
-        "add_zero_attn",
-    )
-    names += (
-        "dropout_p",
-        "out_proj_weight",
-        "out_proj_bias",
-        "training",
-        "key_padding_mask",
-        "need_weights",
-    )
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
     if given.get("bias_k") is not None or given.get("bias_v") is not None:
         raise CannotDerive("attention with bias_k or bias_v")
     labels, heads = tracer.labels, given["num_heads"]
-    if given["in_proj_weight"] is not None:
-        weight, bias = given["in_proj_weight"], given.get("in_proj_bias")
-        size = given["embed_dim"]
-        rows = cut_axis(tracer, tracer.axis(weight, 0), [size] * 3)
-        for source in (query, key, value):
-            labels.contract(tracer.axis(source, -1), tracer.axis(weight, 1))
-    else:
-        weights = [given[f"{kind}_proj_weight"] for kind in ("q", "k", "v")]
-        rows = [tracer.axis(weight, 0) for weight in weights]
-        for source, weight in zip((query, key, value), weights, strict=True):
-            labels.contract(tracer.axis(source, -1), tracer.axis(weight, 1))
-        bias, size = given.get("in_proj_bias"), given["embed_dim"]
-    if bias is not None:
-        for label, bias_rows in zip(
-            rows, cut_axis(tracer, tracer.axis(bias, 0), [size] * 3), strict=True
-        ):
-            labels.same(label, bias_rows)
+    rows = _project(tracer, (query, key, value), given)
     owners = []
     for label in rows:
         parts = labels.resolve(label)
