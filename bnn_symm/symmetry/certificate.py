@@ -104,13 +104,6 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
 
 def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
     """Return the generators, as lists of transformations of one group that are applied together."""
-    scaled = {
-        s.group
-        for axes in spec.axes.values()
-        for axis in axes
-        for s in axis
-        if s.group is not None and s.scale
-    }
     generators: list[list[_Generator]] = []
     for name, group in spec.groups.items():
         draw = torch_generator("certificate", "generators", len(generators))
@@ -118,7 +111,7 @@ def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
         both = []
         if (order := _cycle(spec, name, draw)) is not None:
             both.append(_Generator("order", name, permutation=order))
-        if name in scaled:
+        if name in spec.scaled_groups:
             factors = 0.5 + 1.5 * torch.rand(group.size, generator=draw, dtype=torch.float64)
             both.append(_Generator("scale", name, factors=factors))
         flips = [

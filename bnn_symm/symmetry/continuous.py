@@ -88,14 +88,7 @@ def _positive_scalings(
     and anything else keeps the unit's factor at 1. The free directions are the sets of units that
     are tied to each other and to nothing else.
     """
-    scaled = {
-        s.group
-        for axes in spec.axes.values()
-        for axis in axes
-        for s in axis
-        if s.group is not None and s.scale
-    }
-    names = [name for name in spec.groups if name in scaled]
+    names = [name for name in spec.groups if name in spec.scaled_groups]
     sizes = [spec.groups[name].size for name in names]
     start = dict(zip(names, itertools.accumulate(sizes, initial=0), strict=False))
     ground = sum(sizes)

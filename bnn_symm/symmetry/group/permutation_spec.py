@@ -159,6 +159,12 @@ class PermutationSpec(Summarized):
             if any(s.group == group for axis in axes for s in axis)
         ]
 
+    @property
+    def scaled_groups(self) -> set[str]:
+        """Return the groups whose units can be rescaled."""
+        segments = (s for axes in self.axes.values() for axis in axes for s in axis)
+        return {s.group for s in segments if s.group is not None and s.scale}
+
     def occurrences(self, group: str) -> Iterator[tuple[str, int, Segment, int]]:
         """Yield each occurrence of a group's units: tensor, dimension, segment and its start."""
         for name, axes in self.axes.items():

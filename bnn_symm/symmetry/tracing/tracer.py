@@ -313,10 +313,6 @@ class SymmetryTracer(OperationMode):
         else:
             self._passed_on.append(label)
 
-    def pass_on(self, labels: Sequence[Label]) -> None:
-        """Add labels that the result of this operation carries."""
-        self._passed_on += labels
-
     def passed_on(self) -> list[Label]:
         """Return the labels that this operation's result carries so far; a rule may modify them."""
         return self._passed_on
