@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class EarlyStopping:
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.8
 
 
+@runtime_checkable
 class _LoopSettings(Protocol):
     """The settings of a method on which the loop depends."""
 
