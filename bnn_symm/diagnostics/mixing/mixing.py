@@ -185,6 +185,7 @@ def mixing(
         The views, modes and common draws.
 
     Example:
+        >>> import torch
         >>> from bnn_symm import BayesianModel, Categorical, Prior, load_dataset
         >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
         >>> posterior = SamplePosterior.from_draws(model, torch.randn(4, 50, 15))
