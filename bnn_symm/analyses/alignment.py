@@ -198,15 +198,8 @@ def barrier_runs(
         check_means(runs)
         if len(runs) != 2:
             return lines_from_initial(runs)
-    if len(runs) > 2 and path != "geodesic":
-        raise ConfigError(
-            f"--path {path} connects two runs, got {len(runs)}; name two, or use --path geodesic"
-        )
-    if len(runs) > 2 and matching not in ("w2", "means"):
-        raise ConfigError(
-            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or "
-            "means"
-        )
+    if len(runs) > 2:
+        _check_several(len(runs), path, matching)
     first, dataset = runs[0], runs[0].dataset()
     options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
     posteriors = [run.posterior for run in runs]
@@ -244,6 +237,19 @@ def barrier_runs(
         "path": chosen_simplex.path,
         **content,
     }
+
+
+def _check_several(number: int, path: Path, matching: Matching) -> None:
+    """Check that path and matching apply to more than two runs."""
+    if path != "geodesic":
+        raise ConfigError(
+            f"--path {path} connects two runs, got {number}; name two, or use --path geodesic"
+        )
+    if matching not in ("w2", "means"):
+        raise ConfigError(
+            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or "
+            "means"
+        )
 
 
 def pair_runs(

@@ -93,17 +93,14 @@ def describe_convergence(runs: Sequence[Run], *, target: str | None = None) -> d
         failed=[run.status == "failed" for run in runs],
     )
     group_of = {member: number for number, group in enumerate(groups) for member in group.members}
-    described = []
-    for i, run in enumerate(runs):
-        description = _run(run, histories[i], every[i]["objective"])
-        group_target = targets[group_of[i]]
-        described.append(
-            {
-                **description,
-                "group": group_of[i],
-                **_time_to_target(curves[i], group_target, quantity),
-            }
-        )
+    described = [
+        {
+            **_run(run, histories[i], every[i]["objective"]),
+            "group": group_of[i],
+            **_time_to_target(curves[i], targets[group_of[i]], quantity),
+        }
+        for i, run in enumerate(runs)
+    ]
     times = run_times(runs, curves, [targets[group_of[i]] for i in range(len(runs))])
     areas = run_areas(runs, curves)
     for i, description in enumerate(described):

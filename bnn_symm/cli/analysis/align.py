@@ -54,14 +54,9 @@ def add(commands: Any) -> None:
     )
 
 
-def _align(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.alignment import align_runs
+def _names(options: argparse.Namespace) -> list[str]:
+    """Return the names of the runs, under which the aligned ones are written."""
     from bnn_symm.errors import ConfigError
-    from bnn_symm.io.atomic import write_json
-    from bnn_symm.report.plots.comparisons.distances import plot_distances
-    from bnn_symm.report.text.alignment import alignment_text
-    from bnn_symm.runs.compatibility import save_derived_run
-    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
 
     names = [Path(run).resolve().name for run in options.runs]
     taken = {"figures", "alignment.json"} & {*names, Path(options.reference).resolve().name}
@@ -73,6 +68,18 @@ def _align(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"two of the runs are named {max(names, key=names.count)}; give them different names"
         )
+    return names
+
+
+def _align(options: argparse.Namespace) -> int:
+    from bnn_symm.analyses.alignment import align_runs
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.plots.comparisons.distances import plot_distances
+    from bnn_symm.report.text.alignment import alignment_text
+    from bnn_symm.runs.compatibility import save_derived_run
+    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
+
+    names = _names(options)
     (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
     warn(warnings)
     check_free(Path(options.out))

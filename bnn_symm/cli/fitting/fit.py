@@ -132,10 +132,9 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
-    from bnn_symm.errors import ConfigError, one_line, printable
+    from bnn_symm.errors import one_line, printable
     from bnn_symm.report.progress import ProgressBars
-    from bnn_symm.report.text.tables import scores_table
-    from bnn_symm.runs import fit_run, load_run, resume_run
+    from bnn_symm.runs import fit_run, resume_run
     from bnn_symm.runs.configuration.unused_settings import unused_setting_notes
     from bnn_symm.runs.fit_runner import resume_command
     from bnn_symm.runs.run import module_of
@@ -143,19 +142,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     if options.insist:
         warn(["--insist is now called --allow-changes"])
         options.allow_changes = True
-    if options.resume:
-        if options.config or options.set or options.out or options.dry_run:
-            raise ConfigError(
-                "--resume uses the configuration of the run; it takes no CONFIG, --set, --out or "
-                "--dry-run"
-            )
-        config = load_run(options.resume, module=options.module).config
-    elif options.allow_changes:
-        raise ConfigError(
-            "--allow-changes applies to a run that is resumed; name the run with --resume DIR"
-        )
-    else:
-        config = config_of(options)
+    config = _config_to_fit(options)
     warn(unused_setting_notes(config))
     if options.dry_run:
         return _dry_run(options, config)
@@ -179,8 +166,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     finally:
         for bar in bars:
             bar.__exit__()
-    metrics = run.metrics
-    if metrics is None:
+    if run.metrics is None:
         print(
             f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; "
             f"resume with: {printable(resume_command(run.path, group, module_of(run.config)))}",
@@ -188,6 +174,36 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
         )
         return INTERRUPTED
     picture = _draw(run)
+    answer(options, {"run": str(run.path), **run.metrics}, _text(run, picture))
+    return 0
+
+
+def _config_to_fit(options: argparse.Namespace) -> "Config":
+    """Return the configuration of a new fit, or that of the run that is resumed."""
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.runs import load_run
+
+    if options.resume:
+        if options.config or options.set or options.out or options.dry_run:
+            raise ConfigError(
+                "--resume uses the configuration of the run; it takes no CONFIG, --set, --out or "
+                "--dry-run"
+            )
+        return load_run(options.resume, module=options.module).config
+    if options.allow_changes:
+        raise ConfigError(
+            "--allow-changes applies to a run that is resumed; name the run with --resume DIR"
+        )
+    return config_of(options)
+
+
+def _text(run: "Run", picture: str) -> str:
+    """Return the scores of a complete run, its cost, and where its files are."""
+    from bnn_symm.errors import one_line
+    from bnn_symm.report.text.tables import scores_table
+
+    metrics = run.metrics
+    assert metrics is not None
     data_name = one_line(run.record["dataset"]["name"], 100)
     summary = f"{run.config.inference.name} on {data_name}: {run.record['seconds']:.1f} s"
     if metrics["elbo"] is not None:
@@ -195,9 +211,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
     if run.record.get("data_summary"):
         summary += f"\ndata: {one_line(run.record['data_summary'])}"
-    text = f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
-    answer(options, {"run": str(run.path), **metrics}, text)
-    return 0
+    return f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
 
 
 def _dry_run(options: argparse.Namespace, config: "Config") -> int:

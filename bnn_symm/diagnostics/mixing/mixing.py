@@ -192,7 +192,6 @@ def mixing(
         >>> list(mixing(posterior, load_dataset("iris").test).views)
         ['raw', 'aligned', 'chainwise', 'function']
     """
-    chains = posterior.shape[0]
     aligned_reason = None
     if group is None:
         try:
@@ -230,14 +229,8 @@ def mixing(
         function=_unless_copies(function, copies),
         aligned_reason=aligned_reason,
         per_draw_reason=per_draw_reason,
-        by_chain=tuple(
-            None if np.isnan(one.rhat).all() else float(np.nanmax(one.rhat)) for one in own
-        ),
-        frozen=tuple(
-            chain
-            for chain in range(chains)
-            if posterior.shape[1] > 1 and not moments.sd[chain].any()
-        ),
+        by_chain=tuple(map(_largest_rhat, own)),
+        frozen=_frozen_chains(posterior, moments),
         raw_modes=_modes(posterior, moments, parameter_index),
         aligned_modes=aligned_modes,
         function_modes=modes_of_functions(ChainMoments.from_draws(outputs), values.outputs.shape[3])
@@ -247,6 +240,16 @@ def mixing(
         values=values,
         copies=copies,
     )
+
+
+def _largest_rhat(chain: ChainStatistics) -> float | None:
+    return None if np.isnan(chain.rhat).all() else float(np.nanmax(chain.rhat))
+
+
+def _frozen_chains(posterior: SamplePosterior, moments: ChainMoments) -> tuple[int, ...]:
+    """Return the chains whose draws are all equal."""
+    chains, draws, _ = posterior.shape
+    return tuple(chain for chain in range(chains) if draws > 1 and not moments.sd[chain].any())
 
 
 def _unless_copies(view: MixingSummary, copies: Copies) -> MixingSummary:
