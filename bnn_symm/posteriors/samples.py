@@ -186,7 +186,7 @@ class SamplePosterior(Posterior):
 
     @property
     def positions(self) -> LazyDraws:
-        """Return the draws."""
+        """Return the draws, read from their file as far as they are used."""
         return self._positions
 
     def mean(self) -> Float[Tensor, " parameter"]:

@@ -410,6 +410,16 @@ def test_damaged_summaries_are_refused_with_a_reason(tmp_path, content, message)
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize("column", ["test_nll", "elbo", "seed"])
+def test_a_table_whose_numbers_are_lists_is_refused(column, study, tmp_path):
+    path = shutil.copytree(study[0], tmp_path / "copy")
+    frame = pd.read_parquet(path / "cells.parquet")
+    frame[column] = [[1.0, 2.0]] * len(frame)
+    frame.to_parquet(path / "cells.parquet")
+    with pytest.raises(InvalidRun, match=rf"cells\.parquet is damaged: {column} is \[1"):
+        write_report(path)
+
+
 def test_a_damaged_table_is_refused(study, tmp_path):
     path = shutil.copytree(study[0], tmp_path / "copy")
     (path / "cells.parquet").write_bytes(b"PAR1 and nothing more")

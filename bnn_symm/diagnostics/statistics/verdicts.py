@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
-        """Return the sentence."""
+        """Return the sentence with its numbers."""
         return fill(self._templates[0], self.numbers)
 
     def __str__(self) -> str:

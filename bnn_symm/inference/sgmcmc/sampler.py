@@ -247,7 +247,7 @@ class SGMCMCStepper(Stepper):
         return self._method.stage(step - 1).is_draw
 
     def collect(self, step: int, callbacks: Callback) -> None:
-        """Report a draw."""
+        """Report the current position as a draw."""
         rate = self.learning_rate(step - 1)
         stats = {"step_size": np.asarray([self._method.temperature * rate / self.num_points])}
         position = to_numpy({"position": self.tensors["position"]})["position"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.diagnostics.measures import FIT_MEASURES, PAIR_MEASURES
 from bnn_symm.errors import InvalidRun, one_line, shell_words
 from bnn_symm.io.documents import read_json
 from bnn_symm.io.parquet import read_rows
@@ -23,6 +24,8 @@ SUMMARY = "summary.json"
 _TAU = np.linspace(0.0, 1.0, 41)
 # Required text columns of both tables.
 _COLUMNS = ("key", "setting", "status")
+# Numeric columns.
+_NUMBERS = {*FIT_MEASURES, *PAIR_MEASURES, "seed", "other_seed"}
 # Required keys of a summary.
 _KEYS = ("contexts", "settings", "comparisons", "conclusions", "headline", "counts")
 
@@ -185,11 +188,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 "compare --resume"
             )
         for name, value in row.items():
-            if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
+            is_number = isinstance(value, int | float)
+            if (value is not None and name in _NUMBERS and not is_number) or (
+                is_number and math.isfinite(value) and abs(value) > LARGEST
+            ):
                 raise InvalidRun(
-                    f"{path} is damaged: {one_line(name, 40)} is {value:g}; write it again with "
-                    "compare --resume"
+                    f"{path} is damaged: {one_line(name, 40)} is {one_line(value, 40)}; write it "
+                    "again with compare --resume"
                 )
+        if not isinstance(row.get("seed"), int):
+            raise InvalidRun(
+                f"{path} is damaged: a row has no seed; write it again with compare --resume"
+            )
     return rows
 
 
