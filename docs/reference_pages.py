@@ -1,13 +1,12 @@
 """Write the pages of the reference: commands, configuration keys and names of the package."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 from bnn_symm import likelihoods
-from bnn_symm.cli.program import build_parser
+from bnn_symm.cli.program import all_parsers, build_parser
 from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import ConfigKey, config_keys, config_schema
 from bnn_symm.studies.study import StudyConfig
@@ -60,16 +59,8 @@ def write(folder: Path) -> None:
 def _commands() -> Iterator[str]:
     yield "# Command line\n"
     yield "The texts are those of `--help`.\n"
-    for parser in _parsers(build_parser()):
+    for parser in all_parsers(build_parser()):
         yield f"## {parser.prog}\n\n```text\n{parser.format_help().strip()}\n```\n"
-
-
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _parsers(below)
 
 
 def _configuration() -> Iterator[str]:

@@ -169,7 +169,7 @@ class _Completion(argparse.Action):
         if shell not in shtab.SUPPORTED_SHELLS:
             known = ", ".join(shtab.SUPPORTED_SHELLS)
             parser.error(f"{option} {one_line(shell, 40)}: expected one of {known}")
-        for action in (action for part in _subparsers(parser) for action in part._actions):
+        for action in (action for part in all_parsers(parser) for action in part._actions):
             if isinstance(action.metavar, str) and action.metavar in _COMPLETED:
                 kind = getattr(shtab, _COMPLETED[action.metavar])
                 action.complete = kind  # pyright: ignore[reportAttributeAccessIssue]
@@ -177,10 +177,14 @@ class _Completion(argparse.Action):
         parser.exit()
 
 
-def _subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield a parser and all parsers of commands below it."""
+def all_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield a parser and all parsers of commands below it.
+
+    Args:
+        parser: of a command, or of the program (`build_parser`).
+    """
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                yield from _subparsers(below)
+                yield from all_parsers(below)

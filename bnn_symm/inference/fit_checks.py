@@ -54,6 +54,18 @@ def _check_classes(name: str, y: torch.Tensor, number: int) -> None:
         )
 
 
+def draws_shape(method: Any, model: BayesianModel) -> tuple[int, int, int]:
+    """Return (chain, draw, parameter), the shape of the draws that a fit stores.
+
+    Args:
+        method: the inference method. Methods that fit a parametric distribution store no draws.
+        model: the model.
+    """
+    chains = getattr(method, "num_chains", getattr(method, "num_members", 1))
+    draws = getattr(method, "num_draws", 1) if method.is_sampler else 1
+    return chains, draws, model.num_parameters
+
+
 def check_draws(method: Any, model: BayesianModel) -> None:
     """Check that the draws of a fit fit into memory.
 
@@ -64,11 +76,9 @@ def check_draws(method: Any, model: BayesianModel) -> None:
     Raises:
         NotEnoughMemory: if the draws need more memory than is available.
     """
-    chains = getattr(method, "num_chains", getattr(method, "num_members", 1))
-    draws = getattr(method, "num_draws", 1) if method.is_sampler else 1
-    itemsize = torch.empty(0, dtype=model.dtype).element_size()
+    chains, draws, _ = shape = draws_shape(method, model)
     check_memory(
-        num_bytes_of((chains, draws, model.num_parameters), itemsize),
+        num_bytes_of(shape, model.dtype.itemsize),
         f"a posterior of {chains} chains of {draws} draws of {model.num_parameters} parameters",
         "lower inference.num_draws or inference.num_chains, or use fit_run, which stores draws "
         "on disk",

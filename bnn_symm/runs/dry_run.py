@@ -14,6 +14,7 @@ import torch
 
 from bnn_symm.inference import DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.density.density import bytes_per_point
+from bnn_symm.inference.fit_checks import draws_shape
 from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
@@ -121,8 +122,7 @@ def estimate_fit(config: Config) -> FitEstimate:
 def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
     # Variational inference averages a gradient over several draws of the weights.
     seconds = _seconds_per_gradient(prepared, method) * getattr(method, "num_samples", 1)
-    chains = getattr(method, "num_chains", getattr(method, "num_members", 1))
-    draws = getattr(method, "num_draws", 1) if method.is_sampler else 1
+    chains, draws, parameters = draws_shape(method, prepared.model)
     gradients = chains * _gradients_per_chain(method)
     in_parallel = isinstance(method, DeepEnsemble | StochasticGradientMethod) and (
         method.chain_method != "sequential"
@@ -135,7 +135,7 @@ def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
         seconds_per_gradient=seconds,
         seconds=seconds * gradients / (min(chains, available_cores()) if in_parallel else 1),
         is_lower_bound=isinstance(method, Sampler),
-        draws_bytes=chains * draws * prepared.model.num_parameters * prepared.model.dtype.itemsize,
+        draws_bytes=chains * draws * parameters * prepared.model.dtype.itemsize,
     )
 
 
