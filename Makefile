@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 NUMERICAL := symmetry models posteriors inference alignment diagnostics
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-types coverage test-slow lint format types docs bench clean
+.PHONY: demo test test-all test-types coverage test-slow lint format types docs bench wheel-check clean
 
 demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare quickstart
@@ -48,6 +48,10 @@ docs: $(INSTALLED)
 bench: $(PEERS)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
 
+# The wheel alone in a fresh environment of $(PYTHON): fit, predict, report, a study, optional extras.
+wheel-check:
+	tests/wheel_check.sh $(PYTHON)
+
 clean:
 	rm -rf $(VENV)
 
@@ -59,7 +63,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev --group docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev --group docs
 	@touch $@
 
 # What the benchmarks measure against; torch stays as it is.

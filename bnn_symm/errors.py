@@ -6,6 +6,7 @@ traceback.
 """
 
 import difflib
+import importlib.util
 import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -81,6 +82,34 @@ class NotEnoughMemory(BnnSymmError):
 
 class ProcessLost(BnnSymmError):
     """A process of a distributed fit died, does not answer, or diverged from the others."""
+
+
+class MissingExtra(BnnSymmError, ImportError):
+    """A package that only some functions need is not installed.
+
+    The message contains the command that installs it.
+    """
+
+
+def require_extra(extra: str, package: str, user: str) -> None:
+    """Check that a package of an optional extra is installed, before it is imported.
+
+    Args:
+        extra: name of the extra in `pyproject.toml`.
+        package: name under which the package is imported.
+        user: what needs it, the subject of the sentence.
+
+    Raises:
+        MissingExtra: if it is not installed.
+
+    Example:
+        >>> require_extra("arviz", "numpy", "to_arviz")
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtra(
+            f"{user} needs the package {package}, which is not installed; type: "
+            f'pip install "bnn_symm[{extra}]"'
+        )
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

@@ -1,17 +1,27 @@
-"""Randomness by key, atomic files, threads, and the lazy public names."""
+"""Randomness by key, atomic files, threads, the lazy public names, and optional extras."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
 
 import bnn_symm
+from bnn_symm import BayesianModel, Prior, SamplePosterior
+from bnn_symm.data import Split
+from bnn_symm.data.loaders.fetch import _download
+from bnn_symm.diagnostics.scores.loo import loo
+from bnn_symm.errors import MissingExtra
 from bnn_symm.io.atomic import write_atomically, write_json
+from bnn_symm.likelihoods import Gaussian
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator, torch_generator
+from bnn_symm.studies.executors import dask_executor
 from bnn_symm.threads import choose_threads, use_threads
 
 
@@ -93,3 +103,36 @@ def test_names_that_left_the_top_level_are_found_in_their_namespaces():
 
 def test_the_version_is_that_of_the_installed_package():
     assert bnn_symm.__version__ == metadata.version("bnn_symm")
+
+
+def test_a_missing_extra_is_reported_in_one_line_that_installs_it(monkeypatch, tmp_path):
+    root = Path(__file__).parent.parent
+    used = {
+        (extra, package)
+        for path in (root / "bnn_symm").rglob("*.py")
+        for extra, package in re.findall(
+            r'^\s+require_extra\("(\w+)", "(\w+)", ', path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    assert {extra for extra, _ in used} == {"arviz", "dask", "fetch"}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra, package in used:
+        (requirement,) = project["optional-dependencies"][extra]
+        assert requirement.startswith(package)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    model = BayesianModel(torch.nn.Linear(2, 1), Prior(), Gaussian(noise=0.1))
+    posterior = SamplePosterior.from_draws(model, torch.randn(2, 20, 3))
+    split = Split(x=torch.randn(4, 2), y=torch.randn(4))
+    calls = {
+        "arviz": lambda: bnn_symm.to_arviz(posterior),
+        "dask": lambda: next(dask_executor.__wrapped__("tcp://127.0.0.1:1", tmp_path)),
+        "fetch": lambda: _download("https://example.org", tmp_path / "file", 1),
+    }
+    for extra, call in calls.items():
+        with pytest.raises(MissingExtra) as caught:
+            call()
+        message = str(caught.value)
+        assert message.endswith(f'; type: pip install "bnn_symm[{extra}]"')
+        assert "\n" not in message
+    assert "bnn_symm[arviz]" in loo(posterior, split).notes[0]

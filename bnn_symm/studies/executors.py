@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bnn_symm.errors import BnnSymmError, ConfigError
+from bnn_symm.errors import BnnSymmError, ConfigError, require_extra
 from bnn_symm.inference.parallel.worker_pool import reports
 from bnn_symm.inference.parallel.workers import Parent
 from bnn_symm.studies.directory import StudyDirectory
@@ -98,14 +98,14 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
         The executor, the number of threads of all workers, and one core for each.
 
     Raises:
-        ConfigError: if Dask is not installed, no scheduler answers, or there is no worker.
+        MissingExtra: if Dask is not installed.
+        ConfigError: if no scheduler answers, or there is no worker.
         BnnSymmError: if a worker does not see the directory, or has another version of this
             package.
     """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError("--dask requires Dask; type: pip install 'bnn_symm[dask]'") from None
+    require_extra("dask", "distributed", "a Dask cluster")
+    from distributed import Client
+
     try:
         client = Client(address, timeout=20)
     except (OSError, ValueError, TimeoutError) as error:

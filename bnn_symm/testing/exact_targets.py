@@ -16,6 +16,7 @@ from torch import Tensor
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, load_dataset
+from bnn_symm.errors import require_extra
 from bnn_symm.models import BayesianModel, Gaussian, Prior, Tempering
 from bnn_symm.posteriors import Posterior
 
@@ -180,6 +181,7 @@ def assert_exact_moments(
     Raises:
         AssertionError: if a moment is further off.
     """
+    require_extra("arviz", "arviz", "assert_exact_moments")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import arviz

@@ -8,5 +8,5 @@ def nowhere(tmp_path, monkeypatch):
     """Return an empty folder, and make all searched folders of data sets empty."""
     monkeypatch.setenv("BNN_SYMM_DATA", str(tmp_path / "user"))
     monkeypatch.setattr(store, "_SYSTEM", tmp_path / "system")
-    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda project: tmp_path / "cache" / project)
     return tmp_path

@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import platformdirs
+
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
 from bnn_symm.io.boundary import shown
 from bnn_symm.io.memory import format_bytes
@@ -25,9 +27,7 @@ def user_folder() -> Path | None:
 
 def cache_folder() -> Path:
     """Return the folder that `fetch` writes to, which may not exist."""
-    import pooch
-
-    return Path(pooch.os_cache("bnn_symm"))
+    return Path(platformdirs.user_cache_dir("bnn_symm"))
 
 
 def find(name: str, files: tuple[str, ...]) -> Path | None:

@@ -24,7 +24,14 @@ import psutil
 from bnn_symm.data.loaders.data_folders import cache_folder, find
 from bnn_symm.data.loaders.idx import FASHION_MNIST, LARGEST, read_idx
 from bnn_symm.data.loaders.images import ARCHIVES, Archive, read_verified
-from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidRun, nearest, one_line
+from bnn_symm.errors import (
+    ConfigError,
+    DatasetNotFound,
+    InvalidRun,
+    nearest,
+    one_line,
+    require_extra,
+)
 from bnn_symm.io.atomic import (
     is_temporary_folder,
     make_folder,
@@ -238,9 +245,11 @@ def _download(url: str, path: Path, largest: int) -> None:
         largest: largest number of bytes before the download is stopped.
 
     Raises:
+        MissingExtra: if pooch is not installed.
         OSError: if the server cannot be reached, has no valid certificate, or reports an error.
         ValueError: if the address or a redirect is not https, or the file is too large.
     """
+    require_extra("fetch", "pooch", "a download")
     import pooch
 
     _check_https(url)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
+from bnn_symm.errors import MissingExtra, require_extra
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.io.arviz import from_groups
 
@@ -83,6 +84,10 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
         needed = f"reweighting needs at least {_LEAST_DRAWS} draws and a training split"
         reason = f"undefined: {what}; {needed}"
         return _undefined(reason, len(part), chains * draws)
+    try:
+        require_extra("arviz", "arviz", "it")
+    except MissingExtra as error:
+        return _undefined(f"undefined: {error}", len(part), chains * draws)
     log_likelihood, thinned = _log_likelihood(posterior, part)
     if thinned:
         notes.append(f"with {log_likelihood.shape[1]} evenly spaced draws of each chain's {draws}")

@@ -24,7 +24,7 @@ import torch
 from bnn_symm.architectures import fixed_buffers, weight_shapes
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Split
-from bnn_symm.errors import ConfigError, SymmetryError
+from bnn_symm.errors import ConfigError, SymmetryError, require_extra
 from bnn_symm.models import Categorical, HeteroscedasticGaussian
 from bnn_symm.posteriors.io.arviz_groups import Groups, from_groups
 from bnn_symm.posteriors.lazy_draws import LazyDraws
@@ -61,6 +61,7 @@ def to_arviz(
         The container of the installed ArviZ version.
 
     Raises:
+        MissingExtra: if ArviZ is not installed.
         ConfigError: if the arrays would be larger than that, or the part has no points.
 
     Example:
@@ -72,6 +73,7 @@ def to_arviz(
         >>> to_arviz(SamplePosterior.from_draws(model, draws)).posterior["weight"].shape
         (2, 5, 1, 2)
     """
+    require_extra("arviz", "arviz", "to_arviz")
     return from_groups(
         *to_groups(posterior, dataset, part=part, thin=thin, max_gigabytes=max_gigabytes, seed=seed)
     )
