@@ -197,4 +197,4 @@ def _fixed(value: float, estimate: Estimate) -> str:
     """Return a number with the decimals that show two significant digits of the half-width."""
     half = _half(estimate) or 0.0
     decimals = 4 if half <= 0 else min(8, max(0, 1 - math.floor(math.log10(half))))
-    return f"{value:,.{decimals}f}" if abs(value) < _HUGE else number(value, 4)
+    return f"{value:z,.{decimals}f}" if abs(value) < _HUGE else number(value, 4)

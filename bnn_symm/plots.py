@@ -20,8 +20,8 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.report.plots.comparisons.barriers import draw_barrier_curves
 from bnn_symm.report.plots.convergence import draw_convergence
-from bnn_symm.report.plots.regression_bands import draw_regression_bands
-from bnn_symm.report.plots.reliability import draw_reliability
+from bnn_symm.report.plots.predictions.regression_bands import draw_regression_bands
+from bnn_symm.report.plots.predictions.reliability import draw_reliability
 from bnn_symm.report.plots.rhat import draw_rhat_views
 from bnn_symm.runs import Run
 

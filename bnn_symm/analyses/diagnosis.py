@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.elbo import describe_elbo
 from bnn_symm.analyses.mixing import concatenate_chains, describe_mixing, no_mixing
+from bnn_symm.analyses.predictions.calibration import describe_calibration
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method

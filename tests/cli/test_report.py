@@ -1,13 +1,18 @@
 """Test `bnn-symm report`."""
 
 import json
+import re
 import shutil
 
 from tests.report.synthetic_study import write_study
 from tests.runs.fits import METHODS
 
 
-def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp_path):
+def headings(text):
+    return re.findall("<h2>(.*?)</h2>", text)
+
+
+def test_a_run_has_a_page_with_the_first_questions_first(cli, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     assert cli("report", run) == (0, "written: vi/report.html\n", "")
     text = (tmp_path / "vi" / "report.html").read_text()
@@ -16,20 +21,52 @@ def test_a_run_has_a_page_with_its_scores_settings_and_commands(cli, fitted, tmp
     assert f"NLL, nats per point {metrics['test']['nll']:.4g}" in text
     assert (tmp_path / "vi" / "config.yaml").read_text().splitlines()[0] in text
     assert "bnn-symm fit vi/config.yaml --out DIR" in text
-    for title in (
-        "Convergence",
-        "Scores",
-        "Calibration",
-        "Parameters and symmetries",
-        "Settings",
-        "Provenance",
-    ):
-        assert f"<h2>{title}</h2>" in text
-    assert "<h2>Mixing</h2>" not in text  # a closed form has no chains
-    assert text.count("<img ") == 1
+    assert headings(text)[:10] == [
+        *("Is it any good?", "Is it calibrated?", "Confusion matrix", "Has it converged?"),
+        *("What did it cost?", "How to repeat it", "Scores of all parts"),
+        *("Parameters and symmetries", "Settings", "Provenance"),
+    ]
+    for baseline in ("this run", "the base rates", "logistic regression"):
+        assert f'<th scope="row" class="words">{baseline}</th>' in text
+    assert text.count("<img ") == 3  # reliability, confusion matrix, convergence
+    answers = re.findall(r'<dt><a href="#(.*?)">', text)
+    assert len(answers) == 4
+    assert all(f'<section id="{anchor}">' in text for anchor in answers)
     before = text
     assert cli("report", run)[0] == 0  # replaces the old one
     assert (tmp_path / "vi" / "report.html").read_text() == before
+
+
+def test_a_regression_has_its_errors_on_the_page(cli, fit_once, tmp_path):
+    keys = ["data.name=diabetes", "architecture.widths=[4]", *METHODS["local"]]
+    assert cli("report", fit_once("numbers", *keys), "-o", "page.html")[0] == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "Predicted against observed" in headings(text)
+    assert "Confusion matrix" not in headings(text)
+    assert ">ridge regression</th>" in text
+    assert text.count("<img ") == 3  # PIT, predicted against observed, convergence
+
+
+def test_counts_without_a_test_split_have_a_page(cli, fit_once, tmp_path):
+    rows = [f"{i % 7},{i % 5},{(i * i) % 4}" for i in range(80)]
+    (tmp_path / "visits.csv").write_text("\n".join(["age,size,visits", *rows]))
+    keys = [f"data.name={tmp_path}/visits.csv", "data.target=visits", "data.task=count"]
+    keys += ["architecture.widths=[4]", "data.test_fraction=0", "data.validation_fraction=0"]
+    assert cli("report", fit_once("counts", *keys, *METHODS["local"]), "-o", "page.html")[0] == 0
+    text = (tmp_path / "page.html").read_text()
+    assert ">Poisson regression</th>" in text
+    assert "Note: there are no test points" in text
+
+
+def test_a_run_whose_data_changed_has_a_page_with_the_reason(cli, fit_once, tmp_path):
+    (tmp_path / "own.csv").write_text("\n".join(["a,b", *(f"{i},{i * i}" for i in range(50))]))
+    keys = [f"data.name={tmp_path}/own.csv", "data.target=b", "architecture.widths=[4]"]
+    run = fit_once("own", *keys, *METHODS["local"])
+    (tmp_path / "own.csv").write_text("\n".join(["a,b", *(f"{i},{i + 1}" for i in range(50))]))
+    assert cli("report", run, "-o", "page.html")[0] == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "changed since the fit" in text
+    assert {"Has it converged?", "What did it cost?", "How to repeat it"} <= {*headings(text)}
 
 
 def test_chains_are_reported_in_all_views(cli, fitted, tmp_path):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bnn_symm.data import load_dataset
+from bnn_symm.diagnostics.calibration.pit import pit_histogram
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
 from bnn_symm.report.plots.comparisons.distances import plot_distances
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
@@ -18,11 +19,14 @@ from bnn_symm.report.plots.convergence import plot_convergence
 from bnn_symm.report.plots.ecdf import plot_ecdf_differences
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.posterior_scales import plot_posterior_scales
+from bnn_symm.report.plots.predictions.confusion import confusion_figure
+from bnn_symm.report.plots.predictions.observed import observed_figure
+from bnn_symm.report.plots.predictions.pit import pit_figure
+from bnn_symm.report.plots.predictions.regression_bands import plot_regression_bands
+from bnn_symm.report.plots.predictions.reliability import plot_reliability
+from bnn_symm.report.plots.predictions.shift_curves import plot_shift_curve
 from bnn_symm.report.plots.prior_predictive import plot_prior_predictive
-from bnn_symm.report.plots.regression_bands import plot_regression_bands
-from bnn_symm.report.plots.reliability import plot_reliability
 from bnn_symm.report.plots.rhat import plot_rhat_views, study_rhat_figure
-from bnn_symm.report.plots.shift_curves import plot_shift_curve
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
@@ -213,6 +217,10 @@ CASES = {
         },
         lambda c, path: plot_reliability(c, path, title="classes"),
     ),
+    "predicted against observed": (
+        {"target": [1.0, 2.0], "mean": [1.1, 2.4], "low": [0.5, 2.1], "high": [1.5, 2.9]},
+        lambda c, path: save_png(observed_figure(**c, level=0.9, name="y"), path),
+    ),
     "reliability of numbers": (
         {
             **{"kind": "numbers", "nominal": [0.25, 0.75], "observed": [0.1, 0.7]},
@@ -328,3 +336,22 @@ def test_a_plot_of_finite_values_has_no_note(name, tmp_path, figures):
     limits = [axes.get_ylim() for axes in figures[0].axes]
     assert np.isfinite(limits).all()
     assert not any("not finite" in text.get_text() for text in figures[0].findobj(Text))
+
+
+@pytest.mark.parametrize("classes", [1, 3, 13, 100])
+def test_a_confusion_matrix_of_any_size_is_drawn(classes):
+    counts = np.diag(np.arange(classes))
+    figure = confusion_figure(counts, [f"class {number} {{$" for number in range(classes)])
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert texts == ({str(own) for own in range(1, classes)} if classes <= 12 else set())
+    assert max(figure.get_size_inches()) <= 6.1
+
+
+def test_bins_of_the_pit_outside_of_the_band_are_marked():
+    flat, narrow = (pit_histogram(pit) for pit in (np.linspace(0, 1, 99), np.full(99, 0.5)))
+    labels = [
+        {text.get_text() for text in pit_figure(own).legends[0].get_texts()}
+        for own in (flat, narrow)
+    ]
+    assert "points, outside the band" not in labels[0]
+    assert "points, outside the band" in labels[1]

@@ -115,7 +115,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
 
 
 def _shifts(options: argparse.Namespace, run: "Run") -> int:
-    from bnn_symm.analyses.calibration import describe_shifts
+    from bnn_symm.analyses.predictions.other_data import describe_shifts
     from bnn_symm.data import SHIFTS
     from bnn_symm.errors import ConfigError, nearest
     from bnn_symm.report.text.calibration import draw_shifts, shifts_text
@@ -155,7 +155,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
 
 
 def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
-    from bnn_symm.analyses.calibration import describe_out_of_distribution
+    from bnn_symm.analyses.predictions.other_data import describe_out_of_distribution
     from bnn_symm.data import out_of_distribution_inputs
     from bnn_symm.report.text.calibration import out_of_distribution_text
     from bnn_symm.threads import use_threads

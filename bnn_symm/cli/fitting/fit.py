@@ -251,7 +251,7 @@ def _draw(run: "Run") -> str:
     """Draw the bands of a one-dimensional regression, and return a line that names the figure."""
     if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
         return ""
-    from bnn_symm.report.plots.regression_bands import plot_regression_bands
+    from bnn_symm.report.plots.predictions.regression_bands import plot_regression_bands
     from bnn_symm.runs.directory.output_directory import disk_errors
 
     path = run.path / "figures" / "regression_bands.png"

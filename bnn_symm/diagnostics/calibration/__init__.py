@@ -1,4 +1,5 @@
 """Compare predicted probabilities and intervals with observed frequencies.
 
-Reading order: `reliability`, `calibration_errors`, `calibration_tests`, `temperature_scaling`.
+Reading order: `reliability`, `pit`, `calibration_errors`, `calibration_tests`,
+`temperature_scaling`.
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bnn_symm.data import Split
@@ -107,6 +107,30 @@ def predict_points(
         start += len(y)
         for name, value in own.items():
             collected.setdefault(name, []).append(value)
+    return _joined(collected, is_classification)
+
+
+def reduce_predictive(
+    predictive: Predictive, y: Shaped[Tensor, " point"], *, seed: int = 0
+) -> ClassPredictions | NumberPredictions:
+    """Return the predictions of a predictive distribution, as `predict_points` does.
+
+    Args:
+        predictive: At some points.
+        y: Their targets, as in a `Split`.
+        seed: Seed of the randomized transform of counts.
+
+    Returns:
+        A few numbers per point.
+    """
+    is_classification = predictive.is_classification
+    own = _classes(predictive, y) if is_classification else _numbers(predictive, y, 0, seed)
+    return _joined({name: [value] for name, value in own.items()}, is_classification)
+
+
+def _joined(
+    collected: dict[str, list[Tensor]], is_classification: bool
+) -> ClassPredictions | NumberPredictions:
     along = {"low": 1, "high": 1}
     joined = {
         name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()

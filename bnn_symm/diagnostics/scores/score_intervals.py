@@ -4,9 +4,11 @@
 in both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
@@ -26,7 +28,7 @@ from bnn_symm.diagnostics.scores.regression import (
     number_notes,
     number_statistics,
 )
-from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
+from bnn_symm.diagnostics.statistics.bootstrap import Score, Statistics, bootstrap_scores
 from bnn_symm.posteriors import Posterior
 
 
@@ -132,13 +134,13 @@ def score_predictions(
         Every score with its interval.
     """
     if isinstance(predictions, ClassPredictions):
-        statistics, reasons = class_statistics(predictions), class_reasons(predictions)
+        reasons = class_reasons(predictions)
         errors, notes = CALIBRATION_ERRORS, class_notes(predictions)
     else:
-        statistics, reasons = number_statistics(predictions), {}
+        reasons = {}
         errors, notes = CALIBRATION_DISTANCES, number_notes(predictions)
     values = bootstrap_scores(
-        statistics,
+        _statistics(predictions),
         (len(predictions),),
         reasons=reasons,
         inflated=errors,
@@ -153,3 +155,48 @@ def score_predictions(
         level=level,
         notes=tuple(notes),
     )
+
+
+def score_differences(
+    first: ClassPredictions | NumberPredictions,
+    second: ClassPredictions | NumberPredictions,
+    names: Sequence[str],
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Return differences of scores of two predictions of the same points, resampled together.
+
+    Args:
+        first: Predictions at the points.
+        second: Other predictions at the same points.
+        names: Of the scores.
+        num_resamples: Bootstrap resamples of the points; 0 for no intervals.
+        level: Level of the intervals.
+        seed: Seed of the resamples.
+
+    Returns:
+        Name -> score of `first` minus that of `second`.
+
+    Raises:
+        ValueError: If the two predict different numbers of points.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"got predictions of {len(first)} and of {len(second)} points")
+    one, other = _statistics(first), _statistics(second)
+
+    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
+        own, theirs = one(weights), other(weights)
+        with np.errstate(invalid="ignore"):  # infinite minus infinite is not defined
+            return {name: own[name] - theirs[name] for name in names}
+
+    return bootstrap_scores(
+        difference, (len(first),), num_resamples=num_resamples, level=level, seed=seed
+    )
+
+
+def _statistics(predictions: ClassPredictions | NumberPredictions) -> Statistics:
+    if isinstance(predictions, ClassPredictions):
+        return class_statistics(predictions)
+    return number_statistics(predictions)

@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from bnn_symm.report.plots.figures.svg import svg_text
 from bnn_symm.report.tables import Table, by_rows
 
+# Width of a figure in inches up to which a narrow screen shows it whole.
+_NARROW = 5.6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -22,12 +25,14 @@ class Picture:
         figure: drawn when the page is rendered.
         caption: of the figure.
         numbers: a table of the plotted numbers, which the alternative text contains.
+        narrow: the same figure for a narrow screen, if the figure is wide.
     """
 
     kind: ClassVar[str] = "picture"
     figure: Figure
     caption: str
     numbers: Table
+    narrow: Figure | None = None
 
     @property
     def alt(self) -> str:
@@ -37,9 +42,22 @@ class Picture:
     @property
     def source(self) -> str:
         """Return the image as a data URL."""
-        return "data:image/svg+xml;base64," + base64.b64encode(
-            svg_text(self.figure).encode()
-        ).decode("ascii")
+        return _data_url(self.figure)
+
+    @property
+    def narrow_source(self) -> str:
+        """Return the image for a narrow screen as a data URL; empty if there is none."""
+        return "" if self.narrow is None else _data_url(self.narrow)
+
+    @property
+    def is_wide(self) -> bool:
+        """Return whether a narrow screen would make its text too small to read."""
+        return self.narrow is None and self.figure.get_figwidth() > _NARROW
+
+
+def _data_url(figure: Figure) -> str:
+    encoded = base64.b64encode(svg_text(figure).encode())
+    return f"data:image/svg+xml;base64,{encoded.decode('ascii')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +110,39 @@ class Section:
     @property
     def anchor(self) -> str:
         """Return the anchor to link to."""
-        return self.name or self.title.lower().replace(" ", "-")
+        return self.name or anchor_of(self.title)
+
+
+def anchor_of(title: str) -> str:
+    """Return the anchor of a section.
+
+    Args:
+        title: of the section.
+
+    Returns:
+        The title in lower case, with hyphens in place of spaces and without a question mark.
+    """
+    return title.lower().rstrip("?").replace(" ", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The short answer to a question, which links to its section.
+
+    Attributes:
+        question: the title of the section.
+        text: the answer, in a few words.
+        mark: a class of the style sheet, such as `yes`.
+    """
+
+    question: str
+    text: str
+    mark: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Return the anchor of the section."""
+        return anchor_of(self.question)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +152,16 @@ class Page:
     Attributes:
         title: of the page.
         about: a line under the title.
-        headline: the conclusion, in one or two sentences.
-        warnings: shown under the headline.
+        headline: the conclusion, in one to three sentences.
+        answers: to the first questions of a reader, shown under the headline.
+        warnings: shown under the answers.
         sections: of the page, in order.
     """
 
     title: str
     about: str
     headline: str
+    answers: Sequence[Answer] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = field(default_factory=tuple)
 

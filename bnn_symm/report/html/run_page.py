@@ -1,31 +1,41 @@
-"""Build the page of a run: scores, convergence, calibration, mixing, settings and commands."""
+"""Build the page of a run: first what its reader asks first, then the details.
+
+Is it any good, is it calibrated, predicted against observed, has it converged, what did it cost,
+and how to repeat it. What cannot be computed is left out, with the reason in a sentence.
+"""
 
 import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.analyses.calibration import describe_calibration
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.mixing import describe_mixing
+from bnn_symm.analyses.predictions.quality import describe_quality
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.formatting import count, number, with_error
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
-from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Text, facts
+from bnn_symm.report.html.page import Answer, Block, Code, Page, Picture, Section, Text, facts
+from bnn_symm.report.html.run_quality import (
+    GOOD,
+    quality_answers,
+    quality_sections,
+    score_sentence,
+)
 from bnn_symm.report.html.study_sections import positions
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.tables import Table
-from bnn_symm.report.text.calibration import calibration_table
 from bnn_symm.report.text.mixing import mixing_table
 from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
+CONVERGED, COST, REPEAT = "Has it converged?", "What did it cost?", "How to repeat it"
 # Number of values in all draws up to which chains are diagnosed here, within seconds; larger runs
 # are left to `bnn-symm diagnose`.
 _CHEAP = 4_000_000
-_RESAMPLES = 200
+_RESAMPLES = 500
 
 
 def run_page(run: Run) -> Page:
@@ -42,19 +52,19 @@ def run_page(run: Run) -> Page:
     """
     with contextlib.suppress(NoPosterior):
         _ = run.posterior
-    convergence = describe_convergence([run])
-    metrics = run.metrics
-    sections = {
-        "Convergence": _convergence(convergence),
-        "Scores": _scores(metrics),
-        "Calibration": _blocks_or_reason(lambda: _calibration(run)),
-        "Mixing": _blocks_or_reason(lambda: _mixing(run)),
+    headline, answers, sections = _predictions(run)
+    mixing = _mixing(run)
+    converged, blocks = _convergence(run, mixing)
+    cost, costs = _cost(run)
+    answers += [converged, cost]
+    sections |= {CONVERGED: blocks, COST: costs, REPEAT: _repeat(run)}
+    sections |= {
+        "Scores of all parts": _scores(run.metrics),
         "Parameters and symmetries": _blocks_or_reason(lambda: _symmetry(run)),
         "Settings": [
             Code(what="config.yaml with all settings", text=read_text(run.directory.config))
         ],
         "Provenance": [facts("Provenance of the numbers", _provenance(run))],
-        "Commands": _commands(run),
     }
     warnings = (
         []
@@ -66,14 +76,19 @@ def run_page(run: Run) -> Page:
     return Page(
         title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
         about=f"{count(size, 'parameter')}, "
-        f"seed {run.config.seed}, {data.get('train', '-')} training points, "
-        f"{data.get('test', '-')} test points",
-        headline=_headline(metrics, convergence["verdict"]),
+        f"seed {run.config.seed}, {_points(data, 'train')} training points, "
+        f"{_points(data, 'test')} test points",
+        headline=headline,
+        answers=answers,
         warnings=warnings,
         sections=[
             Section(title=title, blocks=blocks) for title, blocks in sections.items() if blocks
         ],
     )
+
+
+def _points(data: Mapping[str, Any], part: str) -> str:
+    return number(data.get(part))
 
 
 def _blocks_or_reason(section: Any) -> list[Block]:
@@ -88,38 +103,100 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _headline(metrics: Mapping[str, Any] | None, verdict: str) -> str:
-    parts = next(
-        (
-            own
-            for own in ((metrics or {}).get(name) for name in ("test", "validation", "train"))
-            if own
-        ),
-        None,
-    )
-    if metrics is None or parts is None:
-        return f"No scores yet. {_sentence(verdict)}"
-    name = next(name for name in ("test", "validation", "train") if metrics.get(name))
-    shown = [key for key in ("nll", "accuracy", "rmse", "ece") if parts.get(key) is not None]
-    scores = ", ".join(f"{measure_of(key).title} {number(parts[key], 4)}" for key in shown)
-    return f"On the {name} part: {scores}. {_sentence(verdict)}"
+def _predictions(run: Run) -> tuple[str, list[Answer], dict[str, list[Block]]]:
+    """Return the headline, answers and sections on predictions, or the reason for none."""
+    try:
+        with use_threads(run.threads):
+            quality = describe_quality(run, num_resamples=_RESAMPLES)
+    except BnnSymmError as error:
+        answer = Answer(question=GOOD, text="unknown", mark="no")
+        reason: list[Block] = [Text(text=f"Unavailable: {error}")]
+        return "Its predictions cannot be scored here.", [answer], {GOOD: reason}
+    sections = quality_sections(quality)
+    return score_sentence(quality), quality_answers(quality), sections
 
 
-def _convergence(content: Mapping[str, Any]) -> list[Block]:
-    blocks: list[Block] = [Text(text=_sentence(content["verdict"]))]
+def _convergence(run: Run, mixing: Mapping[str, Any] | None) -> tuple[Answer, list[Block]]:
+    content = describe_convergence([run])
+    verdict = content["verdict"]
+    blocks: list[Block] = []
+    if mixing is not None:
+        blocks = _mixing_blocks(mixing)
+        text, mark = mixing["conclusion"], _mark(mixing["usable"])
+    else:
+        converged = content["runs"][0]["converged"]
+        text, mark = verdict, _mark(converged or (None if "inconclusive" in verdict else False))
+        blocks = _too_large(run)
+    blocks.append(Text(text=_sentence(verdict)))
     blocks += [Text(text=f"Next: {advice}") for advice in content["next"]]
+    answer = Answer(question=CONVERGED, text=text.partition(":")[0], mark=mark)
     figure = convergence_figure(dict(content))
-    if figure is None:
-        return blocks
+    if figure is not None:
+        blocks.append(_curves(content, figure))
+    return answer, [*blocks, *(Text(text=f"Note: {own}.", mark="note") for own in content["notes"])]
+
+
+def _mark(is_good: bool | None) -> str:
+    return "open" if is_good is None else "yes" if is_good else "other"
+
+
+def _curves(content: Mapping[str, Any], figure: Any) -> Picture:
     band = next(iter(content["groups"][0]["bands"].values()))
     names = {"times": "gradient evaluations", "median": content["quantity"].replace("_", " ")}
     columns = {
         name: [band[key][i] for i in positions(len(band["times"]))] for key, name in names.items()
     }
-    numbers = Table(caption="Numbers of this figure, at five positions", columns=columns)
-    caption = "The smoothed history over gradient evaluations and over time."
-    notes = [Text(text=f"Note: {note}.", mark="note") for note in content["notes"]]
-    return [*blocks, Picture(figure=figure, caption=caption, numbers=numbers), *notes]
+    return Picture(
+        figure=figure,
+        narrow=convergence_figure(dict(content), columns=1),
+        caption="The smoothed history over gradient evaluations and over time.",
+        numbers=Table(caption="Numbers of this figure, at five positions", columns=columns),
+    )
+
+
+def _has_chains(run: Run) -> bool:
+    try:
+        posterior = run.posterior
+    except NoPosterior:
+        return False
+    return isinstance(posterior, SamplePosterior) and not run.config.inference.has_independent_draws
+
+
+def _mixing(run: Run) -> dict[str, Any] | None:
+    """Return how the chains mix; None without chains, without data, or if they are too large."""
+    if not _has_chains(run):
+        return None
+    chains, draws, size = run.posterior.shape
+    if chains * draws * size > _CHEAP:
+        return None
+    with contextlib.suppress(BnnSymmError), use_threads(run.threads):
+        return describe_mixing(
+            run.posterior, run.dataset(), method=run.config.inference, per_draw=False
+        )[0]
+    return None
+
+
+def _mixing_blocks(mixing: Mapping[str, Any]) -> list[Block]:
+    blocks: list[Block] = [Text(text=_sentence(mixing["conclusion"]))]
+    if mixing.get("next"):
+        blocks.append(Text(text=f"Next: {mixing['next']}"))
+    views = mixing_table(mixing)
+    return [*blocks, *([views] if views else [])]
+
+
+def _too_large(run: Run) -> list[Block]:
+    """Return the command that compares chains which are too large for this page, or whose data."""
+    if not _has_chains(run):
+        return []
+    chains, draws, size = run.posterior.shape
+    if chains * draws * size <= _CHEAP:
+        return []
+    command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
+    text = (
+        f"The {chains} chains with {count(draws, 'draw')} of {count(size, 'parameter')} are not "
+        "compared here, because this takes long."
+    )
+    return [Text(text=text), Code(what="to compare them", text=command)]
 
 
 def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
@@ -135,48 +212,64 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     return [Table(caption="Scores of predictions", columns=columns, notes=notes)]
 
 
-def _calibration(run: Run) -> list[Block]:
-    with use_threads(run.threads):
-        content = describe_calibration(run, num_resamples=_RESAMPLES)
-    blocks: list[Block] = [
-        Text(text=_sentence(content["conclusion"])),
-        calibration_table(content),
-        _reliability(content["reliability"]),
+def _cost(run: Run) -> tuple[Answer, list[Block]]:
+    """Return what the fit cost: gradients, time, draws and files."""
+    record = run.record
+    seconds, gradients = record.get("seconds"), record.get("gradient_evaluations")
+    known: dict[str, Any] = {}
+    if gradients is not None:
+        known["gradient evaluations"] = number(gradients)
+    if seconds is not None:
+        known["seconds"] = number(seconds)
+        if gradients:
+            known["milliseconds per gradient"] = number(1000 * seconds / gradients)
+    with contextlib.suppress(NoPosterior):
+        chains, draws, _ = run.posterior.shape
+        known["draws"] = f"{count(chains, 'chain')} with {count(draws, 'draw')}"
+    files = [run.directory.path / name for name in record.get("files") or ()]
+    if files:
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        known["files of the run"] = f"{number(size / 1e6)} MB"
+    on = [f"{record['device']}, {count(run.threads, 'thread')}"]
+    known["machine"] = ", ".join([*on, *([record["host"]] if record.get("host") else [])])
+    parts = [f"{number(seconds)} s"] if seconds is not None else []
+    parts += [f"{number(gradients)} gradients"] if gradients is not None else []
+    blocks: list[Block] = [] if seconds is not None else [Text(text=_no_time(run))]
+    answer = Answer(question=COST, text=", ".join(parts) or "not recorded", mark="no")
+    return answer, [*blocks, facts("Cost of the fit", known)]
+
+
+def _is_imported(run: Run) -> bool:
+    return "derived" in run.record
+
+
+def _no_time(run: Run) -> str:
+    why = "another program drew them" if _is_imported(run) else f"the run is {run.status}"
+    return f"The time is not known, because {why}."
+
+
+def _repeat(run: Run) -> list[Block]:
+    """Return commands to repeat the fit, and what the numbers depend on."""
+    flags, record = module_flags([module_of(run.config)]), run.record
+    commands: Sequence[tuple[str, str]] = [
+        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{flags}"),
+        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{flags}"),
     ]
-    return [*blocks, *(Text(text=f"Note: {note}.", mark="note") for note in content["notes"])]
-
-
-def _reliability(diagram: Mapping[str, Any]) -> Table:
-    """Return the reliability diagram as a table."""
-    band = {"a calibrated model: from": "low", "to": "high"}
-    if diagram["kind"] == "classes":
-        keys = {"mean confidence": "confidence", "accuracy": "accuracy", **band, "points": "count"}
-    else:
-        keys = {"level of the quantile": "nominal", "share of targets below": "observed", **band}
-    columns = {name: diagram[key] for name, key in keys.items()}
-    return Table(caption="Reliability by bin", columns=columns, folded=True)
-
-
-def _mixing(run: Run) -> list[Block]:
-    posterior = run.posterior
-    if not isinstance(posterior, SamplePosterior):
-        return []
-    chains, draws, size = posterior.shape
-    if chains * draws * size > _CHEAP:
-        command = (
-            f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
-        )
+    versions = ", ".join(f"{name} {own}" for name, own in record["versions"].items())
+    if _is_imported(run):
         text = (
-            f"The {chains} chains with {count(draws, 'draw')} of {count(size, 'parameter')} are "
-            "not compared here, because this takes long."
+            f"Another program drew these parameters ({record['engine']}), so the fit cannot be "
+            "repeated from here."
         )
-        return [Text(text=text), Code(what="to compare them", text=command)]
-    with use_threads(run.threads):
-        content, _ = describe_mixing(
-            posterior, run.dataset(), method=run.config.inference, per_draw=False
-        )
-    views = mixing_table(content)
-    return [Text(text=_sentence(content["conclusion"])), *([views] if views else [])]
+        return [Text(text=text), *(Code(what=what, text=own) for what, own in commands)]
+    fit = f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{flags}"
+    text = (
+        f"The settings below, with seed {run.config.seed}, determine every random number of the "
+        f"fit. The result is the same on a machine of the same type with "
+        f"{count(run.threads, 'thread')} and the same versions: {versions}."
+    )
+    commands = [("to repeat the fit", fit), *commands]
+    return [Text(text=text), *(Code(what=what, text=own) for what, own in commands)]
 
 
 def _symmetry(run: Run) -> list[Block]:
@@ -205,16 +298,3 @@ def _provenance(run: Run) -> dict[str, Any]:
     )
     known = {key: run.record[key] for key in keys if run.record.get(key) is not None}
     return {**known, "dataset": run.record["dataset"], "versions": run.record["versions"]}
-
-
-def _commands(run: Run) -> list[Block]:
-    flags = module_flags([module_of(run.config)])
-    commands: Sequence[tuple[str, str]] = [
-        (
-            "to repeat the fit",
-            f"bnn-symm {shell_words('fit', run.directory.config)} --out DIR{flags}",
-        ),
-        ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{flags}"),
-        ("to write this page", f"bnn-symm {shell_words('report', run.path)}{flags}"),
-    ]
-    return [Code(what=what, text=text) for what, text in commands]

@@ -49,12 +49,15 @@ def plot_convergence(content: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLES) -> Figure | None:
+def convergence_figure(
+    content: dict[str, Any], styles: Sequence[Style] = _STYLES, *, columns: int = 0
+) -> Figure | None:
     """Plot the curves of all groups, with one panel for gradient evaluations and one for seconds.
 
     Args:
         content: of `analyses.convergence.report.describe_convergence`.
         styles: of the groups, at least as many.
+        columns: maximum number of panels in a row; 0 for a single row.
 
     Returns:
         The figure; None without a history.
@@ -66,9 +69,10 @@ def convergence_figure(content: dict[str, Any], styles: Sequence[Style] = _STYLE
     if not clocks:
         return None
     title = f"target: {target_text(content)}"
-    figure, every = panels(len(clocks), (4.4, 4.0), (1.2, 0.0), title=title, sharey=True)
+    cell, extra = ((4.4, 4.0), (1.2, 0.0)) if columns != 1 else ((4.6, 3.4), (0.0, 0.4))
+    figure, every = panels(len(clocks), cell, extra, columns=columns, title=title, sharey=True)
     draw_convergence(dict(zip(clocks, every, strict=True)), content, styles)
-    legend_below(figure, width=_LEGEND)
+    legend_below(figure, width=_LEGEND if columns != 1 else _LEGEND // 2)
     return figure
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.formatting import count, number, percent, with_error
-from bnn_symm.report.plots.reliability import plot_reliability
-from bnn_symm.report.plots.shift_curves import plot_shift_curve
+from bnn_symm.report.plots.predictions.reliability import plot_reliability
+from bnn_symm.report.plots.predictions.shift_curves import plot_shift_curve
 from bnn_symm.report.tables import Table
 from bnn_symm.report.text.tables import table
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bnn_symm.analyses.diagnosis import Diagnosis
 from bnn_symm.report.plots.convergence import plot_convergence
-from bnn_symm.report.plots.regression_bands import plot_regression_bands
+from bnn_symm.report.plots.predictions.regression_bands import plot_regression_bands
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration
 from bnn_symm.report.text.convergence import convergence_text
 from bnn_symm.report.text.elbo import draw_elbo, elbo_text

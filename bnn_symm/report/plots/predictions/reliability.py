@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bnn_symm.formatting import count, percent
 from bnn_symm.report.plots.axes import NAVY, RED, legend_below, panels, with_gaps
@@ -15,12 +16,25 @@ _BAND = {"color": "0.82", "lw": 0}
 
 
 def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """Plot the diagram with the band of a calibrated model and, for classes, the counts of bins.
+    """Plot the diagram as PNG.
 
     Args:
         content: the reliability of classes or of numbers as plain data.
         path: of the PNG.
         title: of the figure.
+    """
+    save_png(reliability_figure(content, title=title), path)
+
+
+def reliability_figure(content: Mapping[str, Any], *, title: str = "") -> Figure:
+    """Plot the diagram with the band of a calibrated model and, for classes, the counts of bins.
+
+    Args:
+        content: the reliability of classes or of numbers as plain data.
+        title: of the figure.
+
+    Returns:
+        The figure.
     """
     if content["kind"] == "classes":
         figure, (axes, below) = panels(
@@ -31,7 +45,7 @@ def plot_reliability(content: Mapping[str, Any], path: Path, *, title: str) -> N
         below = None
     draw_reliability(axes, content, below)
     legend_below(figure)
-    save_png(figure, path)
+    return figure
 
 
 def draw_reliability(axes: Axes, content: Mapping[str, Any], below: Axes | None = None) -> None:

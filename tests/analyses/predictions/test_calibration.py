@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bnn_symm.analyses.calibration import describe_calibration
+from bnn_symm.analyses.predictions.calibration import describe_calibration
 from bnn_symm.data import DataConfig
 from bnn_symm.io.atomic import json_text
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration

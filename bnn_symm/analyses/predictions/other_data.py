@@ -1,7 +1,6 @@
-"""Describe the calibration of a run: the key `calibration` of `bnn-symm diagnose --json`.
+"""Describe the predictions of a run on other data: the parts of `bnn-symm evaluate`.
 
-Also the parts of `bnn-symm evaluate` on out-of-distribution points (`describe_out_of_distribution`)
-and on shifted points (`describe_shifts`).
+Out-of-distribution points (`describe_out_of_distribution`), and shifted points (`describe_shifts`).
 """
 
 from collections.abc import Sequence
@@ -10,14 +9,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.analyses.mixing import held_out_part
 from bnn_symm.data import Split
-from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
-from bnn_symm.diagnostics.calibration.reliability import reliability_of_predictions
-from bnn_symm.diagnostics.scores.loo import loo
 from bnn_symm.diagnostics.scores.out_of_distribution import out_of_distribution
-from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
-from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
+from bnn_symm.diagnostics.scores.score_intervals import scores_with_intervals
 from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.formatting import number, percent
@@ -25,46 +19,6 @@ from bnn_symm.runs.run import Run
 
 # Bootstrap resamples at every severity of a shift.
 _SHIFT_RESAMPLES = 200
-
-
-def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Return scores with intervals, reliability, a test of calibration, and PSIS-LOO.
-
-    Args:
-        run: a run with a posterior.
-        num_resamples: the number of bootstrap resamples, and of simulations of a calibrated model.
-        seed: the seed of both.
-
-    Returns:
-        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and the
-        results of the diagnostics of the same names: `scores`, `test`, `reliability`, `loo`,
-        `notes`.
-
-    Raises:
-        InvalidRun: if the data changed since the fit, or there is no posterior.
-    """
-    dataset = run.dataset()
-    name, part = held_out_part(dataset)
-    predictions = predict_points(run.posterior, part, seed=seed)
-    scores = score_predictions(predictions, num_resamples=num_resamples, seed=seed)
-    test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
-    notes = list(scores.notes)
-    if name != "test":
-        fitted = (
-            ", to which it was fitted, so that every score is optimistic" if name == "train" else ""
-        )
-        notes.insert(0, f"there are no test points: this is the {name} split{fitted}")
-    return {
-        "conclusion": f"{name} split: {test.verdict}",
-        "calibrated": test.is_calibrated,
-        "part": name,
-        "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
-        "scores": scores.to_dict(),
-        "test": test.to_dict(),
-        "reliability": reliability_of_predictions(predictions).to_dict(),
-        "loo": loo(run.posterior, dataset.train).to_dict(),
-        "notes": notes,
-    }
 
 
 def describe_out_of_distribution(

@@ -1,0 +1,5 @@
+"""Describe the predictions of a run: their quality, their calibration, and on other data.
+
+Reading order: `quality` (the first questions of the page of a run), `calibration` (of `bnn-symm
+diagnose`), `other_data` (of `bnn-symm evaluate`).
+"""

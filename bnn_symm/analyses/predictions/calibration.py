@@ -1,0 +1,62 @@
+"""Describe the calibration of a run: the key `calibration` of `bnn-symm diagnose --json`."""
+
+from typing import Any
+
+from bnn_symm.analyses.mixing import held_out_part
+from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
+from bnn_symm.diagnostics.calibration.reliability import reliability_of_predictions
+from bnn_symm.diagnostics.scores.loo import loo
+from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
+from bnn_symm.diagnostics.scores.score_intervals import score_predictions
+from bnn_symm.runs.run import Run
+
+
+def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Return scores with intervals, reliability, a test of calibration, and PSIS-LOO.
+
+    Args:
+        run: a run with a posterior.
+        num_resamples: the number of bootstrap resamples, and of simulations of a calibrated model.
+        seed: the seed of both.
+
+    Returns:
+        `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and the
+        results of the diagnostics of the same names: `scores`, `test`, `reliability`, `loo`,
+        `notes`.
+
+    Raises:
+        InvalidRun: if the data changed since the fit, or there is no posterior.
+    """
+    dataset = run.dataset()
+    name, part = held_out_part(dataset)
+    predictions = predict_points(run.posterior, part, seed=seed)
+    scores = score_predictions(predictions, num_resamples=num_resamples, seed=seed)
+    test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
+    return {
+        "conclusion": f"{name} split: {test.verdict}",
+        "calibrated": test.is_calibrated,
+        "part": name,
+        "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
+        "scores": scores.to_dict(),
+        "test": test.to_dict(),
+        "reliability": reliability_of_predictions(predictions).to_dict(),
+        "loo": loo(run.posterior, dataset.train).to_dict(),
+        "notes": [*part_notes(name), *scores.notes],
+    }
+
+
+def part_notes(name: str) -> list[str]:
+    """Return a note if predictions are not those of the test split.
+
+    Args:
+        name: of the split.
+
+    Returns:
+        The note, or nothing.
+    """
+    if name == "test":
+        return []
+    fitted = (
+        ", to which it was fitted, so that every score is optimistic" if name == "train" else ""
+    )
+    return [f"there are no test points: this is the {name} split{fitted}"]

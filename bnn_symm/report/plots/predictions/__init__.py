@@ -1,0 +1,1 @@
+"""Draw predictions: calibration, predicted against observed, confusion, bands and shifts."""
