@@ -5,8 +5,7 @@ The pages and figures of the commands use the same drawings.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 from matplotlib.axes import Axes
 
@@ -83,11 +82,9 @@ def barrier(naive: Barrier, aligned: Barrier | None = None, *, ax: Axes | None =
         >>> from bnn_symm import barrier, plots
         >>> plots.barrier(barrier(first, second, data))  # doctest: +SKIP
     """
-    curves: dict[str, Any] = {"naive": asdict(naive.test)}
-    if aligned is not None:
-        curves["aligned"] = asdict(aligned.test)
     axes = _axes(ax)
-    draw_barrier_curves(axes, curves)
+    curves = {"naive": naive, "aligned": aligned}
+    draw_barrier_curves(axes, {name: own.test for name, own in curves.items() if own})
     return axes
 
 

@@ -88,6 +88,29 @@ class Alignment(Summarized):
             "distance_after": self.distance_after,
         }
 
+    @property
+    def note(self) -> str:
+        """Return how many units moved, or why there is nothing to align."""
+        return (
+            f"{self.num_moved} of {self.num_movable} movable hidden units moved"
+            if self.num_movable
+            else f"there is nothing to align: {self.group.certificate}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alignment as JSON types.
+
+        `permutation` and `signs` list the old index and the sign of every new unit, by group.
+        """
+        content = dict(vars(self))
+        del content["group"]
+        return content | {
+            "permutation": {n: own.tolist() for n, own in self.permutation.indices.items()},
+            "signs": {name: own.tolist() for name, own in self.permutation.signs.items()},
+            "note": self.note,
+            "fixed_points": self.permutation.fixed_points(),
+        }
+
     def apply(self, other: Posterior) -> Posterior:
         """Return the other posterior, permuted.
 

@@ -31,7 +31,7 @@ References:
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -101,6 +101,17 @@ class Synchronization:
     def distance_after(self) -> float:
         """Return the sum over pairs of squared distances, with the permutations."""
         return self.constant - 2 * self.objective_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON types, without the permutations."""
+        content = vars(self) | {
+            "num_moved": list(self.num_moved),
+            "function_differences": list(self.function_differences),
+            "distance_before": self.distance_before,
+            "distance_after": self.distance_after,
+        }
+        del content["permutations"], content["group"]
+        return content
 
     def between(self, reference: int, other: int) -> Permutation:
         """Return `P_reference^-1 P_other`, which brings one posterior to another.

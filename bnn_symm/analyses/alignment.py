@@ -1,8 +1,8 @@
-"""Align runs and measure barriers between them: the content of the JSON of both commands."""
+"""Align runs and measure barriers between them: the results of both commands."""
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.alignment import (
@@ -15,19 +15,170 @@ from bnn_symm.alignment import (
     align_samples,
     synchronize,
 )
-from bnn_symm.analyses.monotonicity import check_means, line_shapes, lines_from_initial
+from bnn_symm.analyses.monotonicity import (
+    check_means,
+    line_shapes,
+    lines_from_initial,
+)
+from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.barriers.barriers import Path
 from bnn_symm.diagnostics.barriers.interpolation import Coupling
+from bnn_symm.diagnostics.barriers.monotonicity import LineShape
 from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.runs.run import Run
+from bnn_symm.summaries import Result, plain
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 from bnn_symm.threads import available_cores, use_threads
 
 # Width from which the matrix products of an alignment are large enough for all cores.
 _LARGE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunAlignment:
+    """Hold the alignment of a run to the reference.
+
+    Attributes:
+        run: the path of the run.
+        alignment: the alignment of its posterior.
+        chains_moved_first: the number of its chains that were permuted before.
+    """
+
+    run: str
+    alignment: Alignment
+    chains_moved_first: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alignment of the run as JSON types."""
+        return {
+            "run": self.run,
+            **self.alignment.to_dict(),
+            "chains_moved_first": self.chains_moved_first,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBarrier:
+    """Hold the barrier between two runs.
+
+    Attributes:
+        runs: the paths of the runs.
+        ways: the barrier before alignment (`naive`) and after it (`aligned`), if it was requested.
+        shapes: shapes of the lines between the means by split, for each of `ways`, or nothing.
+        alignment: of the second run, if it was requested.
+    """
+
+    runs: list[str]
+    ways: dict[str, Barrier]
+    shapes: dict[str, dict[str, LineShape]]
+    alignment: RunAlignment | None
+
+    @property
+    def chosen(self) -> Barrier:
+        """Return the barrier after alignment, if it was requested."""
+        return self.ways.get("aligned", self.ways["naive"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the barrier as JSON types, that after alignment first."""
+        naive, *_, chosen = [
+            plain({key: getattr(own, key) for key in ("test", "train", "end_nll")})
+            | ({"shape": plain(self.shapes[way])} if self.shapes else {})
+            for way, own in [("naive", self.ways["naive"]), *self.ways.items()]
+        ]
+        return {
+            "height": self.chosen.height,
+            "standard_error": self.chosen.standard_error,
+            "runs": self.runs,
+            "aligned": "aligned" in self.ways,
+            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
+            "path": self.chosen.path,
+            "num_draws": self.chosen.num_draws,
+            **chosen,
+            "naive": naive,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairHeight(Result):
+    """Hold the height of the barrier between two of several runs, by their positions."""
+
+    first: int
+    second: int
+    height: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimplexPairs(Result):
+    """Hold the loss over the simplex of several posteriors, and the barrier of each pair."""
+
+    simplex: SimplexBarrier
+    pairs: list[PairHeight]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralBarrier:
+    """Hold the barrier over the simplex of several runs; see `PairBarrier`."""
+
+    runs: list[str]
+    ways: dict[str, SimplexPairs]
+    alignment: Synchronization | None
+
+    @property
+    def chosen(self) -> SimplexPairs:
+        """Return the barrier after alignment, if it was requested."""
+        return self.ways.get("aligned", self.ways["naive"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the barrier as JSON types, that after alignment first."""
+        return {
+            "height": self.chosen.simplex.height,
+            "standard_error": None,
+            "centroid": self.chosen.simplex.centroid,
+            "path": self.chosen.simplex.path,
+            "runs": self.runs,
+            "aligned": "aligned" in self.ways,
+            "naive": self.ways["naive"].to_dict(),
+            **self.chosen.to_dict(),
+            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBarrier:
+    """Hold the losses on straight lines.
+
+    Attributes:
+        lines: the path of each run, and the shape of the line from its initial value by split.
+        pair: the barrier between the means of two runs.
+    """
+
+    lines: list[tuple[str, dict[str, LineShape]]]
+    pair: PairBarrier | None = None
+
+    @property
+    def percent_monotone(self) -> dict[str, float]:
+        """Return the percentage of the runs with a monotone line, by split."""
+        monotone = {
+            part: sum(shapes[part].is_monotone for _, shapes in self.lines)
+            for part in ("test", "train")
+        }
+        return {part: 100 * number / len(self.lines) for part, number in monotone.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the losses as JSON types, with the height of the pair where there is one."""
+        return {
+            "height": max(shapes["test"].height for _, shapes in self.lines),
+            "standard_error": None,
+            "runs": [run for run, _ in self.lines],
+            "aligned": False,
+            "path": "straight line",
+            "from_initial": [{"run": run, **plain(shapes)} for run, shapes in self.lines],
+            "percent_monotone": self.percent_monotone,
+        } | (self.pair.to_dict() if self.pair else {})
 
 
 def align_runs(
@@ -37,7 +188,7 @@ def align_runs(
     matching: Matching = "w2",
     solver: Solver = "auto",
     seed: int = 0,
-) -> tuple[list[Posterior], list[dict[str, Any]], int]:
+) -> tuple[list[Posterior], list[RunAlignment], int]:
     """Align the posteriors of runs to that of a reference.
 
     Chains of draws and members of ensembles, also those of the reference, are first aligned to one
@@ -51,13 +202,13 @@ def align_runs(
         seed: the seed of the solver.
 
     Returns:
-        The posteriors, that of the reference first; the content of `alignment.json` for each of the
-        other runs; and the number of chains of the reference that were permuted.
+        The posteriors, that of the reference first; the alignment of each of the other runs; and
+        the number of chains of the reference that were permuted.
     """
     group, train = _group(reference), reference.dataset().train
     with use_threads(_threads(group)):
         first, chains_moved = align_chains(reference.posterior, group, seed)
-        aligned, contents = [first], []
+        aligned, alignments = [first], []
         for run in others:
             posterior, moved = align_chains(run.posterior, group, seed)
             alignment = align(
@@ -70,10 +221,10 @@ def align_runs(
                 seed=seed,
             )
             aligned.append(alignment.apply(posterior))
-            contents.append(
-                {"run": str(run.path), **describe_alignment(alignment), "chains_moved_first": moved}
+            alignments.append(
+                RunAlignment(run=str(run.path), alignment=alignment, chains_moved_first=moved)
             )
-    return aligned, contents, chains_moved
+    return aligned, alignments, chains_moved
 
 
 def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:
@@ -98,7 +249,7 @@ def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple
 
 def align_jointly(
     runs: Sequence[Run], *, cost: JointCost = "w2", seed: int = 0
-) -> tuple[list[Posterior], dict[str, Any]]:
+) -> tuple[list[Posterior], Synchronization]:
     """Align the posteriors of several runs jointly, without a reference.
 
     Args:
@@ -107,57 +258,13 @@ def align_jointly(
         seed: the seed of the solver.
 
     Returns:
-        The aligned posteriors, and a description of the alignment.
+        The aligned posteriors, and the alignment.
     """
     group = _group(runs[0])
     with use_threads(_threads(group)):
         posteriors = [align_chains(run.posterior, group, seed)[0] for run in runs]
         synchronization = synchronize(posteriors, cost=cost, group=group, seed=seed)
-    return synchronization.apply(posteriors), describe_synchronization(synchronization)
-
-
-def describe_alignment(alignment: Alignment) -> dict[str, Any]:
-    """Return an alignment as plain data.
-
-    The permutation lists the old index and the sign of every new unit, by group.
-
-    Args:
-        alignment: the alignment.
-    """
-    content = {
-        field.name: getattr(alignment, field.name) for field in dataclasses.fields(alignment)
-    }
-    del content["group"]
-    content["permutation"] = {
-        name: index.tolist() for name, index in alignment.permutation.indices.items()
-    }
-    content["signs"] = {name: sign.tolist() for name, sign in alignment.permutation.signs.items()}
-    movable = alignment.num_movable
-    content["note"] = (
-        f"{alignment.num_moved} of {movable} movable hidden units moved"
-        if movable
-        else f"there is nothing to align: {alignment.group.certificate}"
-    )
-    content["fixed_points"] = alignment.permutation.fixed_points()
-    return content
-
-
-def describe_synchronization(synchronization: Synchronization) -> dict[str, Any]:
-    """Return the numbers of a joint alignment as plain data.
-
-    Args:
-        synchronization: the joint alignment.
-    """
-    content = {
-        field.name: getattr(synchronization, field.name)
-        for field in dataclasses.fields(synchronization)
-    }
-    del content["permutations"], content["group"]
-    return {
-        **content,
-        "distance_before": synchronization.distance_before,
-        "distance_after": synchronization.distance_after,
-    }
+    return synchronization.apply(posteriors), synchronization
 
 
 def barrier_runs(
@@ -170,7 +277,7 @@ def barrier_runs(
     curve_steps: int = 500,
     num_draws: int = 50,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> PairBarrier | SeveralBarrier | LineBarrier:
     """Measure the barrier between two runs, or over the simplex of three or more.
 
     The naive barrier is always measured. With `path="line"`, the line from the initial value of
@@ -187,9 +294,7 @@ def barrier_runs(
         seed: the seed of alignment, draws and curve.
 
     Returns:
-        `height` and `standard_error` on the test split: the marginal NLL, its maximum over tau (or
-        the simplex) relative to the chord (or the plane), after alignment if `aligned`; and all
-        other results.
+        The barrier, after alignment if `aligned`, and the naive one.
 
     Raises:
         ConfigError: if the path or the matching does not apply to the number of runs.
@@ -197,13 +302,11 @@ def barrier_runs(
     if path == "line":
         check_means(runs)
         if len(runs) != 2:
-            return lines_from_initial(runs)
+            return LineBarrier(lines=lines_from_initial(runs))
     if len(runs) > 2:
         _check_several(len(runs), path, matching)
     first, dataset = runs[0], runs[0].dataset()
     options = {"coupling": coupling, "num_draws": num_draws, "seed": seed}
-    posteriors = [run.posterior for run in runs]
-    content: dict[str, Any] = {"runs": [str(run.path) for run in runs], "aligned": aligned}
     if len(runs) == 2:
         pair, _ = pair_runs(
             runs[0],
@@ -214,29 +317,21 @@ def barrier_runs(
             curve_steps=curve_steps,
             **options,
         )
-        return pair if path != "line" else lines_from_initial(runs) | pair
-    with use_threads(first.threads):
-        naive_simplex = simplex_barrier(posteriors, dataset.test, **options)
-        content["naive"] = {
-            "simplex": dataclasses.asdict(naive_simplex),
-            "pairs": _pairs(posteriors, dataset, options),
-        }
-    chosen_simplex: SimplexBarrier = naive_simplex
-    content["simplex"], content["pairs"] = content["naive"]["simplex"], content["naive"]["pairs"]
+        return pair if path != "line" else LineBarrier(lines=lines_from_initial(runs), pair=pair)
+
+    def measured(posteriors: Sequence[Posterior]) -> SimplexPairs:
+        with use_threads(first.threads):
+            return SimplexPairs(
+                simplex=simplex_barrier(posteriors, dataset.test, **options),
+                pairs=_pairs(posteriors, dataset, options),
+            )
+
+    ways, alignment = {"naive": measured([run.posterior for run in runs])}, None
     if aligned:
         cost = "means" if matching == "means" else "w2"
-        moved, content["alignment"] = align_jointly(runs, cost=cost, seed=seed)
-        with use_threads(first.threads):
-            chosen_simplex = simplex_barrier(moved, dataset.test, **options)
-            content["simplex"] = dataclasses.asdict(chosen_simplex)
-            content["pairs"] = _pairs(moved, dataset, options)
-    return {
-        "height": chosen_simplex.height,
-        "standard_error": None,
-        "centroid": chosen_simplex.centroid,
-        "path": chosen_simplex.path,
-        **content,
-    }
+        moved, alignment = align_jointly(runs, cost=cost, seed=seed)
+        ways["aligned"] = measured(moved)
+    return SeveralBarrier(runs=[str(run.path) for run in runs], ways=ways, alignment=alignment)
 
 
 def _check_several(number: int, path: Path, matching: Matching) -> None:
@@ -263,7 +358,7 @@ def pair_runs(
     curve_steps: int = 500,
     num_draws: int = 50,
     seed: int = 0,
-) -> tuple[dict[str, Any], list[Posterior]]:
+) -> tuple[PairBarrier, list[Posterior]]:
     """Measure the barrier between two runs, as `barrier_runs`, and return their posteriors.
 
     Args:
@@ -278,74 +373,45 @@ def pair_runs(
         seed: the seed of alignment, draws and curve.
 
     Returns:
-        The barrier as plain data, and the two posteriors, aligned if `aligned`.
+        The barrier, and the two posteriors, aligned if `aligned`.
     """
 
-    def measured(start: Posterior, end: Posterior) -> tuple[Barrier, dict[str, Any]]:
+    def measure(way: str, start: Posterior, end: Posterior) -> None:
         with use_threads(first.threads):
-            result = barrier(start, end, dataset, **options)
-            described = describe_barrier(result)
+            ways[way] = barrier(
+                start,
+                end,
+                dataset,
+                coupling=coupling,
+                num_draws=num_draws,
+                seed=seed,
+                path=path,
+                curve_steps=curve_steps,
+            )
             if path == "line":
-                described["shape"] = line_shapes(start, start.mean(), end.mean(), dataset)
-        return result, described
+                shapes[way] = line_shapes(start, start.mean(), end.mean(), dataset)
 
-    content: dict[str, Any] = {"runs": [str(first.path), str(second.path)], "aligned": aligned}
-    posteriors, dataset = [first.posterior, second.posterior], first.dataset()
-    options = {
-        "coupling": coupling,
-        "num_draws": num_draws,
-        "seed": seed,
-        "path": path,
-        "curve_steps": curve_steps,
-    }
-    result, naive = measured(*posteriors)
-    chosen = naive
+    posteriors, dataset, alignment = [first.posterior, second.posterior], first.dataset(), None
+    ways: dict[str, Barrier] = {}
+    shapes: dict[str, dict[str, LineShape]] = {}
+    measure("naive", *posteriors)
     if aligned:
-        posteriors, (content["alignment"],), _ = align_runs(
-            first, [second], matching=matching, seed=seed
-        )
-        result, chosen = measured(*posteriors)
-    described = {
-        "height": result.height,
-        "standard_error": result.standard_error,
-        **content,
-        "path": result.path,
-        "num_draws": result.num_draws,
-        **chosen,
-        "naive": naive,
-    }
-    return described, posteriors
-
-
-def describe_barrier(result: Barrier) -> dict[str, Any]:
-    """Return the curves of both parts, and the loss of the second posterior, as plain data.
-
-    Args:
-        result: the barrier.
-    """
-    return {
-        "test": dataclasses.asdict(result.test),
-        "train": dataclasses.asdict(result.train),
-        "end_nll": result.end_nll,
-    }
+        posteriors, (alignment,), _ = align_runs(first, [second], matching=matching, seed=seed)
+        measure("aligned", *posteriors)
+    runs = [str(first.path), str(second.path)]
+    return PairBarrier(runs=runs, ways=ways, shapes=shapes, alignment=alignment), posteriors
 
 
 def _pairs(
-    posteriors: Sequence[Posterior], dataset: Any, options: dict[str, Any]
-) -> list[dict[str, Any]]:
+    posteriors: Sequence[Posterior], dataset: Dataset, options: dict[str, Any]
+) -> list[PairHeight]:
     """Return the heights of the barriers between all pairs."""
-    rows = []
-    for i, j in itertools.combinations(range(len(posteriors)), 2):
-        result = barrier(posteriors[i], posteriors[j], dataset, **options)
-        rows.append(
-            {
-                "first": i,
-                "second": j,
-                "height": result.height,
-                "standard_error": result.standard_error,
-            }
-        )
-    return rows
+    pairs = itertools.combinations(range(len(posteriors)), 2)
+    results = {(i, j): barrier(posteriors[i], posteriors[j], dataset, **options) for i, j in pairs}
+    return [
+        PairHeight(first=i, second=j, height=own.height, standard_error=own.standard_error)
+        for (i, j), own in results.items()
+    ]
 
 
 def _group(run: Run) -> SymmetryGroup:

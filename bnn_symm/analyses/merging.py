@@ -1,12 +1,13 @@
 """Merge runs into one, and score it against its parts, their ensemble and an unaligned merge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bnn_symm.alignment import Rule, merge
+from bnn_symm.alignment import Rule, Synchronization, merge
 from bnn_symm.analyses.alignment import align_jointly
 from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
@@ -20,6 +21,32 @@ from bnn_symm.threads import use_threads
 # Draws of each part in the ensemble that the merged posterior is compared with.
 _DRAWS = 50
 
+Scores = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Hold the result of a merge.
+
+    Attributes:
+        run: the path of the merged run.
+        derived: how it was made, as its record states it.
+        alignment: the joint alignment, if the runs were aligned.
+        test: test scores of the merged posterior (`merged`), of the merge without alignment
+            (`naive`), of the mixture of all parts (`ensemble`), and their average over the parts
+            (`parts`); None for a product that does not exist.
+    """
+
+    run: str
+    derived: Mapping[str, Any]
+    alignment: Synchronization | None
+    test: Mapping[str, Scores | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON types, the keys of `derived` among the others."""
+        alignment = self.alignment and self.alignment.to_dict()
+        return {"run": self.run, **self.derived, "alignment": alignment, "test": self.test}
+
 
 def merge_runs(
     runs: Sequence[Run],
@@ -28,7 +55,7 @@ def merge_runs(
     rule: Rule = "barycentre",
     aligned: bool = True,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Merge:
     """Align runs jointly, merge them, and write the merged posterior as a run.
 
     Args:
@@ -39,9 +66,7 @@ def merge_runs(
         seed: the seed of the alignment.
 
     Returns:
-        Test scores of the merged posterior (`merged`), of the merge without alignment (`naive`), of
-        the mixture of all parts (`ensemble`), the average over the parts (`parts`), and the
-        alignment.
+        The scores and the alignment.
     """
     check_free(out)
     posteriors = [run.posterior for run in runs]
@@ -63,10 +88,10 @@ def merge_runs(
             scores["naive"] = _naive_score(posteriors, rule, test)
         scores["ensemble"] = score(_ensemble(posteriors, seed), test)
         scores["parts"] = _average([score(posterior, test) for posterior in posteriors])
-    content = {"run": str(out), **derived, "alignment": alignment, "test": scores}
+    result = Merge(run=str(out), derived=derived, alignment=alignment, test=scores)
     with disk_errors(out, "the merged run is kept"):
-        write_json(out / "merge.json", content)
-    return content
+        write_json(out / "merge.json", result.to_dict())
+    return result
 
 
 def _naive_score(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Data sets as the later layers use them: three splits and their preprocessing."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
-from bnn_symm.summaries import Summarized
+from bnn_symm.summaries import Result, Summarized
 
 __all__ = ["Dataset", "Preprocessing", "Provenance", "Scaling", "Split", "Task"]
 
@@ -64,7 +64,7 @@ class Split(Summarized):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
+class Provenance(Result):
     """Origin of a data set.
 
     Args:
@@ -80,10 +80,6 @@ class Provenance:
     sha256: str
     split_seed: int
     split_sha256: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the provenance as JSON types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -7,8 +7,7 @@ of an iteration while they run, so that theirs is a lower bound, with one gradie
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -18,6 +17,7 @@ from bnn_symm.inference.fit_checks import draws_shape
 from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
+from bnn_symm.summaries import Result
 from bnn_symm.threads import available_cores, use_threads
 
 _REPETITIONS = 5
@@ -49,7 +49,7 @@ class StageEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitEstimate:
+class FitEstimate(Result):
     """Describe what a configuration would fit, and estimate the cost.
 
     Attributes:
@@ -79,10 +79,6 @@ class FitEstimate:
     gradient_bytes: int
     stages: tuple[StageEstimate, ...]
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the estimate with JSON types."""
-        return asdict(self)
 
 
 def estimate_fit(config: Config) -> FitEstimate:

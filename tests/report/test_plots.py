@@ -1,6 +1,7 @@
 """Every plot draws what is finite, and states that the rest is missing."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,11 @@ def prior_content(task, functions, curves=None):
     }
 
 
+def attributes(content):
+    """Return a dictionary whose values have their keys as attributes."""
+    return {name: SimpleNamespace(**own) for name, own in content.items()}
+
+
 def convergence(content, path):
     assert plot_convergence(content, path)
 
@@ -117,7 +123,7 @@ CASES = {
     ),
     "barrier curves": (
         {"naive": CURVE, "aligned": CURVE},
-        lambda c, path: plot_barrier_curves(c, path, title="pair"),
+        lambda c, path: plot_barrier_curves(attributes(c), path, title="pair"),
     ),
     "barrier simplex": (
         {
@@ -128,7 +134,7 @@ CASES = {
                 "centroid": 0.8,
             }
         },
-        lambda c, path: plot_simplex(c, ["a", "b", "c"], path, title="three"),
+        lambda c, path: plot_simplex(attributes(c), ["a", "b", "c"], path, title="three"),
     ),
     "barrier matrix": (
         {"naive": [1.2, 0.7], "aligned": [0.3, 0.1]},
@@ -148,7 +154,9 @@ CASES = {
     ),
     "distances": (
         [{"distance_random": 3.1, "distance_before": 2.9, "distance_after": 0.4}] * 2,
-        lambda c, path: plot_distances(c, ["a", "b"], path),
+        lambda c, path: plot_distances(
+            [SimpleNamespace(alignment=SimpleNamespace(**own)) for own in c], ["a", "b"], path
+        ),
     ),
     "merge": ({"merged": {"nll": 0.4}, "naive": {"nll": 1.9}, "parts": None}, plot_merge),
     "line shapes": (
@@ -157,7 +165,7 @@ CASES = {
                 "test": {"alpha": [0.0, 0.5, 1.0], "loss": [2.0, 1.0, 0.5], "is_monotone": True}
             }
         },
-        lambda c, path: plot_line_shapes(c, path, title="lines"),
+        lambda c, path: plot_line_shapes({"line": attributes(c["line"])}, path, title="lines"),
     ),
     "convergence, fraction": (
         {"groups": [GROUP], "quantity": "nll", "reference": "own"},

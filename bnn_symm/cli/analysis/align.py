@@ -93,7 +93,7 @@ def _align(options: argparse.Namespace) -> int:
         "reference": str(reference.path),
         "matching": options.matching,
         "reference_chains_moved": chains_moved,
-        "alignments": alignments,
+        "alignments": [own.to_dict() for own in alignments],
         "warnings": warnings,
     }
     with disk_errors(out, "free some space, then align again"):
@@ -115,7 +115,7 @@ def _align(options: argparse.Namespace) -> int:
             "by": "align",
             "from": str(run.path),
             "reference": str(reference.path),
-            **alignment,
+            **alignment.to_dict(),
         }
         save_derived_run(out / name, run, posterior, derived)
     lines = [alignment_text(alignments), file_line("figure", out / "figures" / "alignment.png")]

@@ -107,7 +107,7 @@ def _barrier(options: argparse.Namespace) -> int:
     warn(warnings)
     if options.out:
         check_free(Path(options.out))
-    content = barrier_runs(
+    result = barrier_runs(
         runs,
         aligned=not options.no_align,
         matching=options.matching,
@@ -117,13 +117,13 @@ def _barrier(options: argparse.Namespace) -> int:
         seed=options.seed,
         **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )
-    content["warnings"] = warnings
+    content = result.to_dict() | {"warnings": warnings}
     out = new_directory(Path(options.out) if options.out else None, "barrier")
     with disk_errors(out, "free some space, then measure the barrier again"):
         write_json(out / "barrier.json", content)
-        pictures = draw_barrier(content, out / "figures")
+        pictures = draw_barrier(result, out / "figures")
     lines = [
-        barrier_text(content),
+        barrier_text(result),
         *(file_line("figure", path) for path in pictures),
         file_line("written", out / "barrier.json"),
     ]

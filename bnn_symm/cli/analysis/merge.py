@@ -63,18 +63,18 @@ def _merge(options: argparse.Namespace) -> int:
             "data; use --rule barycentre"
         )
     warn(warnings)
-    content = merge_runs(
+    result = merge_runs(
         runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed
     )
     picture = Path(options.out) / "figures" / "merge.png"
     with disk_errors(picture, "the merged run is kept"):
         picture.parent.mkdir(exist_ok=True)
-        plot_merge(content["test"], picture)
+        plot_merge(result.test, picture)
     lines = [
-        scores_table(content["test"]),
+        scores_table(result.test),
         f"parts are averages over {len(runs)} runs",
         file_line("figure", picture),
     ]
     text = "\n".join([*lines, file_line("run", options.out)])
-    answer(options, {**content, "warnings": warnings}, text)
+    answer(options, {**result.to_dict(), "warnings": warnings}, text)
     return 0

@@ -7,9 +7,8 @@ predicted quantile, with the same band around the level. For a calibrated model 
 band with a probability of at most 1 - `level`; of 15 bins, usually none but often one.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,18 +24,20 @@ from bnn_symm.diagnostics.scores.point_predictions import (
     predict_points,
 )
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import Result
 
 # Levels of the quantiles in a diagram of numbers, in percent, so that they are exact fractions.
 _PERCENT = range(5, 100, 5)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassReliability:
+class ClassReliability(Result):
     """Reliability of the predicted class.
 
     Bins without points are excluded; edges are those of `calibration_errors`.
 
     Attributes:
+        kind: What is predicted.
         left: Lower edge of every bin.
         right: Upper edge.
         confidence: Mean confidence of its points.
@@ -47,6 +48,7 @@ class ClassReliability:
         level: Level of the band.
     """
 
+    kind: Literal["classes"] = "classes"
     left: Float[np.ndarray, " bin"]
     right: Float[np.ndarray, " bin"]
     confidence: Float[np.ndarray, " bin"]
@@ -56,16 +58,13 @@ class ClassReliability:
     high: Float[np.ndarray, " bin"]
     level: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the diagram as JSON types."""
-        return {"kind": "classes", **_plain(asdict(self))}
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NumberReliability:
+class NumberReliability(Result):
     """Reliability of predicted quantiles.
 
     Attributes:
+        kind: What is predicted.
         nominal: Levels of the quantiles.
         observed: Fraction of targets not above each quantile; by the randomized transform for
             counts.
@@ -75,16 +74,13 @@ class NumberReliability:
         level: Level of the band.
     """
 
+    kind: Literal["numbers"] = "numbers"
     nominal: Float[np.ndarray, " quantile"]
     observed: Float[np.ndarray, " quantile"]
     low: Float[np.ndarray, " quantile"]
     high: Float[np.ndarray, " quantile"]
     num_points: int
     level: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the diagram as JSON types."""
-        return {"kind": "numbers", **_plain(asdict(self))}
 
 
 @checked
@@ -187,10 +183,3 @@ def _band(count: np.ndarray, chance: np.ndarray, level: float) -> tuple[np.ndarr
     """Return quantiles of the fraction of `count` events with this probability that occur."""
     distribution = stats.binom(count, chance)
     return distribution.ppf((1 - level) / 2) / count, distribution.ppf((1 + level) / 2) / count
-
-
-def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in content.items()
-    }

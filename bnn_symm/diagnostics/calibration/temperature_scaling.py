@@ -17,7 +17,6 @@ References:
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -29,6 +28,7 @@ from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.formatting import number
 from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.posteriors import LazyDraws, Posterior, Predictive
+from bnn_symm.summaries import Result
 from bnn_symm.symmetry import Permutation
 
 # Range of tau. At the ends only the most likely class has probability, or all are nearly uniform.
@@ -36,7 +36,7 @@ _LOWEST, _HIGHEST = 0.01, 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemperatureScaling:
+class TemperatureScaling(Result):
     """A fitted temperature of the log probabilities.
 
     Attributes:
@@ -46,6 +46,8 @@ class TemperatureScaling:
         nll: The same at tau.
         is_bounded: Whether tau is at an end of its range, 0.01 to 100.
     """
+
+    _keys = ("conclusion", "logit_temperature", "points", "nll_before", "nll", "is_bounded")
 
     logit_temperature: float
     points: int
@@ -67,10 +69,6 @@ class TemperatureScaling:
             "validation points: "
             f"{number(self.nll_before, 4)} before, {number(self.nll, 4)} after"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, including `conclusion`."""
-        return {"conclusion": self.conclusion, **dataclasses.asdict(self)}
 
 
 def _meaning(logit_temperature: float) -> str:

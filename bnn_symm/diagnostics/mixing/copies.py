@@ -21,7 +21,7 @@ one state for a tenth of its length, is reported.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 from bnn_symm.formatting import percent
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
+from bnn_symm.summaries import Result
 
 # Relative tolerance of fingerprints, between chains and within a chain.
 _NEAR, _EXACT = 1e-6, 1e-13
@@ -86,7 +87,7 @@ class RepeatedDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copies:
+class Copies(Result):
     """Common and repeated draws of the chains of a posterior.
 
     Attributes:
@@ -96,6 +97,8 @@ class Copies:
         num_distinct: Number of groups of chains that share no draw with another group.
         num_draws: Draws per chain.
     """
+
+    _keys = ("pairs", "repeats", "num_chains", "num_distinct")
 
     pairs: tuple[CopiedPair, ...]
     repeats: tuple[RepeatedDraws, ...]
@@ -110,15 +113,6 @@ class Copies:
     def sentences(self) -> list[str]:
         """Return a description of the common draws, then of the repeated draws."""
         return [text for text in (self._describe_pairs(), self._describe_repeats()) if text]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the copies as JSON types."""
-        return {
-            "pairs": [dict(vars(pair)) for pair in self.pairs],
-            "repeats": [dict(vars(repeat)) for repeat in self.repeats],
-            "num_chains": self.num_chains,
-            "num_distinct": self.num_distinct,
-        }
 
     def _describe_pairs(self) -> str:
         """Return a description of each group of chains with common draws."""

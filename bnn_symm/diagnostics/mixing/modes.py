@@ -13,20 +13,20 @@ that no alignment can join.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
 from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
+from bnn_symm.summaries import Result
 
 # Limit of the squared difference of means over the sum of variances.
 _APART = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Modes:
+class Modes(Result):
     """The modes of chains.
 
     Attributes:
@@ -35,6 +35,8 @@ class Modes:
             chains above 1 are separate.
     """
 
+    _keys = ("count", "labels", "separation")
+
     labels: Int[np.ndarray, " chain"]
     separation: Float[np.ndarray, "chain chain"]
 
@@ -42,11 +44,6 @@ class Modes:
     def count(self) -> int:
         """Return the number of modes."""
         return int(self.labels.max()) + 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the modes as JSON types."""
-        arrays = {"labels": self.labels.tolist(), "separation": self.separation.tolist()}
-        return {"count": self.count, **arrays}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ approximation, the approximation is reweighted, and k does not detect its error.
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statis
 from bnn_symm.errors import MissingExtra, require_extra
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.posteriors.io.arviz import from_groups
+from bnn_symm.summaries import Result
 
 # Smoothing fits the largest 20 % of the weights, and needs at least five of them.
 _LEAST_DRAWS = 25
@@ -32,7 +32,7 @@ _NUMBERS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loo:
+class Loo(Result):
     """Leave-one-out predictions of training points.
 
     Attributes:
@@ -55,10 +55,6 @@ class Loo:
     num_points: int
     num_draws: int
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON types."""
-        return {**vars(self), "notes": list(self.notes)}
 
 
 def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:

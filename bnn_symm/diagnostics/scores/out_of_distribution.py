@@ -12,7 +12,6 @@ outputs it is set to 0, so that equal draws do not disagree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +27,14 @@ from bnn_symm.diagnostics.scores.ranking import (
 )
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import Result
 
 # Units in the last place by which rounding changes outputs.
 _ROUNDING = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separation:
+class Separation(Result):
     """The separation of outside and inside points by one kind of uncertainty.
 
     Attributes:
@@ -55,38 +55,24 @@ class Separation:
     inside: Score
     outside: Score
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON types."""
-        return {name: score.to_dict() for name, score in vars(self).items()}
-
 
 @dataclass(frozen=True, kw_only=True)
-class OutOfDistribution:
+class OutOfDistribution(Result):
     """The separation by every kind of uncertainty.
 
     Attributes:
-        by: Name of the uncertainty -> separation.
-        num_inside: Number of inside points.
-        num_outside: Number of outside points.
+        inside_points: Number of inside points.
+        outside_points: Number of outside points.
         level: Level of the intervals.
+        by: Name of the uncertainty -> separation.
         notes: Caveats.
     """
 
-    by: Mapping[str, Separation]
-    num_inside: int
-    num_outside: int
+    inside_points: int
+    outside_points: int
     level: float
+    by: Mapping[str, Separation]
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON types."""
-        return {
-            "inside_points": self.num_inside,
-            "outside_points": self.num_outside,
-            "level": self.level,
-            "by": {name: separation.to_dict() for name, separation in self.by.items()},
-            "notes": list(self.notes),
-        }
 
 
 @checked
@@ -137,7 +123,7 @@ def out_of_distribution(
         if len(tie_starts(np.sort(np.concatenate([inner[name], outer[name]])))) == 1:
             notes.append(f"{name} is the same for every point, so it separates nothing")
     return OutOfDistribution(
-        by=by, num_inside=sizes[0], num_outside=sizes[1], level=level, notes=tuple(notes)
+        by=by, inside_points=sizes[0], outside_points=sizes[1], level=level, notes=tuple(notes)
     )
 
 

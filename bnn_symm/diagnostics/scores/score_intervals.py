@@ -6,7 +6,6 @@ in both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -30,39 +29,30 @@ from bnn_symm.diagnostics.scores.regression import (
 )
 from bnn_symm.diagnostics.statistics.bootstrap import Score, Statistics, bootstrap_scores
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import Result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class Scores(Result):
     """Scores of one split of the data.
 
     Attributes:
+        points: Number of points.
+        level: Level of the intervals.
+        resamples: Number of resamples of the intervals.
         values: Name -> score, with the names of `class_statistics` and `number_statistics`. Empty
             without points.
-        num_points: Number of points.
-        num_resamples: Number of resamples of the intervals.
-        level: Level of the intervals.
         notes: Notes on unusual points.
     """
 
-    values: Mapping[str, Score]
-    num_points: int
-    num_resamples: int
+    points: int
     level: float
+    resamples: int
+    values: Mapping[str, Score]
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
         return self.values[name]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON types."""
-        return {
-            "points": self.num_points,
-            "level": self.level,
-            "resamples": self.num_resamples,
-            "values": {name: score.to_dict() for name, score in self.values.items()},
-            "notes": list(self.notes),
-        }
 
 
 @checked
@@ -102,8 +92,8 @@ def scores_with_intervals(
     if len(part) == 0:
         return Scores(
             values={},
-            num_points=0,
-            num_resamples=num_resamples,
+            points=0,
+            resamples=num_resamples,
             level=level,
             notes=("there are no points",),
         )
@@ -150,8 +140,8 @@ def score_predictions(
     )
     return Scores(
         values=values,
-        num_points=len(predictions),
-        num_resamples=num_resamples,
+        points=len(predictions),
+        resamples=num_resamples,
         level=level,
         notes=tuple(notes),
     )

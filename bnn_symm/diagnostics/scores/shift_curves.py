@@ -38,9 +38,9 @@ class ShiftCurve:
         """Return the curve as JSON types."""
         return {
             "severities": list(self.severities),
-            "points": self.scores[0].num_points,
+            "points": self.scores[0].points,
             "level": self.scores[0].level,
-            "resamples": self.scores[0].num_resamples,
+            "resamples": self.scores[0].resamples,
             "scores": {
                 name: [scores.values[name].to_dict() for scores in self.scores]
                 for name in self.scores[0].values

@@ -43,6 +43,7 @@ from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
+from bnn_symm.summaries import Result
 from bnn_symm.symmetry import symmetry_group
 
 # Raw weights are ranked by default in models with at most this number of parameters: each is one
@@ -240,7 +241,7 @@ def _is_negative_count(model: BayesianModel, y: Tensor) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedFit:
+class SimulatedFit(Result):
     """The ranks of one simulation, as plain data.
 
     Attributes:
@@ -263,13 +264,6 @@ class SimulatedFit:
     truth: tuple[float, ...] = ()
     diverging: int | None = None
     closed_form: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the simulation as JSON types."""
-        own = dataclasses.asdict(self)
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in own.items()
-        }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SimulatedFit":

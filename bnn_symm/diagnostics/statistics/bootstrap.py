@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bnn_symm.randomness import Key, numpy_generator
+from bnn_symm.summaries import Result
 
 # Counts in memory at once (8 MB in float64).
 _NUMBERS_AT_ONCE = 2**20
@@ -35,7 +36,7 @@ Statistics = Callable[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(Result):
     """One score with its interval.
 
     Attributes:
@@ -49,10 +50,6 @@ class Score:
     low: float | None = None
     high: float | None = None
     note: str | None = None
-
-    def to_dict(self) -> dict[str, float | str | None]:
-        """Return the score as JSON types."""
-        return {"value": self.value, "low": self.low, "high": self.high, "note": self.note}
 
 
 def resample_counts(

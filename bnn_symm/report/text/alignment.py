@@ -1,8 +1,15 @@
 """Format and draw the results of `bnn-symm align` and `bnn-symm barrier`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from bnn_symm.analyses.alignment import (
+    LineBarrier,
+    PairBarrier,
+    RunAlignment,
+    SeveralBarrier,
+)
+from bnn_symm.diagnostics.barriers.monotonicity import LineShape
 from bnn_symm.formatting import count, number, with_error
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
@@ -11,63 +18,57 @@ from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.text.tables import table
 
 
-def alignment_text(alignments: list[dict[str, Any]]) -> str:
+def alignment_text(alignments: Sequence[RunAlignment]) -> str:
     """Return a table with one row per aligned run and the distances of the baselines.
 
     Args:
-        alignments: as `alignment.json` contains them.
+        alignments: of the runs.
 
     Returns:
         The text.
     """
+    every = {Path(own.run).name: own.alignment for own in alignments}
     rows = [
         [
-            Path(own["run"]).name,
-            own["solver"],
-            own["distance_random"],
-            own["distance_before"],
-            own["distance_after"],
-            f"{own['num_moved']} of {own['num_movable']}",
-            own["function_difference"],
+            name,
+            own.solver,
+            own.distance_random,
+            own.distance_before,
+            own.distance_after,
+            f"{own.num_moved} of {own.num_movable}",
+            own.function_difference,
         ]
-        for own in alignments
+        for name, own in every.items()
     ]
     header = ["run", "solver", "random", "unaligned", "aligned", "units moved", "change of outputs"]
-    notes = [
-        f"{Path(own['run']).name}: {own['note']}" for own in alignments if not own["num_movable"]
-    ]
-    return "\n".join(
-        [
-            f"squared distance to the reference ({alignments[0]['matching']})",
-            table(header, rows),
-            *notes,
-        ]
-    )
+    title = f"squared distance to the reference ({alignments[0].alignment.matching})"
+    notes = [f"{name}: {own.note}" for name, own in every.items() if not own.num_movable]
+    return "\n".join([title, table(header, rows), *notes])
 
 
-def barrier_text(content: dict[str, Any]) -> str:
+def barrier_text(result: PairBarrier | SeveralBarrier | LineBarrier) -> str:
     """Return the heights of barriers in all conventions, or the shapes of straight lines.
 
     Args:
-        content: of `barrier.json`.
+        result: of `barrier_runs`.
 
     Returns:
         The text.
     """
-    if "from_initial" not in content:
-        return _heights_text(content)
-    lines = _line_shapes_text(content)
-    return "\n\n".join([_heights_text(content), lines]) if "naive" in content else lines
+    if isinstance(result, SeveralBarrier):
+        return _simplex_text(result)
+    if isinstance(result, PairBarrier):
+        return _pair_text(result)
+    texts = [_pair_text(result.pair)] if result.pair else []
+    return "\n\n".join([*texts, _line_shapes_text(result)])
 
 
-def _line_shapes_text(content: dict[str, Any]) -> str:
+def _line_shapes_text(result: LineBarrier) -> str:
     rows = []
-    for name, shapes in _lines(content).items():
+    for name, shapes in _lines(result).items():
         for part, own in shapes.items():
-            keys = ("delta", "local_convexity", "global_convexity", "height")
-            rows.append(
-                [name, part, "yes" if own["is_monotone"] else "no", *(own[key] for key in keys)]
-            )
+            numbers = (own.delta, own.local_convexity, own.global_convexity, own.height)
+            rows.append([name, part, "yes" if own.is_monotone else "no", *numbers])
     header = [
         "line",
         "part",
@@ -77,62 +78,52 @@ def _line_shapes_text(content: dict[str, Any]) -> str:
         "below the chord",
         "height",
     ]
-    share = content["percent_monotone"]
+    share = result.percent_monotone
     return (
         f"NLL of weights on straight lines, nats per point\n{table(header, rows)}\n"
-        f"monotone from the initial value: {number(share['test'])} % of {len(content['runs'])} on "
-        f"the test split, {number(share['train'])} % on the training split"
+        f"monotone from the initial value: {number(share['test'])} % of {len(result.lines)} "
+        f"on the test split, {number(share['train'])} % on the training split"
     )
 
 
-def _lines(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _lines(result: LineBarrier) -> dict[str, dict[str, LineShape]]:
     """Return the shape of each line, by its name and the split of the data."""
-    lines = {
-        f"initial value to {Path(row['run']).name}": {part: row[part] for part in ("test", "train")}
-        for row in content["from_initial"]
-    }
-    if "naive" in content:
-        names = " to ".join(Path(run).name for run in content["runs"])
-        lines[f"{names}, naive"] = content["naive"]["shape"]
-        if content["aligned"]:
-            lines[f"{names}, aligned"] = content["shape"]
+    lines = {f"initial value to {Path(run).name}": shapes for run, shapes in result.lines}
+    if result.pair:
+        names = " to ".join(_names(result.pair))
+        lines |= {f"{names}, {way}": own for way, own in result.pair.shapes.items()}
     return lines
 
 
-def _heights_text(content: dict[str, Any]) -> str:
-    ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
-    if "simplex" in content:
-        rows = [
-            [
-                name,
-                own["simplex"]["height"],
-                own["simplex"]["centroid"],
-                max(pair["height"] for pair in own["pairs"]),
-            ]
-            for name, own in ways.items()
-        ]
-        return (
-            f"marginal test NLL above the plane through {len(content['runs'])} posteriors, nats "
-            f"per point ({content['path']} path)\n"
-            f"{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
-        )
+def _simplex_text(result: SeveralBarrier) -> str:
+    rows = [
+        [name, own.simplex.height, own.simplex.centroid, max(pair.height for pair in own.pairs)]
+        for name, own in result.ways.items()
+    ]
+    return (
+        f"marginal test NLL above the plane through {len(result.runs)} posteriors, nats "
+        f"per point ({result.chosen.simplex.path} path)\n"
+        f"{table(['', 'simplex', 'centroid', 'worst pair'], rows)}"
+    )
+
+
+def _pair_text(result: PairBarrier) -> str:
     rows = []
-    for name, own in ways.items():
-        for part in ("test", "train"):
-            curve = own[part]
-            keys = ("above_mean", "midpoint", "expected_height", "error_height", "mixture_height")
-            height = with_error(curve["height"], curve["standard_error"])
-            rows.append([name, part, height, *(curve[key] for key in keys)])
+    for name, own in result.ways.items():
+        for part, curve in (("test", own.test), ("train", own.train)):
+            height = with_error(curve.height, curve.standard_error)
+            others = (curve.above_mean, curve.midpoint, curve.expected_height)
+            rows.append([name, part, height, *others, curve.error_height, curve.mixture_height])
     header = ["", "part", "height", "above mean", "midpoint", "expected NLL", "error", "mixture"]
-    draws = count(content["num_draws"], "draw")
-    lines = [f"marginal NLL above the chord, nats per point ({content['path']} path, {draws})"]
+    draws = count(result.chosen.num_draws, "draw")
+    lines = [f"marginal NLL above the chord, nats per point ({result.chosen.path} path, {draws})"]
     lines.append(table(header, rows))
-    if content["aligned"]:
-        own = content["alignment"]
+    if result.alignment:
+        own = result.alignment.alignment
         lines.append(
-            f"alignment: {own['note']}; {own['solver']}, squared distance "
-            f"{number(own['distance_before'], 4)} -> {number(own['distance_after'], 4)} (random "
-            f"{number(own['distance_random'], 4)})"
+            f"alignment: {own.note}; {own.solver}, squared distance "
+            f"{number(own.distance_before, 4)} -> {number(own.distance_after, 4)} (random "
+            f"{number(own.distance_random, 4)})"
         )
     lines.append(
         "+- is the standard error over draws and points, given these two fits; it is not an "
@@ -141,50 +132,46 @@ def _heights_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw_barrier(content: dict[str, Any], folder: Path) -> list[Path]:
+def draw_barrier(result: PairBarrier | SeveralBarrier | LineBarrier, folder: Path) -> list[Path]:
     """Draw the figures of a barrier.
 
     Args:
-        content: of `barrier.json`.
+        result: of `barrier_runs`.
         folder: of the figures.
 
     Returns:
         The paths of the figures.
     """
     folder.mkdir(exist_ok=True)
-    paths = []
-    if "from_initial" in content:
-        paths.append(folder / "lines.png")
-        plot_line_shapes(_lines(content), paths[0], title="along straight lines")
-        if "naive" not in content:
-            return paths
-    labels = [Path(run).name for run in content["runs"]]
-    ways = {"naive": content["naive"]} | ({"aligned": content} if content["aligned"] else {})
-    if "simplex" not in content:
-        path = folder / "barrier.png"
-        plot_barrier_curves(
-            {name: own["test"] for name, own in ways.items()},
-            path,
-            title=f"{labels[0]} to {labels[1]} ({content['path']} path)",
-        )
-        return [path, *paths]
+    if isinstance(result, LineBarrier):
+        path = folder / "lines.png"
+        plot_line_shapes(_lines(result), path, title="along straight lines")
+        return [*([_draw_pair(result.pair, folder)] if result.pair else []), path]
+    if isinstance(result, PairBarrier):
+        return [_draw_pair(result, folder)]
+    labels, ways, paths = _names(result), result.ways, [folder / "pairs.png"]
     heights = {
-        way: [
-            (pair["first"], pair["second"], pair["height"])
-            for pair in ways.get(way, {"pairs": []})["pairs"]
-        ]
+        way: [(pair.first, pair.second, pair.height) for pair in ways[way].pairs]
+        if way in ways
+        else []
         for way in ("naive", "aligned")
     }
-    paths = [folder / "pairs.png"]
     matrix = {"label": "marginal test NLL above the chord", "names": labels, **heights}
     matrix["seeds"] = range(len(labels))
     save_png(barrier_matrix_figure([matrix], name="run"), paths[0])
     if len(labels) == 3:
         paths.append(folder / "simplex.png")
-        plot_simplex(
-            {n: own["simplex"] for n, own in ways.items()},
-            labels,
-            paths[1],
-            title="between three posteriors",
-        )
+        simplexes = {name: own.simplex for name, own in ways.items()}
+        plot_simplex(simplexes, labels, paths[1], title="between three posteriors")
     return paths
+
+
+def _draw_pair(result: PairBarrier, folder: Path) -> Path:
+    path = folder / "barrier.png"
+    title = f"{' to '.join(_names(result))} ({result.chosen.path} path)"
+    plot_barrier_curves({n: own.test for n, own in result.ways.items()}, path, title=title)
+    return path
+
+
+def _names(result: PairBarrier | SeveralBarrier) -> list[str]:
+    return [Path(run).name for run in result.runs]

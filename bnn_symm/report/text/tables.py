@@ -1,6 +1,6 @@
 """Format short plain-text tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.report.tables import Table, by_rows
@@ -19,7 +19,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return Table(caption="", columns=by_rows(header, rows)).text()
 
 
-def scores_table(scores: dict[str, dict[str, Any] | None]) -> str:
+def scores_table(scores: Mapping[str, Mapping[str, Any] | None]) -> str:
     """Return a table with one row per split of the data and one column per score.
 
     Args:

@@ -7,7 +7,7 @@ keys is read from it.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.runs.configuration.config import UNNAMED, Config
 from bnn_symm.settings import attribute_descriptions
+from bnn_symm.summaries import Result
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Bounds of validated numbers, as pydantic writes them and as JSON Schema calls them.
@@ -32,7 +33,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigKey:
+class ConfigKey(Result):
     """Describe one key of a configuration.
 
     Attributes:
@@ -50,10 +51,6 @@ class ConfigKey:
     is_required: bool
     allowed: str
     names: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the description with JSON types."""
-        return asdict(self)
 
 
 def config_schema(sections: Mapping[str, type] | None = None) -> dict[str, Any]:

@@ -65,12 +65,12 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
             raise InvalidRun(f"{run.path} is {run.status}: it has no posterior to compare")
     check_comparable([first, second])
     keys = ("matching", "num_draws")
-    content, aligned = pair_runs(first, second, **{key: options[key] for key in keys})
+    barrier, aligned = pair_runs(first, second, **{key: options[key] for key in keys})
     dataset = first.dataset()
     with use_threads(first.threads):
         weights, functions = agreement([first.posterior, second.posterior], dataset)
-        content["rhat"] = {"raw": weights, "aligned": agreement(aligned)[0], "function": functions}
-    return content
+        rhat = {"raw": weights, "aligned": agreement(aligned)[0], "function": functions}
+    return barrier.to_dict() | {"rhat": rhat}
 
 
 def agreement(

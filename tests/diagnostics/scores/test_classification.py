@@ -206,7 +206,7 @@ def test_a_part_without_points_has_no_scores():
     )
     empty = Split(x=torch.zeros(0, 2).double(), y=torch.zeros(0).long())
     scores = scores_with_intervals(posterior, empty)
-    assert (dict(scores.values), scores.num_points, scores.notes) == (
+    assert (dict(scores.values), scores.points, scores.notes) == (
         {},
         0,
         ("there are no points",),

@@ -110,7 +110,7 @@ def test_distance_shows_in_the_epistemic_part_of_a_regression():
     found = out_of_distribution(posterior, points(60), points(60, distance=10.0), num_resamples=100)
     assert list(found.by) == ["sd", "epistemic_sd"]
     assert found.by["epistemic_sd"].auroc.low > 0.8
-    assert (found.num_inside, found.num_outside, found.notes) == (60, 60, ())
+    assert (found.inside_points, found.outside_points, found.notes) == (60, 60, ())
     json.loads(json_text(found.to_dict()))
 
 

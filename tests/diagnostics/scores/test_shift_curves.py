@@ -74,7 +74,7 @@ def test_scores_without_a_shift_are_not_computed_again():
     curve = shift_curve(
         posterior, part, "gaussian_noise", severities=(0, 1), unshifted=marked, num_resamples=0
     )
-    assert [scores.num_points for scores in curve.scores] == [7, 30]
+    assert [scores.points for scores in curve.scores] == [7, 30]
 
 
 def test_what_cannot_be_shifted():

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.tri import Triangulation
 
+from bnn_symm.diagnostics.barriers.barriers import BarrierCurve
+from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier
 from bnn_symm.formatting import number, with_error
 from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -19,11 +20,11 @@ _WIDTH = 2.0
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
 
-def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, title: str) -> None:
+def plot_barrier_curves(curves: Mapping[str, BarrierCurve], path: Path, *, title: str) -> None:
     """Plot the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
-        curves: `naive` and possibly `aligned`: curves of `diagnostics.barriers` as plain data.
+        curves: `naive` and possibly `aligned`.
         path: of the PNG.
         title: of the figure.
     """
@@ -32,7 +33,7 @@ def plot_barrier_curves(curves: Mapping[str, Mapping[str, Any]], path: Path, *, 
     save_png(figure, path)
 
 
-def draw_barrier_curves(axes: Axes, curves: Mapping[str, Mapping[str, Any]]) -> None:
+def draw_barrier_curves(axes: Axes, curves: Mapping[str, BarrierCurve]) -> None:
     """Draw the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
@@ -42,16 +43,16 @@ def draw_barrier_curves(axes: Axes, curves: Mapping[str, Mapping[str, Any]]) -> 
     every = []
     for name, curve in curves.items():
         color, dash = _STYLES[name]
-        nll, band = with_gaps(axes, curve["marginal_nll"], curve["band"])
-        tau, half = curve["tau"], _WIDTH * band
+        nll, band = with_gaps(axes, curve.marginal_nll, curve.band)
+        tau, half = curve.tau, _WIDTH * band
         axes.fill_between(tau, nll - half, nll + half, color=color, alpha=0.2, lw=0)
-        label = f"{name}: height {with_error(curve['height'], curve['standard_error'])}"
+        label = f"{name}: height {with_error(curve.height, curve.standard_error)}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
         every += [nll]
     first = next(iter(curves.values()))
     axes.plot([0, 1], every[0][[0, -1]], ":", color="0.35", lw=1.2, label="chord")
-    (mixture,) = with_gaps(axes, first["mixture_nll"])
-    axes.plot(first["tau"], mixture, "-.", color="0.6", lw=1.0, label="mixture of the two")
+    (mixture,) = with_gaps(axes, first.mixture_nll)
+    axes.plot(first.tau, mixture, "-.", color="0.6", lw=1.0, label="mixture of the two")
     axes.set_xlabel("tau, from the first posterior to the second")
     axes.set_ylabel("marginal test NLL, nats per point")
     axes.set_xlim(0, 1)
@@ -62,19 +63,19 @@ def draw_barrier_curves(axes: Axes, curves: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def plot_simplex(
-    simplexes: Mapping[str, Mapping[str, Any]], labels: Sequence[str], path: Path, *, title: str
+    simplexes: Mapping[str, SimplexBarrier], labels: Sequence[str], path: Path, *, title: str
 ) -> None:
     """Plot the marginal test NLL over the triangle of three posteriors as filled contours.
 
     Args:
-        simplexes: `naive` and possibly `aligned`: barriers of three posteriors as plain data.
+        simplexes: `naive` and possibly `aligned`: barriers of three posteriors.
         labels: of the corners.
         path: of the PNG.
         title: of the figure.
     """
     figure, every = panels(len(simplexes), (4.4, 4.2), (0.6, 0.0), title=title)
     losses = [
-        with_gaps(axes, own["marginal_nll"])[0]
+        with_gaps(axes, own.marginal_nll)[0]
         for axes, own in zip(every, simplexes.values(), strict=True)
     ]
     values = np.concatenate(losses)
@@ -84,7 +85,7 @@ def plot_simplex(
     levels = values.min() + np.concatenate([[0.0], steps])
     filled = None
     for axes, (name, own), loss in zip(every, simplexes.items(), losses, strict=True):
-        position = np.asarray(own["weights"]) @ _CORNERS
+        position = np.asarray(own.weights) @ _CORNERS
         triangles = Triangulation(position[:, 0], position[:, 1])
         gaps = np.isnan(loss)[triangles.triangles].any(1)
         triangles.set_mask(gaps)
@@ -100,11 +101,8 @@ def plot_simplex(
             style = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
             axes.annotate(label, corner, xytext=(0, offset), **style)
         axes.plot(*position[3], "o", mfc="none", mec="white", ms=6)
-        heights = ", ".join(f"{key} {number(own[key])}" for key in ("height", "centroid"))
-        axes.set_title(
-            f"{name}: {heights}",
-            fontsize=9,
-        )
+        heights = f"height {number(own.height)}, centroid {number(own.centroid)}"
+        axes.set_title(f"{name}: {heights}", fontsize=9)
         axes.set_aspect("equal")
         axes.axis("off")
         axes.set_xlim(-0.1, 1.1)

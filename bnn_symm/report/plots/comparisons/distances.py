@@ -1,11 +1,11 @@
 """Plot distances of posteriors to a reference: unaligned, randomly permuted and aligned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from bnn_symm.analyses.alignment import RunAlignment
 from bnn_symm.report.plots.axes import panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
@@ -16,19 +16,19 @@ _BARS = {
 }
 
 
-def plot_distances(
-    alignments: Sequence[Mapping[str, Any]], labels: Sequence[str], path: Path
-) -> None:
+def plot_distances(alignments: Sequence[RunAlignment], labels: Sequence[str], path: Path) -> None:
     """Plot the distances as one group of bars per run.
 
     Args:
-        alignments: as `alignment.json` contains them.
+        alignments: of the runs.
         labels: of the runs.
         path: of the PNG.
     """
     figure, (axes,) = panels(1, (0.9 * len(labels), 3.4), (3.2, 0.0))
     position = np.arange(len(labels))
-    heights = with_gaps(axes, *([own[key] for own in alignments] for key in _BARS))
+    heights = with_gaps(
+        axes, *([getattr(own.alignment, key) for own in alignments] for key in _BARS)
+    )
     for number, (height, (label, color, hatch)) in enumerate(
         zip(heights, _BARS.values(), strict=True)
     ):
