@@ -1,7 +1,8 @@
 """Measure posteriors, predictions and histories; check priors and the inference itself.
 
 In: posteriors, histories and data. Out: frozen results with their standard errors. Folders:
-`mixing`, `convergence`, `scores`, `calibration`, `barriers`, `elbo`, `simulation`, `statistics`.
+`mixing`, `convergence`, `scores`, `calibration`, `fidelity`, `barriers`, `elbo`, `simulation`,
+`statistics`.
 """
 
 from bnn_symm.diagnostics.barriers.barriers import Barrier, barrier
@@ -30,6 +31,8 @@ from bnn_symm.diagnostics.elbo.elbo import Elbo, KlShare, elbo
 from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.diagnostics.elbo.symmetry_defect import SymmetryDefect, symmetry_defect
+from bnn_symm.diagnostics.fidelity.fidelity import Fidelity, fidelity
+from bnn_symm.diagnostics.fidelity.sources import ReferenceProbabilities
 from bnn_symm.diagnostics.mixing.chain_statistics import ChainStatistics, chain_statistics
 from bnn_symm.diagnostics.mixing.interpretation import Verdicts, verdicts
 from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
@@ -62,6 +65,7 @@ __all__ = [
     "EcdfBand",
     "Elbo",
     "Estimate",
+    "Fidelity",
     "KlShare",
     "Loo",
     "Mixing",
@@ -69,6 +73,7 @@ __all__ = [
     "OutOfDistribution",
     "Plateau",
     "Pruning",
+    "ReferenceProbabilities",
     "SamplerStatistics",
     "SbcResult",
     "Score",
@@ -93,6 +98,7 @@ __all__ = [
     "elbo",
     "estimate",
     "expected_calibration_error",
+    "fidelity",
     "find_plateau",
     "loo",
     "mixing",

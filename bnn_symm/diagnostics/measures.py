@@ -211,6 +211,12 @@ _OTHERS = _by_key(
         Measure("pit_mean", "PIT, mean (0.5 if unshifted)"),
         Measure("sd", "predictive sd"),
         Measure("epistemic_sd", "epistemic sd"),
+        # Of predictions, compared with those of a reference.
+        Measure("agreement", "agreement", "", "higher", 4),
+        Measure("total_variation", "total variation", "", "lower"),
+        Measure("w1", "W1", "", "lower"),
+        Measure("w1_relative", "W1 in predictive sd", "", "lower"),
+        Measure("nll_difference", "NLL - reference's", _NATS, "lower"),
         # Of functions of the prior.
         Measure("variation", "sd of a function over points"),
         Measure("range", "range of a function over points"),

@@ -56,6 +56,22 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
     return x, _convert_target(y, key, path)
 
 
+def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of a file by name.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        InvalidData: if the file is damaged or contains objects.
+        NotEnoughMemory: if an array is larger than the available memory.
+    """
+    with parser_errors(path, _ADVICE, InvalidData):
+        check_regular_file(path)
+        with zipfile.ZipFile(path) as archive:
+            return {name: _read(archive, name, path) for name in _names(archive, path)}
+
+
 def npz_names(path: Path) -> list[str]:
     """Return the names of the arrays of a file.
 

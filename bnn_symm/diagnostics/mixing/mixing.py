@@ -216,11 +216,7 @@ def mixing(
             by_draw, _ = _aligned(thinned, "draw", group, effective, seed)
     outputs = values.outputs.reshape(*values.outputs.shape[:2], -1)
     copies = copied_chains(posterior, repeats=repeats)
-    function = judge(
-        "function",
-        chain_statistics(values.columns),
-        effective=effective_draws(_against_themselves(values.columns)),
-    )
+    function = function_mixing(values)
     return Mixing(
         raw=_unless_copies(judge("raw", whole, effective=effective), copies),
         aligned=_aligned_unless_copies(aligned, copies),
@@ -240,6 +236,19 @@ def mixing(
         values=values,
         copies=copies,
     )
+
+
+def function_mixing(values: FunctionValues) -> MixingSummary:
+    """Return the view of function values: outputs and log likelihoods of every draw.
+
+    Args:
+        values: Function values of the draws.
+
+    Returns:
+        The judged summary.
+    """
+    effective = effective_draws(_against_themselves(values.columns))
+    return judge("function", chain_statistics(values.columns), effective=effective)
 
 
 def _largest_rhat(chain: ChainStatistics) -> float | None:

@@ -161,18 +161,42 @@ def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
 
 
 def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
-    rates = predictive.draw_mean().double().flatten(0, 1)
-    finite = torch.isfinite(rates).all(0)
-    # Ten standard deviations above the largest rate, the remaining mass of a Poisson is negligible.
-    top = (rates + 10 * rates.sqrt() + 30).amax(0).maximum(target)
-    highest = float(top[finite].max()) if bool(finite.any()) else 0.0
-    # Every count up to some thousands; beyond, evenly spaced ones, each for those up to the next.
-    counts = (
-        torch.linspace(0, math.ceil(highest), min(math.ceil(highest) + 1, _COUNTS)).floor().double()
-    )
-    gaps = torch.diff(counts, append=counts[-1:] + 1)
+    top = largest_counts(predictive).maximum(target)
+    finite = torch.isfinite(top)
+    counts, gaps = count_grid(float(top[finite].max()) if bool(finite.any()) else 0.0)
     total = torch.zeros_like(target)
     for count, gap in zip(counts, gaps, strict=True):
         below = predictive.cdf(count.expand_as(target))
         total += gap * (below - (target <= count).double()).square()
     return torch.where(finite, total, math.inf)
+
+
+def largest_counts(predictive: Predictive) -> Float[Tensor, " point"]:
+    """Return counts above which the mass of a mixture of Poissons is negligible.
+
+    They are ten standard deviations above the largest rate.
+
+    Args:
+        predictive: A mixture of Poissons.
+
+    Returns:
+        One count per point, infinite for an infinite rate.
+    """
+    rates = predictive.draw_mean().double().flatten(0, 1)
+    return (rates + 10 * rates.sqrt() + 30).amax(0)
+
+
+def count_grid(highest: float) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"]]:
+    """Return counts at which distribution functions of counts are compared, and their weights.
+
+    Every count up to some thousands; beyond, evenly spaced ones, each for those up to the next.
+
+    Args:
+        highest: Largest count.
+
+    Returns:
+        The counts, and the numbers of counts for which each stands.
+    """
+    number = min(math.ceil(highest) + 1, _COUNTS)
+    counts = torch.linspace(0, math.ceil(highest), number).floor().double()
+    return counts, torch.diff(counts, append=counts[-1:] + 1)

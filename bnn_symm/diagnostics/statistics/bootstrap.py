@@ -185,6 +185,8 @@ def weighted_mean(
     """
     infinite = np.isinf(values)
     result = (weights @ np.where(infinite, 0.0, values)) / weights.sum(1, keepdims=True)
-    if infinite.any():
-        result[(weights @ infinite) > 0] = np.inf
+    for sign in (np.inf, -np.inf) if infinite.any() else ():
+        result[(weights @ (values == sign)) > 0] += (
+            sign  # NaN if infinite values of both signs meet
+        )
     return result
