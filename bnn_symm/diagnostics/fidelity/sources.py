@@ -101,7 +101,7 @@ class ReferenceProbabilities:
         (2, False)
     """
 
-    probabilities: Float[np.ndarray, "*draw point class"]
+    probabilities: Float[np.ndarray, "... point class"]
     y: Int[np.ndarray, " point"]
     name: str = "probabilities"
 
