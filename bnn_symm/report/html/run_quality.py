@@ -75,7 +75,7 @@ def _scores(quality: Quality) -> list[Block]:
     keys = [key for key in _SHOWN if key in quality.scores.values]
     columns: dict[str, list[Any]] = {"predictions of": list(rows)}
     columns |= {_header(key): [own[key].to_dict() for own in rows.values()] for key in keys}
-    points = count(quality.scores.num_points, "point")
+    points = count(quality.scores.points, "point")
     note = (
         f"Small type: {percent(quality.scores.level)} intervals over points. The baselines are "
         "fitted to the same training points and standardized features."
@@ -234,7 +234,7 @@ def score_sentence(quality: Quality) -> str:
     """
     keys = [key for key in ("nll", "accuracy", "rmse", "ece") if key in quality.scores.values]
     scores = [f"{measure_of(key).title} {number(quality.scores[key].value, 4)}" for key in keys]
-    points = count(quality.scores.num_points, "point")
+    points = count(quality.scores.points, "point")
     return f"On the {quality.part} split of {points}: {listed(scores)}. " + _sentence(
         quality.verdict.text
     )
