@@ -1,4 +1,4 @@
-"""Write the pages of the reference: commands, configuration keys and names of the package."""
+"""Write the pages of the reference: commands, configuration keys, terms and names."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bnn_symm import likelihoods
 from bnn_symm.cli.program import all_parsers, build_parser
+from bnn_symm.report.glossary import GLOSSARY
 from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import ConfigKey, config_keys, config_schema
 from bnn_symm.studies.study import StudyConfig
@@ -47,6 +48,7 @@ def write(folder: Path) -> None:
         "command_line.md": "\n".join(_commands()),
         "configuration.md": "\n".join(_configuration()),
         "examples.md": "\n".join(_examples()),
+        "glossary.md": "\n".join(_glossary()),
         **{f"api/{name}.md": _namespace(name) for name in NAMESPACES},
     }
     for name, text in pages.items():
@@ -100,6 +102,15 @@ def _examples() -> Iterator[str]:
     for example in list_examples():
         text = example.path.read_text(encoding="utf-8")
         yield f"## {example.name}\n\n```yaml\n{text.strip()}\n```\n"
+
+
+def _glossary() -> Iterator[str]:
+    yield "# Glossary\n"
+    yield "The terms of reports, where they are explained in the same words.\n"
+    yield "```{glossary}"
+    for term in sorted(GLOSSARY, key=lambda term: term.name.lower()):
+        yield f"{term.name}\n  {term.meaning}\n"
+    yield "```\n"
 
 
 def _namespace(name: str) -> str:

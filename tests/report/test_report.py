@@ -84,6 +84,11 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("bnn_symm.report.html.page.svg_text", lambda figure: "<svg/>")
 
 
+def without_terms(text):
+    """Return a page without the marks of terms."""
+    return re.sub('<a class="term".*?>|</?abbr.*?>|(?<=</abbr>)</a>', "", text)
+
+
 def summary_of(path):
     return json.loads((path / "summary.json").read_text())
 
@@ -101,9 +106,11 @@ def test_conclusions_come_first_and_commands_last(study):
             "R-hat",
         ),
         *("Parameters and symmetries", "All comparisons", "Settings", "Provenance", "Commands"),
+        "Glossary",
     ]
     own = summary_of(study[0])
-    assert study[1].index(own["headline"]) < study[1].index("<h2>Conclusions</h2>")
+    text = without_terms(study[1])
+    assert text.index(own["headline"]) < text.index("<h2>Conclusions</h2>")
     for conclusion in own["conclusions"]:
         assert html.escape(conclusion["sentence"], quote=False) in study[1]
 
@@ -111,7 +118,7 @@ def test_conclusions_come_first_and_commands_last(study):
 def test_every_context_has_a_section_with_its_parts_behind_an_overview(contexts):
     page = Page(contexts[1])
     assert [title for level, title in page.headings if level == 2] == [
-        *("Overview", *WIDTHS, "Failures", "Settings", "Provenance", "Commands"),
+        *("Overview", *WIDTHS, "Failures", "Settings", "Provenance", "Commands", "Glossary"),
     ]
     parts = [title for level, title in page.headings if level == 3]
     assert Counter(parts)["Conclusions"] == 2

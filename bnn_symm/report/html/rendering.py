@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 from bnn_symm.io.atomic import write_atomically
+from bnn_symm.report.glossary import TermMarker
 from bnn_symm.report.html.page import Page
 from bnn_symm.report.html.run_page import run_page
 from bnn_symm.report.html.study_data import SUMMARY, read_study
@@ -105,7 +106,7 @@ def render(page: Page) -> str:
     Returns:
         The HTML document.
     """
-    return _environment().get_template("page.html.j2").render(page=page)
+    return _environment().get_template("page.html.j2").render(page=page, terms=TermMarker())
 
 
 def _write(page: Page, path: Path) -> Path:

@@ -44,7 +44,9 @@ def barrier_matrix_figure(matrices: Sequence[Mapping[str, Any]], *, name: str = 
         axes.set_xlabel(name, fontsize=7)
         axes.set_title(wrapped(own["label"], 24), fontsize=8)
     image = ScalarMappable(norm, "cividis")
-    figure.colorbar(image, ax=every, label="barrier, nats per point", shrink=0.8, aspect=25)
+    bar = figure.colorbar(image, ax=every, label="barrier, nats per point", shrink=0.8, aspect=25)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # colors of pixels would not follow those of the page
     return figure
 
 
@@ -59,7 +61,7 @@ def _matrix(matrix: Mapping[str, Any]) -> np.ndarray:
 
 
 def _draw(axes: Axes, values: np.ndarray, names: Sequence[Any], norm: Normalize) -> None:
-    axes.imshow(values, norm=norm, cmap="cividis")
+    draw_cells(axes, values, norm=norm, cmap="cividis")
     count = len(names)
     if count <= _WITH_NUMBERS:
         size = 8 if count <= 6 else 6
@@ -75,3 +77,17 @@ def _draw(axes: Axes, values: np.ndarray, names: Sequence[Any], norm: Normalize)
     axes.set_yticks(range(count), labels, fontsize=7)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def draw_cells(axes: Axes, values: np.ndarray, **colors: Any) -> None:
+    """Draw a matrix as squares, first row on top; as paths, whose colors follow those of a page.
+
+    Args:
+        axes: the panel.
+        values: of the matrix; NaN is not drawn.
+        colors: of `pcolormesh`.
+    """
+    rows, columns = values.shape
+    edges = (np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5)
+    axes.pcolormesh(*edges, np.ma.masked_invalid(values), edgecolors="face", lw=0.2, **colors)
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), aspect="equal")

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bnn_symm.report.plots.axes import panels, wrapped
+from bnn_symm.report.plots.comparisons.matrices import draw_cells
 
 # The largest numbers of classes whose counts, and whose names, fit into the figure.
 _WITH_COUNTS, _WITH_NAMES = 12, 30
@@ -38,9 +39,7 @@ def draw_confusion(axes: Axes, counts: np.ndarray, labels: Sequence[str]) -> Non
     """
     size = len(labels)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    edges = np.arange(size + 1) - 0.5
-    # A mesh is drawn as paths, whose colors follow those of the page.
-    axes.pcolormesh(edges, edges, shares, vmin=0, vmax=1, cmap="Blues", lw=0)
+    draw_cells(axes, shares, vmin=0, vmax=1, cmap="Blues")
     if size <= _WITH_COUNTS:
         for (i, j), count in np.ndenumerate(counts):
             if count:
@@ -52,7 +51,6 @@ def draw_confusion(axes: Axes, counts: np.ndarray, labels: Sequence[str]) -> Non
     turn = 90 if max(map(len, shown)) > 4 else 0
     axes.set_xticks(list(ticks), shown, fontsize=7, rotation=turn)
     axes.set_yticks(list(ticks), shown, fontsize=7)
-    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
     axes.tick_params(length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
