@@ -66,6 +66,14 @@ class Method(metaclass=SettingsType):
         """Return the weight of the log prior in the tempered log density."""
         return 1.0 if self.tempering == "likelihood" else 1.0 / self.temperature
 
+    @property
+    def steps_per_chain(self) -> int | None:
+        """Return the number of steps of each chain, or of the fit; None if it has no such setting.
+
+        For samplers of Hamiltonian dynamics, these are the iterations.
+        """
+        return getattr(self, "num_steps", None)
+
     def num_draws_override(self, number: int) -> str | None:
         """Return the override of the configuration for at least a number of draws per chain.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from bnn_symm.errors import NotEnoughMemory
+from bnn_symm.formatting import number
 
 # Fraction of the available memory that one array or file may use; computations need the rest.
 _USABLE_FRACTION = 0.8
@@ -60,14 +61,14 @@ def num_bytes_of(shape: Iterable[int], itemsize: int) -> int:
     return prod((int(size) for size in shape), start=1) * itemsize
 
 
-def format_bytes(number: int | float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes in a suitable decimal unit, such as `3.2 GB`.
 
     Args:
-        number: number of bytes.
+        size: number of bytes.
     """
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} PB"
+        if size < 1000:
+            return f"{number(size)} {unit}"
+        size /= 1000
+    return f"{number(size)} PB"

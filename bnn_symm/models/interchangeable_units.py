@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bnn_symm.errors import IncompatiblePosteriors, SymmetryError
+from bnn_symm.formatting import number
 from bnn_symm.models.bayesian_model import BayesianModel
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry import SymmetryGroup
@@ -134,13 +135,13 @@ def check_invariant_prior(model: BayesianModel, group: SymmetryGroup, *, seed: i
     )
     with torch.inference_mode():
         before = float(model.log_prior(flat))
-        for number in range(3):
-            permuted = model.permute(flat, group.random(seed, "invariant prior", number))
+        for draw in range(3):
+            permuted = model.permute(flat, group.random(seed, "invariant prior", draw))
             change = float(model.log_prior(permuted)) - before
             if abs(change) > _ROUNDING * max(1.0, abs(before)):
                 raise SymmetryError(
                     "the prior differs between units that can be permuted: its log density "
-                    f"changes by {change:.3g} nats; use the same prior for all units of a layer"
+                    f"changes by {number(change)} nats; use the same prior for all units of a layer"
                 )
 
 

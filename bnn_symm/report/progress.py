@@ -11,8 +11,7 @@ from rich.table import Column
 
 from bnn_symm.errors import one_line
 from bnn_symm.formatting import count, number
-from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler, StochasticGradientMethod
-from bnn_symm.inference.optimization.optimizer import OptimizationMethod
+from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler
 from bnn_symm.studies.runner import Progress as StudyProgress
 
 # Maximum number of characters of the status of a bar.
@@ -117,21 +116,11 @@ def _is_batched(method: Method) -> bool:
 
 def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
     """Return the label of the bar of a chain, or of all chains, and its total number of steps."""
-    if isinstance(method, Sampler):
-        steps = method.num_warmup + method.num_draws
-        if chain is not None:
-            return f"chain {chain}", steps
-        return (
-            count(method.num_chains, "chain"),
-            method.num_chains * steps,
-        )
-    if isinstance(method, StochasticGradientMethod):
-        return f"chain {chain}", method.num_steps
-    if isinstance(method, OptimizationMethod):
-        return f"member {chain}" if isinstance(
-            method, DeepEnsemble
-        ) else f"fit {chain}", method.num_steps
-    return f"{method.name} {chain}", None
+    steps = method.steps_per_chain
+    if isinstance(method, Sampler) and chain is None:
+        return count(method.num_chains, "chain"), steps and method.num_chains * steps
+    item = "member" if isinstance(method, DeepEnsemble) else "fit"
+    return f"{'chain' if method.is_sampler else item} {chain}", steps
 
 
 def status_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,7 +14,6 @@ import torch
 from bnn_symm.inference import DeepEnsemble, Method, Sampler, StochasticGradientMethod
 from bnn_symm.inference.density.density import bytes_per_point
 from bnn_symm.inference.fit_checks import draws_shape
-from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.summaries import Result
@@ -119,7 +118,9 @@ def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
     # Variational inference averages a gradient over several draws of the weights.
     seconds = _seconds_per_gradient(prepared, method) * getattr(method, "num_samples", 1)
     chains, draws, parameters = draws_shape(method, prepared.model)
-    gradients = chains * _gradients_per_chain(method)
+    if method.steps_per_chain is None:
+        raise TypeError(f"{method.name} has no known number of gradients")
+    gradients = chains * method.steps_per_chain
     in_parallel = isinstance(method, DeepEnsemble | StochasticGradientMethod) and (
         method.chain_method != "sequential"
     )
@@ -133,15 +134,6 @@ def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
         is_lower_bound=isinstance(method, Sampler),
         draws_bytes=chains * draws * parameters * prepared.model.dtype.itemsize,
     )
-
-
-def _gradients_per_chain(method: Method) -> int:
-    """Return the gradients of one chain; for samplers of Hamiltonian dynamics, the iterations."""
-    if isinstance(method, Sampler):
-        return method.num_warmup + method.num_draws
-    if isinstance(method, OptimizationMethod | StochasticGradientMethod):
-        return method.num_steps
-    raise TypeError(f"{method.name} has no known number of gradients")
 
 
 def _seconds_per_gradient(prepared: Prepared, method: Method) -> float:

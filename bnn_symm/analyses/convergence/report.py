@@ -142,18 +142,16 @@ def describe_method(inference: Method) -> dict[str, Any]:
     Returns:
         The settings; `longer` is the override for a longer run.
     """
-    warmup = getattr(inference, "num_warmup", 0)
     return {
         "method": inference.name,
         "sampler": inference.is_sampler,
-        "num_warmup": warmup,
+        "num_warmup": getattr(inference, "num_warmup", 0),
         "cycle_steps": getattr(inference, "cycle_steps", None),
         "settles_by": inference.warmup_setting,
         "longer": f"--set {inference.longer_fit_override()}",
         "learning_rate": getattr(inference, "learning_rate", None),
         "clips": hasattr(inference, "clip_norm"),
-        "planned_steps": getattr(inference, "num_steps", None)
-        or warmup + getattr(inference, "num_draws", 0),
+        "planned_steps": inference.steps_per_chain,
     }
 
 

@@ -216,6 +216,7 @@ def _text(run: "Run", picture: str) -> str:
 
 def _dry_run(options: argparse.Namespace, config: "Config") -> int:
     from bnn_symm.errors import one_line
+    from bnn_symm.formatting import number
     from bnn_symm.report.text.tables import table
     from bnn_symm.runs.dry_run import estimate_fit
 
@@ -229,7 +230,7 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
             stage.points_per_gradient,
             stage.gradient_evaluations,
             1000 * stage.seconds_per_gradient,
-            f"{'at least ' if stage.is_lower_bound else 'about '}{stage.seconds:.3g}",
+            f"{'at least ' if stage.is_lower_bound else 'about '}{number(stage.seconds)}",
             stage.draws_bytes / 1e6,
         ]
         for stage in estimate.stages
@@ -240,7 +241,7 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
         f"{estimate.validation} validation and {estimate.test} test points of {shape} features\n"
         f"{config.architecture.name}: {estimate.parameters} parameters, "
         f"{estimate.outputs} outputs, {estimate.threads} threads; one gradient keeps "
-        f"{estimate.gradient_bytes / 1e6:.3g} MB\n"
+        f"{number(estimate.gradient_bytes / 1e6)} MB\n"
         f"{table(header, rows)}\nnothing was fitted or written"
     )
     answer(options, estimate.to_dict(), text)

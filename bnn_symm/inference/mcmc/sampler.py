@@ -74,6 +74,11 @@ class Sampler(Method):
     ) -> Kernel:
         """Return the kernel that advances all chains."""
 
+    @property
+    def steps_per_chain(self) -> int:
+        """Return the number of iterations of each chain."""
+        return self.num_warmup + self.num_draws
+
     def is_dense(self, num_parameters: int) -> bool:
         """Return whether mass matrices are dense.
 

@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Split
+from bnn_symm.formatting import number
 from bnn_symm.inference.minibatches import minibatch_potential
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, Posterior
@@ -149,9 +150,10 @@ def _distance_warning(
     if not square > limit:
         return None
     return (
-        f"{method.name}{member} ended {math.sqrt(square):.2g} posterior standard deviations from "
-        f"its optimum (limit {math.sqrt(limit):.2g}): further full-batch steps lower the objective "
-        f"by {square / 2:.3g} nats; fit for longer: {method.longer_fit_override()}"
+        f"{method.name}{member} ended {number(math.sqrt(square), 2)} posterior standard deviations "
+        f"from its optimum (limit {number(math.sqrt(limit), 2)}): further full-batch steps lower "
+        f"the objective by {number(square / 2)} nats; fit for longer: "
+        f"{method.longer_fit_override()}"
     )
 
 
@@ -162,8 +164,8 @@ def _variance_warning(
     if narrow <= ratio <= wide:
         return None
     return (
-        f"variances of {method.name} are {ratio:.3g} times those of the posterior "
-        f"(limits {narrow:g} to {wide:g}): {advice}"
+        f"variances of {method.name} are {number(ratio)} times those of the posterior "
+        f"(limits {number(narrow)} to {number(wide)}): {advice}"
     )
 
 
@@ -189,16 +191,16 @@ def drift_warning(
     fall, limit = -slope * (x[-1] - x[0]), 0.5 * squared_distance_limit(num_parameters)
     if fall > limit and -slope > _STANDARD_ERRORS * noise:
         return (
-            f"{name}: the objective was still decreasing at the end, by {fall:.3g} nats over the "
-            f"last {kept} rows of the history (limit {limit:.3g}); fit for longer: {advice}"
+            f"{name}: the objective was still decreasing at the end, by {number(fall)} nats over "
+            f"the last {kept} rows of the history (limit {number(limit)}); fit for longer: {advice}"
         )
     means = np.convolve(values, np.full(_ROWS, 1 / _ROWS), "valid")
     spread = float(y.std(ddof=2)) / math.sqrt(_ROWS)
     rise = float(means[-1] - means.min())
     if rise > limit + 2 * _STANDARD_ERRORS * spread:
         return (
-            f"{name}: the objective ended {rise:.3g} nats above its minimum (limit {limit:.3g}); "
-            "lower inference.learning_rate"
+            f"{name}: the objective ended {number(rise)} nats above its minimum (limit "
+            f"{number(limit)}); lower inference.learning_rate"
         )
     return None
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from bnn_symm.architectures import effective_parameters, free_parameters
 from bnn_symm.arguments import checked
 from bnn_symm.errors import IncompatiblePosteriors, one_line
+from bnn_symm.formatting import number
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.name_mapping import TRANSFORMS, NameMapping, checked_names
 from bnn_symm.posteriors.external.parameter_names import (
@@ -168,7 +169,7 @@ def _read(match: Match, array: np.ndarray | Tensor) -> Tensor:
         if not bool((value > 0).all()):
             raise IncompatiblePosteriors(
                 f"{match.name} is read as {quantity} (transform: {match.transform}), but holds "
-                f"{float(value.min()):g}; correct the name mapping"
+                f"{number(float(value.min()))}; correct the name mapping"
             )
         value = function(value)
     return value
@@ -181,9 +182,9 @@ def _check_fixed(name: str, got: Tensor, expected: Tensor) -> None:
         chain, draw, *entry = (difference == difference.max()).nonzero()[0].tolist()
         where = (chain, draw, *entry)
         raise IncompatiblePosteriors(
-            f"{name} holds {float(got[where]):.6g} at {entry} in chain {chain}, draw {draw}, where "
-            f"the network has the fixed value {float(expected[where]):.6g}; build the network with "
-            "the architecture.symmetry of the draws, its seed included"
+            f"{name} holds {number(float(got[where]), 6)} at {entry} in chain {chain}, draw "
+            f"{draw}, where the network has the fixed value {number(float(expected[where]), 6)}; "
+            "build the network with the architecture.symmetry of the draws, its seed included"
         )
 
 

@@ -48,7 +48,7 @@ def test_every_point_is_in_the_confusion_matrix(tmp_path):
     run = fitted(tmp_path, "data.name=iris", "inference.num_steps=200")
     quality = describe_quality(run, num_resamples=20)
     right = np.trace(quality.confusion) / quality.confusion.sum()
-    assert quality.confusion.sum() == quality.scores.num_points
+    assert quality.confusion.sum() == quality.scores.points
     assert right == pytest.approx(quality.scores["accuracy"].value)
     assert len(quality.labels) == len(quality.confusion) == 3
 
