@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bnn_symm.diagnostics.simulation.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.simulation.sbc_simulation import SimulatedFit
 from bnn_symm.errors import ConfigError, InvalidRun, shell_words
@@ -27,6 +25,7 @@ from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.runs.directory.output_directory import disk_errors, new_directory
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import module_flags, module_of, with_module
+from bnn_symm.summaries import Result
 
 # The default check: NUTS on a line with unknown slope, offset and noise; it takes a minute or two.
 _DEFAULTS = {
@@ -83,15 +82,15 @@ class SbcRun:
 
     def run(
         self, *, jobs: int = 1, on_simulation: OnSimulation = lambda simulation: None
-    ) -> dict[str, Any]:
-        """Run the missing simulations, and return the content of `sbc.json`.
+    ) -> "CompletedSbc":
+        """Run the missing simulations, and write the result to `sbc.json`.
 
         Args:
             jobs: the number of simultaneous simulations.
             on_simulation: called with every simulation when it is on disk.
 
         Returns:
-            The content of `sbc.json`.
+            The result.
 
         Raises:
             KeyboardInterrupt: if it was interrupted; the message has the command that resumes it.
@@ -123,14 +122,14 @@ class SbcRun:
                         done=self.done,
                         on_simulation=keep,
                     )
-            content = {
-                "status": "complete",
-                **describe(result),
-                "warnings": list(self.warnings),
-                **started,
-            }
-            write_json(answer, content)
-        return content
+            completed = CompletedSbc(
+                result=result,
+                warnings=self.warnings,
+                num_simulations=self.num_simulations,
+                run=record,
+            )
+            write_json(answer, completed.to_dict())
+        return completed
 
     @contextlib.contextmanager
     def _interruptions(self, answer: Path, started: dict[str, Any]) -> Iterator[None]:
@@ -146,6 +145,28 @@ class SbcRun:
                 remove_files(self.path, lambda name: name in _FILES or is_temporary(name))
                 remove_if_empty(self.path)
             raise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompletedSbc(Result):
+    """Hold the result of a check, and what was checked.
+
+    Attributes:
+        result: the ranks and the conclusion.
+        warnings: warnings about the configuration.
+        num_simulations: the total number of simulations.
+        run: the record of the configuration, as that of a run.
+    """
+
+    result: SbcResult
+    warnings: tuple[str, ...]
+    num_simulations: int
+    run: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `sbc.json`."""
+        content = super().to_dict()
+        return {"status": "complete", **content.pop("result"), **content}
 
 
 def create_sbc_run(config: Config, out: Path | None, *, num_simulations: int) -> SbcRun:
@@ -258,24 +279,3 @@ def _warnings(prepared: Prepared) -> Iterator[str]:
             f"the model has {parameters} parameters, and every simulation fits it; SBC is for "
             "small models, such as --set architecture.widths=[4] data.limit=100"
         )
-
-
-def describe(result: SbcResult) -> dict[str, Any]:
-    """Return a result of SBC as plain data, ranks included.
-
-    Args:
-        result: the result.
-    """
-    content = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    for name in ("ranks", "num_draws", "values"):
-        content[name] = content[name].tolist()
-    content["quantities"] = [dataclasses.asdict(quantity) for quantity in result.quantities]
-    content["names"], content["simulations"] = list(result.names), list(result.simulations)
-    for name in ("failures", "diverging"):
-        content[name] = {str(index): value for index, value in content[name].items()}
-    if result.band is not None:
-        band = dataclasses.asdict(result.band)
-        content["band"] = {
-            name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in band.items()
-        }
-    return content

@@ -107,6 +107,14 @@ def prior_content(task, functions, curves=None):
     }
 
 
+def ranks(content):
+    """Return the result of SBC with one quantity."""
+    band = SimpleNamespace(**content["band"])
+    quantities = tuple(SimpleNamespace(**own) for own in content["quantities"])
+    own = content | {"band": band, "worst_first": quantities, "quantities": quantities}
+    return SimpleNamespace(**own | {"values": np.array(content["values"])})
+
+
 def attributes(content):
     """Return a dictionary whose values have their keys as attributes."""
     return {name: SimpleNamespace(**own) for name, own in content.items()}
@@ -186,7 +194,7 @@ CASES = {
             "quantities": [{"name": "w", "p_value": 0.3, "shape": "calibrated"}],
             "values": [[0.2], [0.7], [0.4]],
         },
-        lambda c, path: plot_ecdf_differences(c, path, title="ranks"),
+        lambda c, path: plot_ecdf_differences(ranks(c), ranks(c).band, path, title="ranks"),
     ),
     "posterior scales": (
         {

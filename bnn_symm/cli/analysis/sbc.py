@@ -67,15 +67,15 @@ def _sbc(options: argparse.Namespace) -> int:
     warn(check.warnings)
     bar = SimulationBar(check.num_simulations, len(check.done), quiet=options.quiet)
     with bar:
-        content = check.run(jobs=options.jobs or available_cores(), on_simulation=bar)
+        completed = check.run(jobs=options.jobs or available_cores(), on_simulation=bar)
     with disk_errors(check.path, "free some space, then continue with --resume"):
-        pictures = draw_sbc(content, check.path / "figures")
+        pictures = draw_sbc(completed, check.path / "figures")
     lines = [
-        sbc_text(content),
+        sbc_text(completed.result),
         *(file_line("figure", path) for path in pictures),
         file_line("written", check.path / "sbc.json"),
     ]
-    answer(options, content, "\n".join(lines))
+    answer(options, completed.to_dict(), "\n".join(lines))
     return 0
 
 

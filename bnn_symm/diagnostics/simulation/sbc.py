@@ -52,6 +52,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.parallel.worker_pool import map_unordered
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import Result
 
 __all__ = [
     "Calibration",
@@ -103,7 +104,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SbcResult:
+class SbcResult(Result):
     """Ranks of all simulations, and the conclusion.
 
     Attributes:

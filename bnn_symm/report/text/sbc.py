@@ -1,64 +1,52 @@
 """Format and draw the result of `bnn-symm sbc`, and show its progress."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from bnn_symm.analyses.sbc_runner import CompletedSbc
+from bnn_symm.diagnostics.simulation.sbc import SbcResult
 from bnn_symm.diagnostics.simulation.sbc_simulation import SimulatedFit
 from bnn_symm.formatting import count, first_lines, number
 from bnn_symm.report.plots.ecdf import plot_ecdf_differences
 from bnn_symm.report.progress import CountBar
-from bnn_symm.report.text.tables import table
+from bnn_symm.report.tables import Table
 
 # Maximum number of printed failures.
 _FAILURES = 5
 
 
-def sbc_text(content: Mapping[str, Any]) -> str:
+def sbc_text(result: SbcResult) -> str:
     """Return a table with one row per quantity, the smallest p-value first, and the conclusion.
 
     Args:
-        content: of `sbc.json`.
+        result: of the check.
 
     Returns:
         The text.
     """
-    quantities = sorted(content["quantities"], key=lambda own: own["p_value"])
-    lines = []
+    quantities, lines = result.worst_first, []
     if quantities:
-        header = [
-            "quantity",
-            "posteriors are",
-            "p uniform",
-            "p symmetric",
-            "p chi-square",
-            "bias",
-            "spread",
-            "draws",
-        ]
-        keys = (
-            "name",
-            "shape",
-            "p_value",
-            "symmetry_p_value",
-            "chi_square_p_value",
-            "bias",
-            "spread",
-        )
-        rows = [[*(own[key] for key in keys), _range(own["num_draws"])] for own in quantities]
-        share = content["level"] / len(quantities)
+        columns = {
+            "quantity": [own.name for own in quantities],
+            "posteriors are": [own.shape for own in quantities],
+            "p uniform": [own.p_value for own in quantities],
+            "p symmetric": [own.symmetry_p_value for own in quantities],
+            "p chi-square": [own.chi_square_p_value for own in quantities],
+            "bias": [own.bias for own in quantities],
+            "spread": [own.spread for own in quantities],
+            "draws": [_range(own.num_draws) for own in quantities],
+        }
+        share = result.level / len(quantities)
         lines = [
-            table(header, rows),
-            f"p uniform tests the ECDF of {count(len(content['simulations']), 'rank')}; it is "
-            f"significant up to {number(share, 2)}, which is {number(content['level'])} over "
+            Table(caption="", columns=columns).text(),
+            f"p uniform tests the ECDF of {count(len(result.simulations), 'rank')}; it is "
+            f"significant up to {number(share, 2)}, which is {number(result.level)} over "
             f"{len(quantities)} quantities (Bonferroni)",
             "bias and spread are in standard errors: negative means too high and too wide, "
             "positive too low and too narrow; draws is the number of draws per rank",
         ]
-    failures = content["failures"]
-    failed = [f"simulation {index} failed: {reason}" for index, reason in failures.items()]
+    failed = [f"simulation {index} failed: {why}" for index, why in result.failures.items()]
     lines += first_lines(failed, _FAILURES, "failed; see sbc.json")
-    return "\n".join([*lines, f"{content['kind'].upper()}: {content['conclusion']}"])
+    return "\n".join([*lines, f"{result.kind.upper()}: {result.conclusion}"])
 
 
 def _range(numbers: tuple[int, int, int]) -> str:
@@ -66,23 +54,23 @@ def _range(numbers: tuple[int, int, int]) -> str:
     return str(most) if least == most else f"{least}-{most}"
 
 
-def draw_sbc(content: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw_sbc(completed: CompletedSbc, folder: Path) -> list[Path]:
     """Draw the differences of the ECDFs, if they are defined.
 
     Args:
-        content: of `sbc.json`.
+        completed: the check.
         folder: of the figure.
 
     Returns:
         The path of the figure, or nothing.
     """
-    if content["band"] is None:
+    result, run = completed.result, completed.run
+    if result.band is None:
         return []
     folder.mkdir(exist_ok=True)
-    run = content["run"]
-    count = len(content["simulations"])
-    title = f"{run['method']} on simulated {run['dataset']['name']}, {count} simulations"
-    plot_ecdf_differences(content, folder / "sbc.png", title=title)
+    name = f"{run['method']} on simulated {run['dataset']['name']}"
+    title = f"{name}, {len(result.simulations)} simulations"
+    plot_ecdf_differences(result, result.band, folder / "sbc.png", title=title)
     return [folder / "sbc.png"]
 
 
