@@ -11,6 +11,9 @@ from matplotlib.text import Text
 
 from bnn_symm.data import load_dataset
 from bnn_symm.diagnostics.calibration.pit import pit_histogram
+from bnn_symm.diagnostics.scores.score_intervals import Scores
+from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve
+from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
 from bnn_symm.report.plots.comparisons.distances import plot_distances
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
@@ -113,6 +116,14 @@ def ranks(content):
     quantities = tuple(SimpleNamespace(**own) for own in content["quantities"])
     own = content | {"band": band, "worst_first": quantities, "quantities": quantities}
     return SimpleNamespace(**own | {"values": np.array(content["values"])})
+
+
+def shift_curve(content):
+    """Return a curve whose scores are the same at every severity."""
+    values = {name: Score(**own[0]) for name, own in content["scores"].items()}
+    scores = [Scores(values=values, points=9, resamples=9, level=0.95)]
+    severities = tuple(content["severities"])
+    return ShiftCurve(name="noise", severities=severities, scores=tuple(scores * len(severities)))
 
 
 def attributes(content):
@@ -266,7 +277,7 @@ CASES = {
             "level": 0.95,
             "scores": {score: [VALUE, VALUE] for score in SCORES},
         },
-        lambda c, path: plot_shift_curve(c, path, name="noise", title="shift"),
+        lambda c, path: plot_shift_curve(shift_curve(c), path, name="noise", title="shift"),
     ),
     "traces": (
         {"values": [[0.1, 0.2, 0.3, 0.2, 0.4], [0.3, 0.1, 0.2, 0.5, 0.1]]},

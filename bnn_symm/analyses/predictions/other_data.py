@@ -3,22 +3,41 @@
 Out-of-distribution points (`describe_out_of_distribution`), and shifted points (`describe_shifts`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Split
-from bnn_symm.diagnostics.scores.out_of_distribution import out_of_distribution
+from bnn_symm.diagnostics.scores.out_of_distribution import Separation, out_of_distribution
 from bnn_symm.diagnostics.scores.score_intervals import scores_with_intervals
-from bnn_symm.diagnostics.scores.shift_curves import shift_curve, shifts_for
+from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve, shift_curve, shifts_for
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.formatting import number, percent
 from bnn_symm.runs.run import Run
+from bnn_symm.summaries import Result
 
 # Bootstrap resamples at every severity of a shift.
 _SHIFT_RESAMPLES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherDistribution(Result):
+    """Hold how well each kind of uncertainty separates two sets of points; see `OutOfDistribution`.
+
+    Attributes:
+        conclusion: a sentence.
+        best: the kind of uncertainty that separates best.
+    """
+
+    conclusion: str
+    best: str
+    inside_points: int
+    outside_points: int
+    level: float
+    by: Mapping[str, Separation]
+    notes: tuple[str, ...]
 
 
 def describe_out_of_distribution(
@@ -28,7 +47,7 @@ def describe_out_of_distribution(
     *,
     num_resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> OtherDistribution:
     """Describe how well the uncertainty of a run separates out-of-distribution points from its own.
 
     Args:
@@ -39,7 +58,7 @@ def describe_out_of_distribution(
         seed: the seed of the resamples.
 
     Returns:
-        A sentence (`conclusion`), the best kind of uncertainty (`best`), and AUROCs with intervals.
+        The separation.
     """
     result = out_of_distribution(
         run.posterior, inside.x, outside, num_resamples=num_resamples, seed=seed
@@ -72,7 +91,7 @@ def describe_out_of_distribution(
             f"no kind of uncertainty separates the two: the best, {kind}, has an AUROC of "
             f"{number(score.value)} ({interval})"
         )
-    return {"conclusion": conclusion, "best": best, **result.to_dict()}
+    return OtherDistribution(conclusion=conclusion, best=best, **vars(result))
 
 
 def _separates(auroc: Score) -> bool:
@@ -82,7 +101,7 @@ def _separates(auroc: Score) -> bool:
 
 def describe_shifts(
     run: Run, part: Split, names: Sequence[str] | None = None, *, seed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, ShiftCurve]:
     """Return curves of every score against severity, by name of the shift.
 
     Args:
@@ -108,6 +127,6 @@ def describe_shifts(
             unshifted=unshifted,
             num_resamples=_SHIFT_RESAMPLES,
             seed=seed,
-        ).to_dict()
+        )
         for name in names
     }

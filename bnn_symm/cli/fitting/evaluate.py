@@ -120,6 +120,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.errors import ConfigError, nearest
     from bnn_symm.report.text.calibration import draw_shifts, shifts_text
     from bnn_symm.runs.directory.output_directory import disk_errors
+    from bnn_symm.summaries import plain
     from bnn_symm.threads import use_threads
 
     if options.shift not in (*SHIFTS, "all"):
@@ -136,7 +137,7 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
         "shift": options.shift,
         "status": run.status,
         "points": len(part),
-        "curves": curves,
+        "curves": plain(curves),
     }
     path = _write(run, f"{name}-{'shifts' if options.shift == 'all' else options.shift}", content)
     figures = run.path / "figures"
@@ -171,7 +172,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
         "shift": None,
         "ood": other,
         "status": run.status,
-        **separation,
+        **separation.to_dict(),
     }
     path = _write(run, f"{name}-ood-{Path(options.ood).stem}", content)
     text = out_of_distribution_text(separation, inside=name, outside=Path(options.ood).stem)

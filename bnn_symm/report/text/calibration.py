@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.analyses.predictions.other_data import OtherDistribution
 from bnn_symm.diagnostics.measures import measure_of
+from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve
 from bnn_symm.formatting import count, number, percent, with_error
 from bnn_symm.report.plots.predictions.reliability import plot_reliability
 from bnn_symm.report.plots.predictions.shift_curves import plot_shift_curve
@@ -76,11 +78,11 @@ def loo_text(loo: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in loo["notes"])])
 
 
-def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside: str) -> str:
+def out_of_distribution_text(result: OtherDistribution, *, inside: str, outside: str) -> str:
     """Return how well each measure of uncertainty separates two sets of points.
 
     Args:
-        content: of `describe_out_of_distribution`.
+        result: of `describe_out_of_distribution`.
         inside: name of the in-distribution points.
         outside: name of the out-of-distribution points.
 
@@ -88,15 +90,11 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
         The text.
     """
     rows = []
-    for name, own in content["by"].items():
-        cells = [own[key] for key in ("auroc", "aupr_out", "aupr_in", "fpr95")]
-        rows.append(
-            [
-                _UNCERTAINTIES.get(name, measure_of(name).label),
-                *cells,
-                *(own[key]["value"] for key in ("inside", "outside")),
-            ]
-        )
+    for name, own in result.by.items():
+        scores = (own.auroc, own.aupr_out, own.aupr_in, own.fpr95)
+        label = _UNCERTAINTIES.get(name, measure_of(name).label)
+        cells = [score.to_dict() for score in scores]
+        rows.append([label, *cells, own.inside.value, own.outside.value])
     header = [
         "uncertainty",
         "AUROC",
@@ -107,16 +105,16 @@ def out_of_distribution_text(content: Mapping[str, Any], *, inside: str, outside
         "mean outside",
     ]
     lines = [
-        f"{outside} ({content['outside_points']} points) versus {inside} "
-        f"({content['inside_points']} points): {content['conclusion']}",
+        f"{outside} ({result.outside_points} points) versus {inside} "
+        f"({result.inside_points} points): {result.conclusion}",
         "",
         table(header, rows),
-        f"(with {percent(content['level'])} intervals; outside is the positive class)",
+        f"(with {percent(result.level)} intervals; outside is the positive class)",
     ]
-    return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])
+    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])
 
 
-def shifts_text(curves: Mapping[str, Any]) -> str:
+def shifts_text(curves: Mapping[str, ShiftCurve]) -> str:
     """Return a table of scores by severity for each shift.
 
     Args:
@@ -127,10 +125,10 @@ def shifts_text(curves: Mapping[str, Any]) -> str:
     """
     blocks = []
     for name, curve in curves.items():
-        shown = _CURVE_SCORES[0] if "accuracy" in curve["scores"] else _CURVE_SCORES[1]
+        shown = _CURVE_SCORES[0] if "accuracy" in curve.scores[0].values else _CURVE_SCORES[1]
         rows = [
-            [severity, *(curve["scores"][score][i]["value"] for score in shown)]
-            for i, severity in enumerate(curve["severities"])
+            [severity, *(scores[key].value for key in shown)]
+            for severity, scores in zip(curve.severities, curve.scores, strict=True)
         ]
         unit = "degrees" if name == "rotation" else "severity"
         names = [measure_of(score).label for score in shown]
@@ -156,7 +154,9 @@ def draw_calibration(content: Mapping[str, Any], folder: Path, *, title: str) ->
     return [path]
 
 
-def draw_shifts(curves: Mapping[str, Any], folder: Path, *, stem: str, title: str) -> list[Path]:
+def draw_shifts(
+    curves: Mapping[str, ShiftCurve], folder: Path, *, stem: str, title: str
+) -> list[Path]:
     """Draw one figure per shift.
 
     Args:

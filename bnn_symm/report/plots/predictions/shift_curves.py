@@ -1,12 +1,13 @@
 """Plot scores over the severity of a shift."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bnn_symm.diagnostics.measures import measure_of
+from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve
+from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.formatting import percent
 from bnn_symm.report.plots.axes import NAVY, ORANGE, finite, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -29,26 +30,27 @@ _STYLES = ((NAVY, "-", "o"), (ORANGE, "--", "s"))
 _NOMINAL = {"coverage_90": 0.9, "coverage_50": 0.5}
 
 
-def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: str) -> None:
+def plot_shift_curve(curve: ShiftCurve, path: Path, *, name: str, title: str) -> None:
     """Plot errors, NLL, calibration and uncertainty with their intervals in four panels.
 
     Args:
-        curve: `ShiftCurve` as plain data.
+        curve: of the shift.
         path: of the PNG.
         name: of the shift.
         title: of the figure.
     """
-    scores = dict(curve["scores"])
+    scores = {key: [own[key] for own in curve.scores] for key in curve.scores[0].values}
     if "overconfidence" in scores:
         scores["confidence"] = _confidence(scores)
     contents = _CLASS_PANELS if "accuracy" in scores else _NUMBER_PANELS
-    severities = curve["severities"]
-    title = f"{title} (bands: {percent(curve['level'])} intervals over points)"
+    severities = curve.severities
+    title = f"{title} (bands: {percent(curve.scores[0].level)} intervals over points)"
     figure, every = panels(4, (4.2, 2.6), columns=2, title=title, sharex=True)
     for axes, (label, names) in zip(every, contents, strict=True):
         for score, (color, dash, marker) in zip(names, _STYLES, strict=False):
             value, low, high = with_gaps(
-                axes, *([row[key] for row in scores[score]] for key in ("value", "low", "high"))
+                axes,
+                *([getattr(row, key) for row in scores[score]] for key in ("value", "low", "high")),
             )
             axes.fill_between(severities, low, high, color=color, alpha=0.18, lw=0)
             text = measure_of(score).label
@@ -65,13 +67,9 @@ def plot_shift_curve(curve: Mapping[str, Any], path: Path, *, name: str, title: 
     save_png(figure, path)
 
 
-def _confidence(scores: Mapping[str, Any]) -> list[dict[str, float | None]]:
+def _confidence(scores: Mapping[str, Sequence[Score]]) -> list[Score]:
     """Return the mean confidence, which is the accuracy plus the overconfidence."""
     return [
-        {
-            "value": float(np.sum(finite([own["value"], gap["value"]]))),
-            "low": None,
-            "high": None,
-        }
+        Score(value=float(np.sum(finite([own.value, gap.value]))))
         for own, gap in zip(scores["accuracy"], scores["overconfidence"], strict=True)
     ]
