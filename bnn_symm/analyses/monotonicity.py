@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.barriers import POINTS
 from bnn_symm.diagnostics.barriers.monotonicity import LineShape, loss_along_line
@@ -48,8 +49,9 @@ def check_means(runs: Sequence[Run]) -> None:
         chains = run.posterior.shape[0]
         if chains > 1:
             raise ConfigError(
-                f"--path line ends at the mean of a posterior, and {run.path} has {chains} chains, "
-                "whose mean is not a network; use --path geodesic, or fit one chain"
+                f"a line ends at the mean of a posterior, and {run.path} has {chains} chains, "
+                f"whose mean is not a network; use {advise('--path geodesic', 'the geodesic')}, or "
+                "fit one chain"
             )
 
 

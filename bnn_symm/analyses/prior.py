@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.simulation.prior_predictive import (
     PriorPredictive,
@@ -153,7 +154,7 @@ def _verdict(content: dict[str, Any]) -> dict[str, Any]:
         "said": sentence,
         "next": None
         if fine or best is None
-        else f"--set prior.scale={best['prior.scale']} gives {gain}",
+        else f"{advise_setting('prior.scale=' + str(best['prior.scale']))} gives {gain}",
     }
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.cli.analysis import align, barrier, diagnose, fidelity, merge, prior, sbc, symmetry
 from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
 from bnn_symm.cli.fitting import (
@@ -37,6 +38,7 @@ _COMMANDS = (
 )
 
 
+@for_command_line()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the command line names.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Provenance, Split
 from bnn_symm.data.preprocessing.column_values import is_missing, numbers
@@ -130,7 +131,7 @@ def split_raw_data(
         if preprocessing.task == "classification":
             raise ConfigError(
                 f"data.gap_feature is for regression, but target {quoted(raw.target)} is read as "
-                "classification; remove it, or use --set data.task=regression"
+                f"classification; remove it, or use {advise_setting('data.task=regression')}"
             )
         if config.gap_feature not in preprocessing.feature_names:
             hint = nearest(config.gap_feature, preprocessing.feature_names[:50])
@@ -206,14 +207,14 @@ def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     if distinct < 2:
         raise InvalidData(
             f"target {quoted(raw.target)} has the single value {quoted(y[0])} in all {len(y)} "
-            "rows, expected at least two values; choose another target with --set "
-            "data.target=COLUMN"
+            f"rows, expected at least two values; choose another target with "
+            f"{advise_setting('data.target=COLUMN')}"
         )
     if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
         raise InvalidData(
             f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, too "
-            "many for classes; use --set data.task=regression, or another target with --set "
-            "data.target=COLUMN"
+            f"many for classes; use {advise_setting('data.task=regression')}, or another target "
+            f"with {advise_setting('data.target=COLUMN')}"
         )
     if task != "classification":
         numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
@@ -260,5 +261,6 @@ def _check_classes(
         cause = f"data.limit={config.limit} is too small" if config.limit else "the split omits it"
         raise InvalidData(
             f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
-            f"point ({cause}); use a larger --set data.limit=N, or another --set data.split_seed=N"
+            f"point ({cause}); use a larger {advise_setting('data.limit=N')}, or another "
+            f"{advise_setting('data.split_seed=N')}"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.errors import InvalidData
 from bnn_symm.randomness import numpy_generator
@@ -67,7 +68,7 @@ def split_points(
     if len(train) < 2:
         raise InvalidData(
             f"{num_points} rows leave {len(train)} for training, expected at least 2; use more "
-            "data, or --set data.test_fraction=0 --set data.validation_fraction=0"
+            f"data, or {advise_setting('data.test_fraction=0', 'data.validation_fraction=0')}"
         )
     return SplitIndices(train=train, validation=validation, test=test)
 
@@ -92,8 +93,8 @@ def gap_mask(values: np.ndarray) -> np.ndarray:
     if not inside.any() or lower <= values.min() or upper >= values.max():
         raise InvalidData(
             f"the gap feature has too few distinct values ({len(np.unique(values))}), expected "
-            "values on both sides of its middle third; choose another with --set "
-            "data.gap_feature=COLUMN"
+            "values on both sides of its middle third; choose another with "
+            f"{advise_setting('data.gap_feature=COLUMN')}"
         )
     return inside
 
@@ -114,7 +115,7 @@ def _take_fraction(
     if not chosen.any():
         raise InvalidData(
             f"{len(order)} rows are too few for a {part} split of {fraction:g}; use more data, or "
-            f"--set data.{part}_fraction=0"
+            f"{advise_setting(f'data.{part}_fraction=0')}"
         )
     return order[chosen], order[~chosen]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
@@ -75,12 +76,12 @@ def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
     values, target = short_list(distinct.tolist(), 5), quoted(preprocessing.target)
     if preprocessing.task == "classification":
         return [
-            f"target {target} has only the values {values}: read as classes; for numbers use --set "
-            "data.task=regression"
+            f"target {target} has only the values {values}: read as classes; for numbers use "
+            f"{advise_setting('data.task=regression')}"
         ]
     return [
         f"target {target} has only the values {values}, with a decimal point: read as numbers "
-        f"({preprocessing.task}); for classes use --set data.task=classification"
+        f"({preprocessing.task}); for classes use {advise_setting('data.task=classification')}"
     ]
 
 

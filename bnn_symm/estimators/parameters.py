@@ -47,7 +47,7 @@ _DATA_KEYS = ("standardize", "validation_fraction")
 _UNSUPPORTED = {
     "seed": "use random_state",
     "initial": "an estimator starts from the initial values of the network",
-    "warm_start": "an estimator runs one method; bnn-symm fit, and fit_run in Python, run several",
+    "warm_start": "an estimator runs one method; fit_run runs several",
     "checkpoint": "an estimator writes no files",
     "save": "an estimator writes no files; pickle it, or use "
     "save_posterior(estimator.posterior_, PATH)",

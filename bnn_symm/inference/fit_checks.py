@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from bnn_symm.advice import advise
 from bnn_symm.arguments import check_finite
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
@@ -80,6 +81,8 @@ def check_draws(method: Any, model: BayesianModel) -> None:
     check_memory(
         num_bytes_of(shape, model.dtype.itemsize),
         f"a posterior of {chains} chains of {draws} draws of {model.num_parameters} parameters",
-        "lower inference.num_draws or inference.num_chains, or use fit_run, which stores draws "
-        "on disk",
+        advise(
+            "lower inference.num_draws or inference.num_chains",
+            "lower num_draws or num_chains, or use fit_run, which stores draws on disk",
+        ),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.errors import ConfigError, FitDiverged, InvalidRun, ProcessLost, shell_words
 from bnn_symm.inference import Callback, FitState, State
 from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
@@ -50,13 +51,13 @@ def check_can_share(config: Config, group: ProcessGroup) -> None:
     if group.size > 1 and config.warm_start:
         raise ConfigError(
             f"warm_start runs in one process, got {group.size}; fit the warm start in a run of its "
-            "own, and start from it with --set initial=RUN"
+            f"own, and start from it with {advise_setting('initial=RUN')}"
         )
     kind, _, number = config.device.partition(":")
     if group.size > 1 and number:
         raise ConfigError(
-            f"device {config.device!r} is one device, got {group.size} processes; write `--set "
-            f"device={kind}`, and each process uses a device of its own"
+            f"device {config.device!r} is one device, got {group.size} processes; write "
+            f"{advise_setting(f'device={kind}')}, and each process uses a device of its own"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.architectures import fixed_buffers
 from bnn_symm.arguments import checked
 from bnn_symm.errors import (
@@ -207,7 +208,7 @@ def _check_resumable(path: str | Path, record: Mapping[str, Any]) -> None:
     if record["status"] == "failed" and record.get("diverged"):
         raise InvalidRun(
             f"{path} diverged, and would diverge again; start a new run with other settings, from "
-            f"its last state with {shell_words('--set', f'initial={path}')}"
+            f"its last state with {advise_setting(f'initial={path}')}"
         )
 
 
@@ -246,10 +247,15 @@ def _changes(
     if fatal or (changes and not allow_changes):
         advice = "restore it"
         if record["processes"] != now["processes"]:
-            advice = f"start it with: {launch_command(record['processes'])} fit --resume"
-        advice += f", start a new run with {shell_words('--set', f'initial={path}')}"
+            number = record["processes"]
+            advice = advise(
+                f"start it with: {launch_command(number)} fit --resume",
+                f"start it in {number} processes",
+            )
+        advice += f", start a new run with {advise_setting(f'initial={path}')}"
         if not fatal:
-            advice += ", or accept a different result with --allow-changes"
+            changes_flag = advise("--allow-changes", "allow_changes=True")
+            advice += f", or accept a different result with {changes_flag}"
         raise InvalidRun(
             f"{path} cannot be resumed bitwise identically: {'; '.join([*fatal, *changes])}; "
             f"{advice}"
@@ -406,7 +412,7 @@ def _finish(
 
 
 def resume_command(path: str | Path, group: ProcessGroup, module: str | None) -> str:
-    """Return the command that resumes a run.
+    """Return the command, or in Python the call, that resumes a run.
 
     Args:
         path: the run directory.
@@ -414,7 +420,8 @@ def resume_command(path: str | Path, group: ProcessGroup, module: str | None) ->
         module: the factory of a user-defined network.
     """
     command = f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}"
-    return f"{command}{module_flags([module])}"
+    again = f", module={module!r}" if module else ""
+    return advise(f"{command}{module_flags([module])}", f"resume_run({str(path)!r}{again})")
 
 
 def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str:

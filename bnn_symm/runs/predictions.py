@@ -6,6 +6,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas
 
+from bnn_symm.advice import advise
 from bnn_symm.data import read_inputs_and_table
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.io.atomic import write_atomically
@@ -31,11 +32,12 @@ def check_output(path: Path, *, excel_safe: bool = False) -> None:
         InvalidRun: if the file exists or its directory does not.
     """
     if excel_safe and path.suffix.lower() != ".csv":
-        raise ConfigError(f"--excel-safe is for .csv, got the output {path}; leave it out")
+        option = advise("--excel-safe", "excel_safe")
+        raise ConfigError(f"{option} is for .csv, got the output {path}; leave it out")
     if path.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"output {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
     if path.exists():
-        raise InvalidRun(f"{path} exists and is never overwritten; choose another -o")
+        raise InvalidRun(f"{path} exists and is never overwritten; choose another output")
     if not path.parent.is_dir():
         raise InvalidRun(f"{path.parent} is not a directory; create it first, or choose another -o")
 

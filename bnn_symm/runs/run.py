@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.arguments import checked
@@ -141,10 +142,11 @@ class Run:
         dataset = load_dataset(self.config.data, dtype=self.model.dtype)
         fitted = self.record["dataset"]["sha256"]
         if dataset.provenance.sha256 != fitted:
+            command = f": bnn-symm {shell_words('evaluate', self.path)} --data FILE"
             raise InvalidRun(
                 f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
                 f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); restore it, or evaluate "
-                f"on other data: bnn-symm {shell_words('evaluate', self.path)} --data FILE"
+                f"on other data{advise(command, '')}"
             )
         # None in runs of versions that did not record it.
         split = self.record["dataset"].get("split_sha256")
@@ -301,7 +303,8 @@ def _device(config: Config) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device {config.device!r} is not available here ({reason}); use `--set device=cpu`"
+            f"device {config.device!r} is not available here ({reason}); use "
+            f"{advise_setting('device=cpu')}"
         ) from None
     return device
 
@@ -365,6 +368,10 @@ def module_flags(factories: Iterable[str | None]) -> str:
     )
 
 
+def _repeated(factory: str) -> str:
+    return advise(module_flags([factory]).strip(), f"module={one_line(factory, 80)!r}")
+
+
 def with_module(config: Config, module: str | None) -> Config:
     """Return the configuration with the factory that the user gave.
 
@@ -381,13 +388,14 @@ def with_module(config: Config, module: str | None) -> Config:
     if stored is None:
         if module is not None:
             raise ConfigError(
-                f"--module is for user-defined networks; this run has {config.architecture.name}"
+                f"{advise('--module', 'module')} is for user-defined networks; this run has "
+                f"{config.architecture.name}"
             )
         return config
     if module is None:
         raise ConfigError(
             "the network of this run is built by user code, and loading never runs code that a "
-            f"directory names; if you trust it, repeat it:{module_flags([stored])}"
+            f"directory names; if you trust it, repeat it: {_repeated(stored)}"
         )
     return dataclasses.replace(
         config, architecture=dataclasses.replace(config.architecture, factory=module)

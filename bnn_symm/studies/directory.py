@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import InvalidRun, one_line, shell_words
 from bnn_symm.io.atomic import make_folder, publish_folder, write_json, write_text
 from bnn_symm.io.locks import FolderLock, abandoned_folders, new_locked_folder
@@ -99,8 +100,9 @@ class StudyDirectory:
                 f"{self.path} is not a study" if self.path.exists() else f"no study at {self.path}"
             )
             raise InvalidRun(
-                f"{what}: study.yaml is missing; `bnn-symm compare CONFIG --out DIR` creates a "
-                "study"
+                f"{what}: study.yaml is missing; "
+                f"{advise('`bnn-symm compare CONFIG --out DIR`', 'run_study(CONFIG, DIR)')} "
+                "creates a study"
             )
         return load_study(self.study)
 
@@ -114,7 +116,11 @@ class StudyDirectory:
             InvalidRun: if it is missing or damaged.
         """
         content = RunDirectory.read_json(self.plan)
-        remedy = f"write it again: bnn-symm {shell_words('compare', '--resume', self.path)}"
+        again = advise(
+            f"bnn-symm {shell_words('compare', '--resume', self.path)}",
+            f"run_study(directory={str(self.path)!r}, resume=True)",
+        )
+        remedy = f"write it again: {again}"
         check_file(self.plan, content, PlanFile, remedy=remedy)
         return content
 

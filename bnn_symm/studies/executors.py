@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import BnnSymmError, ConfigError, require_extra
 from bnn_symm.inference.parallel.worker_pool import reports
 from bnn_symm.inference.parallel.workers import Parent
@@ -53,7 +54,7 @@ def run_in_process(directory: str, key: str, cores: int, modules: Sequence[str] 
             work,
             [0],
             jobs=1,
-            advice="use fewer --jobs",
+            advice=f"use fewer {advise('--jobs', 'jobs')}",
             threads=None,
             should_stop=_stopping.is_set,
             patience=_STOP_TIMEOUT,
@@ -110,14 +111,15 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
         client = Client(address, timeout=20)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(
-            f"--dask {address}: no scheduler answers ({error or type(error).__name__}); "
+            f"{_argument(address)}: no scheduler answers ({error or type(error).__name__}); "
             "start one: dask scheduler"
         ) from None
     try:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         if not workers:
             raise ConfigError(
-                f"--dask {address}: the scheduler has no workers; start some: dask worker {address}"
+                f"{_argument(address)}: the scheduler has no workers; start some: "
+                f"dask worker {address}"
             )
         _check_shared(client, directory)
         # Not pure: the directory, not the scheduler, records which tasks are done.
@@ -125,6 +127,10 @@ def dask_executor(address: str, directory: Path) -> Iterator[tuple[Executor, int
             yield executor, sum(worker["nthreads"] for worker in workers.values()), 1
     finally:
         client.close()
+
+
+def _argument(address: str) -> str:
+    return advise(f"--dask {address}", f"dask={address!r}")
 
 
 def _check_shared(client: Any, directory: Path) -> None:
@@ -147,8 +153,8 @@ def _check_shared(client: Any, directory: Path) -> None:
         is_shared, numerics = answer
         if not is_shared:
             raise BnnSymmError(
-                f"worker {worker} does not see {directory}, or may not write it; choose --out DIR "
-                "on a file system that all machines share"
+                f"worker {worker} does not see {directory}, or may not write it; choose a "
+                "directory on a file system that all machines share"
             )
         if numerics != NUMERICS:
             raise BnnSymmError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.advice import advise
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, InvalidRun, one_line
 from bnn_symm.runs.configuration.factories import check_repeated, factories_of, study_commands
@@ -86,16 +87,20 @@ def run_study(
     """
     if jobs is not None and dask is not None:
         raise ConfigError(
-            "--jobs applies to this machine; a Dask cluster runs one task per thread of its workers"
+            f"{advise('--jobs', 'jobs')} applies to this machine; a Dask cluster runs one task per "
+            "thread of its workers"
         )
     if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: expected 1 or more")
+        raise ConfigError(f"{advise(f'--jobs {jobs}', f'jobs={jobs}')}: expected 1 or more")
     if isinstance(study, str | Path):
         study = load_study(study)
     study, plan, study_directory = _plan(
         study, None if directory is None else Path(directory), resume, modules
     )
-    resume_command = _commands(study_directory, plan)["resume"]
+    resume_command = advise(
+        _commands(study_directory, plan)["resume"],
+        f"run_study(directory={str(study_directory.path)!r}, resume=True)",
+    )
     try:
         with (
             local_executor(jobs)

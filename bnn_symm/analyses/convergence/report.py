@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.analyses.convergence.comparisons import COMPARED_CLOCKS, compare_groups
 from bnn_symm.analyses.convergence.seed_groups import SeedGroup, group_by_seed
 from bnn_symm.analyses.convergence.target import (
@@ -148,7 +149,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
         "num_warmup": getattr(inference, "num_warmup", 0),
         "cycle_steps": getattr(inference, "cycle_steps", None),
         "settles_by": inference.warmup_setting,
-        "longer": f"--set {inference.longer_fit_override()}",
+        "longer": advise_setting(inference.longer_fit_override()),
         "learning_rate": getattr(inference, "learning_rate", None),
         "clips": hasattr(inference, "clip_norm"),
         "planned_steps": inference.steps_per_chain,
@@ -348,7 +349,9 @@ def _notes(
     failed, stopped = states.count("failed"), states.count("interrupted") + states.count("running")
     # The time of a first row is only an upper bound; samplers log at fixed intervals.
     early = [description["sampler"] for description in described if description["at_first_row"]]
-    advice = "" if any(early) else "; use --set inference.log_every=1 for the exact time"
+    advice = (
+        "" if any(early) else f"; use {advise_setting('inference.log_every=1')} for the exact time"
+    )
     is_certain = any(description["converged"] for description in described)
     notes = {
         f"the groups minimize different functions: times are to a target of the {what}, which all "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
 from bnn_symm.io.boundary import shown
 from bnn_symm.io.memory import format_bytes
@@ -63,7 +64,7 @@ def locate(name: str, files: tuple[str, ...]) -> Path:
     if folder is None:
         raise DatasetNotFound(
             f"data set {name!r} is not on this machine: searched {files[0]} in $BNN_SYMM_DATA, "
-            f"{_SYSTEM} and {shown(cache_folder())}; download it with: bnn-symm data fetch {name}"
+            f"{_SYSTEM} and {shown(cache_folder())}; download it with: {_download(name)}"
         )
     return folder
 
@@ -120,4 +121,8 @@ def refetch_advice(name: str) -> str:
     Args:
         name: name of the data set.
     """
-    return f"delete it and type: bnn-symm data fetch {name}"
+    return f"delete it and download it again with: {_download(name)}"
+
+
+def _download(name: str) -> str:
+    return advise(f"bnn-symm data fetch {name}", f"bnn_symm.data.fetch({name!r})")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.delimited import read_delimited
 from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
@@ -231,8 +232,8 @@ def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) ->
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"no target column of {shown(path)} is given; use --set data.target=COLUMN with one of: "
-        f"{short_list(names, 30)}"
+        f"no target column of {shown(path)} is given; use "
+        f"{advise_setting('data.target=COLUMN')} with one of: {short_list(names, 30)}"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
     is_missing,
@@ -122,7 +123,8 @@ class Preprocessing:
                 row = int(np.argmax(wrong))
                 raise InvalidData(
                     f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, expected "
-                    "counts 0, 1, 2, ...; correct it or use --set data.task=regression"
+                    "counts 0, 1, 2, ...; correct it or use "
+                    f"{advise_setting('data.task=regression')}"
                 )
         if self.task == "regression":
             result = (result - self.scaling.y_mean) / self.scaling.y_scale
@@ -131,7 +133,8 @@ class Preprocessing:
             row = int(torch.isfinite(encoded).logical_not().nonzero()[0])
             raise InvalidData(
                 f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for "
-                f"{dtype}; rescale the target or use --set dtype=float64"
+                f"{dtype}; rescale the target or use "
+                f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
             )
         return encoded
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import InvalidData
 
 # Number of points that are converted to float64 at a time, to limit memory on large image sets.
@@ -97,8 +98,8 @@ class Scaling:
                 + 1
             )
             raise InvalidData(
-                f"row {row} has a feature too large for {dtype}; rescale the column, or use --set "
-                "dtype=float64"
+                f"row {row} has a feature too large for {dtype}; rescale the column, or use "
+                f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
             )
         return result
 

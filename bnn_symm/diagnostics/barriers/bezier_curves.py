@@ -21,6 +21,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws
 from bnn_symm.errors import ConfigError, FitDiverged
@@ -91,6 +92,7 @@ def fit_bezier_curve(
         train(AdamStepper(problem), Callback())
     except FitDiverged as error:
         raise ConfigError(
-            "the loss along the learned curve is not finite; use --path geodesic"
+            f"the loss along the learned curve is not finite; use "
+            f"{advise('--path geodesic', 'the geodesic, barrier')}"
         ) from error
     return dataclasses.replace(curve, bend=straight.detach())

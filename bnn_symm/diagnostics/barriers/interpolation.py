@@ -262,7 +262,7 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: S
     if not bool(torch.isfinite(log_likelihood).all()):
         raise InvalidData(
             "a draw on the path predicts a target with density zero, so the loss is infinite and "
-            "no barrier is defined; check `bnn-symm evaluate` of each run, and extreme inputs"
+            "no barrier is defined; check the scores of each posterior, and extreme inputs"
         )
     error = float(torch.cat([own[1] for own in parts]).double().mean())
     if parts[0][2] is None:

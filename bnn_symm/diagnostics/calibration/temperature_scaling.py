@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.formatting import number
@@ -97,7 +98,7 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
     if not isinstance(likelihood, Categorical | Bernoulli):
         raise ConfigError(
             f"temperature scaling needs class probabilities, and likelihood {likelihood.name} has "
-            "none; remove --temperature-scaling"
+            f"none{advise('; remove --temperature-scaling', '')}"
         )
     if len(part) == 0:
         raise InvalidData(

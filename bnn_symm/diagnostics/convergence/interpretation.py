@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.diagnostics.convergence.plateau import MIN_ROWS
 from bnn_symm.diagnostics.convergence.time_to_target import (
     MIN_RUNS,
@@ -46,7 +47,7 @@ class RunVerdict(Enum):
     )
     RISING = (
         f"not converged: the objective is rising by {_DRIFT} steps",
-        "--set inference.learning_rate={lower_rate:.2g}",
+        "{slower}",
     )
     FALLING = (f"not converged: the objective still drifts by {_DRIFT} steps", _LONGER)
     BRIEFLY_FLAT = (
@@ -103,9 +104,10 @@ def run_verdict(own: Mapping[str, Any], settled: Mapping[str, Any] | None) -> Ve
     if settled is None:
         return Verdict(RunVerdict.NO_OBJECTIVE)
     if own["status"] == "failed":
-        clip = "--set inference.clip_norm=1.0, or " if own["clips"] else ""
-        lower = f"{clip}a lower inference.learning_rate"
-        recovery = lower if own["learning_rate"] else "from a good fit: --set initial=RUN"
+        clip = f"{advise_setting('inference.clip_norm=1.0')}, or " if own["clips"] else ""
+        lower = f"{clip}a lower {advise('inference.learning_rate', 'learning_rate')}"
+        good_fit = f"from a good fit: {advise_setting('initial=RUN')}"
+        recovery = lower if own["learning_rate"] else good_fit
         return Verdict(RunVerdict.DIVERGED, {**own, "recovery": recovery})
     start = settled["start"].get("step")
     numbers = {**own, **settled, "start": start, "needed": MIN_ROWS, "unit": "rows", "where": ""}
@@ -121,7 +123,10 @@ def run_sentence(own: Mapping[str, Any], verdict: Verdict) -> tuple[str, str | N
         own: The run, as of `run_verdict`.
         verdict: Result of `run_verdict`.
     """
-    resume = f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}"
+    resume = advise(
+        f"bnn-symm {shell_words('fit', '--resume', own['run'])}{own.get('module_flags', '')}",
+        f"resume_run({own['run']!r})",
+    )
     progress, advice = {
         "interrupted": ("interrupted at step {steps} of {planned_steps}; ", resume),
         "running": (
@@ -136,13 +141,15 @@ def _optimizer(numbers: dict[str, Any]) -> Verdict:
     flatness, steps = numbers["flatness"], numbers["planned_steps"]
     if flatness == "too short":
         # Twice the required rows, because the first ones are not on the plateau.
-        every = f"--set inference.log_every={max(1, steps // (4 * MIN_ROWS))}"
+        every = advise_setting(f"inference.log_every={max(1, steps // (4 * MIN_ROWS))}")
         numbers["more_rows"] = every if steps > MIN_ROWS else numbers["longer"]
         return Verdict(RunVerdict.TOO_SHORT, numbers)
     largest = max(abs(numbers["drift_low"]), abs(numbers["drift_high"]))
     if numbers["drift_low"] > 0 and flatness != "reached":
         kind = RunVerdict.RISING
-        numbers["lower_rate"] = numbers["learning_rate"] / 3
+        numbers["slower"] = advise_setting(
+            f"inference.learning_rate={numbers['learning_rate'] / 3:.2g}"
+        )
     elif flatness == "not reached":
         kind = RunVerdict.FALLING
     elif flatness == "unclear":
@@ -173,7 +180,7 @@ def _sampler(numbers: dict[str, Any]) -> Verdict:
         kind = RunVerdict.CYCLES_STATIONARY_LATE if is_late else RunVerdict.CYCLES_STATIONARY
     else:
         kind = RunVerdict.STATIONARY_LATE if start > warmup else RunVerdict.STATIONARY
-        longer = f"--set inference.num_warmup={math.ceil(1.5 * start)}"
+        longer = advise_setting(f"inference.num_warmup={math.ceil(1.5 * start)}")
         has_warmup = numbers["settles_by"] == "num_warmup"
         numbers["longer_warmup"] = longer if has_warmup else numbers["longer"]
     return Verdict(kind, numbers)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.diagnostics.statistics.verdicts import Verdict
-from bnn_symm.errors import shell_words
 
 # From this fraction of pruned units, a smaller network is advised.
 _MANY_PRUNED = 0.5
@@ -122,7 +122,7 @@ def _pruned(pruned: Mapping[str, Any], widths: Sequence[int] | None) -> Verdict:
     numbers = {"total": total, "num_units": pruned["num_units"], "groups": counts, "setting": ""}
     if widths is not None and [own["num_units"] for own in groups.values()] == list(widths):
         left = [max(1, own["num_units"] - own["pruned"]) for own in groups.values()]
-        numbers["setting"] = f": {shell_words('--set', f'architecture.widths={left}')}"
+        numbers["setting"] = f": {advise_setting(f'architecture.widths={left}')}"
     few = ElboVerdict.FEW_PRUNED if total else ElboVerdict.NONE_PRUNED
     return Verdict(ElboVerdict.MANY_PRUNED if pruned["fraction"] >= _MANY_PRUNED else few, numbers)
 

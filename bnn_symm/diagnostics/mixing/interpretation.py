@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.arguments import checked
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS
 from bnn_symm.diagnostics.mixing.mixing import AlignedView, Mixing
@@ -81,7 +82,7 @@ class MixingVerdict(Enum):
     )
     NOT_STATIONARY = (
         _DISAGREE + "; they are not stationary or mix slowly, early against late {early}",
-        "run longer first ({longer}), or start from a good fit (--set initial=RUN)",
+        "run longer first ({longer}), or start from a good fit ({good_fit})",
     )
     STATIONARITY_UNCLEAR = (
         _DISAGREE + "; the stationarity of the chains is inconclusive: {why}",
@@ -230,7 +231,7 @@ def _numbers(result: Mixing, method: Method | None) -> dict[str, Any]:
     longer = f"twice the warm-up, and {_draws(None, 2 * draws)}"
     if method is not None:
         settings = (method.longer_fit_override(), method.num_draws_override(2 * draws))
-        longer = " ".join(["--set", *filter(None, settings)])
+        longer = advise_setting(*filter(None, settings))
     ess = function.ess_evidence
     factor = 1.0 if ess is None else (function.ess_wanted or ess.value) / max(1.0, ess.value)
     by_view = {"as functions": result.function_modes, "modulo symmetry": result.aligned_modes}
@@ -262,6 +263,7 @@ def _numbers(result: Mixing, method: Method | None) -> dict[str, Any]:
         "enough": _draws(method, int(-(-factor * draws // 100) * 100)),
         "more": more,
         "longer": longer,
+        "good_fit": advise_setting("initial=RUN"),
         "modes": "; ".join(modes),
         "missing": missing,
         "drifts": drifts * (function.num_chains == 1 and chainwise.status == "fail"),
@@ -271,7 +273,7 @@ def _numbers(result: Mixing, method: Method | None) -> dict[str, Any]:
 def _draws(method: Method | None, draws: int) -> str:
     """Return the setting, or a phrase, for a number of draws per chain."""
     setting = None if method is None else method.num_draws_override(draws)
-    return f"{draws} draws per chain" if setting is None else f"--set {setting}"
+    return f"{draws} draws per chain" if setting is None else advise_setting(setting)
 
 
 def _conclusion(result: Mixing) -> tuple[MixingVerdict, tuple[Evidence | None, ...]]:

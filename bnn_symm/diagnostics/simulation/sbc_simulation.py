@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
@@ -331,7 +332,8 @@ class FitSimulation:
         if not closed and chains * draws == 1:
             raise ConfigError(
                 "the method returns a single draw, so ranks are not defined; use a sampler or "
-                "variational inference: --set inference.name=nuts"
+                f"variational inference: "
+                f"{advise('--set inference.name=nuts', 'NUTS or MeanFieldVI')}"
             )
         double = to_float64(self.model)
         part = train.to(double.device, torch.float64)

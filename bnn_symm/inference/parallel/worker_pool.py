@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import BnnSymmError, ConfigError, one_line
 from bnn_symm.inference.parallel.workers import Parent, Worker
 from bnn_symm.threads import use_threads
@@ -44,7 +45,10 @@ def map_unordered(
             yield result
         return
     for _, kind, content in reports(
-        lambda number, _: work(number), waiting, jobs=jobs, advice="use one job (--jobs 1)"
+        lambda number, _: work(number),
+        waiting,
+        jobs=jobs,
+        advice=f"use one job ({advise('--jobs 1', 'jobs=1')})",
     ):
         if kind == "error":
             raise content

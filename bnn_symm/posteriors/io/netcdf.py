@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line
@@ -230,7 +231,8 @@ def load_posterior(
             return _read_open(file, path, model, scaling, info, history or [])
     except FileNotFoundError:
         raise InvalidRun(
-            f"{path} does not exist; name a run directory that `bnn-symm fit` wrote"
+            f"{path} does not exist; name a run directory that "
+            f"{advise('`bnn-symm fit`', 'fit_run')} wrote"
         ) from None
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
+from bnn_symm.advice import advise
 from bnn_symm.architectures import ArchitectureConfig
 from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.arguments import checked
@@ -169,7 +170,10 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """
     raw = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     if "study" in raw:
-        raise ConfigError("this configuration describes a study; type: bnn-symm compare CONFIG")
+        raise ConfigError(
+            "this configuration describes a study; "
+            + advise("type: bnn-symm compare CONFIG", "use load_study and run_study")
+        )
     _check_keys(raw, Config, "")
     for section in (*_ANNOTATED, *_SECTIONS):
         if raw.get(section) is None:
@@ -207,7 +211,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raw = read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"no configuration file {path}; `bnn-symm examples` lists those of this package"
+            f"no configuration file {path}"
+            + advise("; `bnn-symm examples` lists those of this package", "")
         ) from None
     if raw is None:
         return {}
@@ -326,7 +331,11 @@ def _check_symmetry(raw: dict[str, Any]) -> None:
     if raw.get("symmetry") is None:
         raw.pop("symmetry", None)
         return
-    symmetry, advice = raw["symmetry"], "type --set architecture.symmetry.kind=weight_asymmetric"
+    symmetry = raw["symmetry"]
+    advice = advise(
+        "type --set architecture.symmetry.kind=weight_asymmetric",
+        "set its key 'kind' to 'weight_asymmetric'",
+    )
     if not isinstance(symmetry, Mapping):
         raise ConfigError(
             f"architecture.symmetry: got {quoted(symmetry)}, expected a section with keys; {advice}"

@@ -8,6 +8,7 @@ not: the code that it names runs only if the user repeats it with `--module`.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import ConfigError, InvalidRun, one_line, shell_words
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.run import module_flags, module_of
@@ -62,7 +63,8 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
     if missing:
         raise ConfigError(
             f"{one_line(where, _MAX_NAME)} names code that builds its networks, which is "
-            f"not run automatically; if you trust it, repeat it:{module_flags(missing)}"
+            f"not run automatically; if you trust it, repeat it: "
+            f"{advise(module_flags(missing).strip(), f'modules={missing!r}')}"
         )
     for name in repeated:
         if name not in named:
@@ -72,7 +74,8 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
                 else "uses no user-defined network"
             )
             raise ConfigError(
-                f"--module {one_line(name, _MAX_NAME)}: {one_line(where, _MAX_NAME)} {what}"
+                f"{advise('--module', 'the module')} {one_line(name, _MAX_NAME)}: "
+                f"{one_line(where, _MAX_NAME)} {what}"
             )
 
 
@@ -93,7 +96,8 @@ def check_same(planned: str | None, stored: str | None, where: Path) -> None:
         )
         raise InvalidRun(
             f"{where} names {theirs}, and its study {ours}: it does not belong to this study; "
-            "remove it, and resume with `compare --resume`"
+            "remove it, and resume with "
+            f"{advise('`compare --resume`', 'run_study(..., resume=True)')}"
         )
 
 

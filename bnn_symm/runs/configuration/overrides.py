@@ -9,6 +9,7 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.io.documents import parse_yaml
 
@@ -29,7 +30,7 @@ def apply_override(raw: dict[str, Any], override: str, sections: Any) -> None:
         ConfigError: if the override has another form, or a part of its key is a value.
     """
     key, equals, text = override.partition("=")
-    shown = f"--set {one_line(override, _MAX_LENGTH)!r}"
+    shown = f"{advise('--set', 'override')} {one_line(override, _MAX_LENGTH)!r}"
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"{shown}: expected key=value, such as inference.num_steps=500")

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import BnnSymmError, InvalidRun, shell_words
 from bnn_symm.io.atomic import (
     is_temporary_folder,
@@ -28,9 +29,12 @@ def check_free(path: Path) -> None:
             "the name of the output directory contains a null character; use another name"
         )
     if path.exists() or path.is_symlink():
-        advice = "choose another --out"
+        advice = advise("choose another --out", "choose another directory")
         if (path / "run.json").exists():  # a run
-            advice += f", or resume it: bnn-symm {shell_words('fit', '--resume', path)}"
+            resume = advise(
+                f"bnn-symm {shell_words('fit', '--resume', path)}", f"resume_run({str(path)!r})"
+            )
+            advice += f", or resume it: {resume}"
         raise InvalidRun(f"{path} exists and is never overwritten; {advice}")
 
 
@@ -104,7 +108,7 @@ def create_whole(path: Path) -> Iterator[FolderLock]:
         check_free(path)  # Another process was faster.
         raise InvalidRun(
             f"{path.parent} cannot be written ({error.strerror}); free some space, or choose "
-            "another place with --out DIR"
+            f"another {advise('place with --out DIR', 'directory')}"
         ) from None
     lock.folder = path
 

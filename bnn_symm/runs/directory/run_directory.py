@@ -32,6 +32,7 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import InvalidRun
 from bnn_symm.inference import FitState, State
 from bnn_symm.io.arrays import read_arrays
@@ -164,7 +165,10 @@ class RunDirectory:
             InvalidRun: if this is not a run directory, or has a newer schema.
         """
         if not self.path.exists():
-            raise InvalidRun(f"no run at {self.path}; create one with `bnn-symm fit --out DIR`")
+            raise InvalidRun(
+                f"no run at {self.path}; create one with "
+                f"{advise('`bnn-symm fit --out DIR`', 'fit_run(config, DIR)')}"
+            )
         record = self.read_json(self.record)
         schema = record.get("run_schema")
         if not isinstance(schema, int):
@@ -249,7 +253,7 @@ class RunDirectory:
                 ) from None
             raise InvalidRun(
                 f"{path.parent} is not a run of bnn_symm: it has no {path.name}; name a directory "
-                "that `bnn-symm fit` wrote"
+                f"that {advise('`bnn-symm fit`', 'fit_run')} wrote"
             ) from None
 
     # -- signed files

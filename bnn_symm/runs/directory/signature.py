@@ -9,7 +9,6 @@ accepts files that were changed on purpose.
 """
 
 import hashlib
-import shlex
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from bnn_symm.errors import InvalidRun, one_line
+from bnn_symm.advice import advise
+from bnn_symm.errors import InvalidRun, one_line, shell_words
 from bnn_symm.io.atomic import write_json
 from bnn_symm.io.boundary import parser_errors, shown
 from bnn_symm.io.checksums import file_sha256
@@ -29,7 +29,11 @@ FILES, ID = "files", "id"
 _METADATA = "bnn_symm_run"
 _TOKEN_DIGITS = 16  # in hexadecimal: one 64-bit number
 _SHORT = 12
-_ADVICE = "restore the original file, or accept this one with: bnn-symm sign"
+
+
+def _remedy(root: Path) -> str:
+    accept = f", or accept this one with: bnn-symm {shell_words('sign', root)}"
+    return f"restore the original file{advise(accept, '')}"
 
 
 def new_id() -> str:
@@ -95,7 +99,7 @@ class RunSignature:
                 raise InvalidRun(
                     f"{shown(path)} was damaged or replaced since it was written (sha256 "
                     f"{got[:_SHORT]}, {self._record.name} has {one_line(str(wanted)[:_SHORT])}); "
-                    f"{_ADVICE} {shlex.quote(str(self._root))}"
+                    f"{_remedy(self._root)}"
                 )
 
     def require(self, *paths: Path) -> None:
@@ -111,8 +115,8 @@ class RunSignature:
         for path in paths:
             if self._name(path) in signed and not path.exists():
                 raise InvalidRun(
-                    f"{shown(path)} is missing, which {self._record.name} names; {_ADVICE} "
-                    f"{shlex.quote(str(self._root))}"
+                    f"{shown(path)} is missing, which {self._record.name} names; "
+                    f"{_remedy(self._root)}"
                 )
 
     def add(self, *paths: Path) -> None:
