@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.errors import (
     BnnSymmError,
     ConfigError,
@@ -44,6 +45,7 @@ _LONGEST = 300  # characters of a message
 _STOPPED = 143  # exit status of a process that was terminated
 
 
+@for_command_line()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the task that the command line names.
 

@@ -123,14 +123,14 @@ def test_a_falling_objective_is_advised_to_run_longer(planted):
     assert content["runs"][0]["converged"] is False
     assert kind(content) is RunVerdict.FALLING
     assert content["runs"][0]["end"]["drift"] == pytest.approx(-100, abs=9)
-    assert content["next"] == [f"--set inference.num_steps={2 * STEPS}"]
+    assert content["next"] == [f"num_steps={2 * STEPS}"]
     assert "no run has certainly converged" in words(content)
 
 
 def test_a_rising_objective_is_advised_a_smaller_learning_rate(planted):
     content = describe_convergence([planted("a", drift=400.0)])
     assert kind(content) is RunVerdict.RISING
-    assert content["next"] == ["--set inference.learning_rate=0.001"]
+    assert content["next"] == ["learning_rate=0.001"]
     words(content)
 
 
@@ -154,7 +154,7 @@ def test_few_rows_are_answered_in_words(planted, rows, status, tmp_path):
     elif status == "failed":
         assert kind(content) is RunVerdict.DIVERGED
     elif status == "interrupted":
-        assert f"bnn-symm fit --resume {runs[0].path}" in text
+        assert f"resume_run({str(runs[0].path)!r})" in text
     assert plot_convergence(content, tmp_path / "c.png") == (rows > 0)
 
 
@@ -220,7 +220,7 @@ def test_a_sampler_that_settles_and_one_that_does_not(planted):
     drifting = describe_convergence([fitted["drifts"]])
     assert drifting["runs"][0]["converged"] is False
     assert kind(drifting) is RunVerdict.DRIFTING
-    assert drifting["next"] == ["--set inference.num_warmup=1200"]
+    assert drifting["next"] == ["num_warmup=1200"]
 
 
 def cyclical(planted, name, *, cycles, drift=0.0, way=0.0, explored=1.0, status="complete"):
@@ -266,12 +266,12 @@ def test_a_sampler_that_goes_in_cycles_is_judged_by_their_ends(planted):
     drifting = describe_convergence([cyclical(planted, "drifting", cycles=40, drift=-5.0)])
     assert drifting["runs"][0]["converged"] is False
     assert kind(drifting) is RunVerdict.DRIFTING
-    assert drifting["next"] == ["--set inference.cycle_steps=200"]
+    assert drifting["next"] == ["cycle_steps=200"]
 
     late = describe_convergence([cyclical(planted, "late", cycles=40, way=200.0)])
     assert kind(late) is RunVerdict.CYCLES_STATIONARY_LATE
     assert 100 < late["runs"][0]["end"]["start"]["step"] <= 1000
-    assert late["next"] == ["--set inference.cycle_steps=200"]
+    assert late["next"] == ["cycle_steps=200"]
 
 
 def test_a_sampler_that_was_stopped_while_it_explored_is_answered(planted):

@@ -172,8 +172,8 @@ def test_many_pruned_units_ask_for_a_smaller_network(content):
     pruned = {**content["pruned"], "fraction": 0.75, "groups": {"layers.0": group}}
     found, advice = kinds(content, pruned=pruned)
     assert found["pruned"] is ElboVerdict.MANY_PRUNED
-    assert (advice or "").endswith("--set 'architecture.widths=[1]'")
-    assert "--set" not in (kinds(content, None, pruned=pruned)[1] or "--set")
+    assert (advice or "").endswith("widths=[1]")
+    assert "widths" not in (kinds(content, None, pruned=pruned)[1] or "widths")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_class_with_one_point_stays_in_train():
 
 @pytest.mark.parametrize(("rows", "message"), [(2, "test split"), (4, "validation split")])
 def test_too_few_rows(rows, message):
-    with pytest.raises(InvalidData, match=f"too few for a {message}.*--set data"):
+    with pytest.raises(InvalidData, match=f"too few for a {message}.*_fraction=0"):
         split_points(rows, DataConfig())
 
 

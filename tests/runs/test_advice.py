@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.analyses.convergence.report import describe_method
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import load_dataset
@@ -19,6 +20,14 @@ from bnn_symm.inference import HMC, NUTS, AnyMethod, CyclicalSGHMC, Method
 from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.runs import load_config
+
+
+@pytest.fixture(autouse=True)
+def on_the_command_line():
+    """Word advice for the command line, where settings have their full keys."""
+    with for_command_line():
+        yield
+
 
 METHODS = get_args(get_args(AnyMethod)[0])
 

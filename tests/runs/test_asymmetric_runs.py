@@ -194,11 +194,11 @@ def test_a_run_is_resumed_only_with_its_masks(tmp_path):
     [
         (
             ["architecture.symmetry.kappa=1"],
-            "has kappa but no kind.*type --set architecture.symmetry.kind=weight_asy",
+            "has kappa but no kind.*set its key 'kind' to 'weight_asymmetric'",
         ),
         (
             ["architecture.symmetry=weight_asymmetric"],
-            "got 'weight_asymmetric', expected a section.*symmetry.kind=",
+            "got 'weight_asymmetric', expected a section.*set its key 'kind'",
         ),
         (
             [WEIGHT, "architecture.symmetry.kapa=1"],

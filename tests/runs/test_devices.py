@@ -73,7 +73,7 @@ def test_it_is_resumed_there_if_allowed(tmp_path):
     path = tmp_path / "run"
     assert fit_run(load_config(None, keys), path, callbacks=[StopAfter(3)]).status == "interrupted"
     move(path, MISSING)
-    with pytest.raises(InvalidRun, match=f"device was {MISSING}, is cpu; .* --allow-changes"):
+    with pytest.raises(InvalidRun, match=f"device was {MISSING}, is cpu; .* allow_changes=True"):
         resume_run(path)
     with pytest.warns(DeviceWarning, match="opened on the CPU"):
         resumed = resume_run(path, allow_changes=True)
@@ -84,6 +84,6 @@ def test_it_is_resumed_there_if_allowed(tmp_path):
 def test_a_new_fit_on_it_is_refused():
     with pytest.raises(
         ConfigError,
-        match=rf"device '{MISSING}' is not available here \(.*\); use `--set device=cpu`",
+        match=rf"device '{MISSING}' is not available here \(.*\); use device='cpu'",
     ):
         fit_run(load_config(None, [*GAP, f"device={MISSING}"]))

@@ -198,7 +198,7 @@ def test_full_disk_at_the_end(tmp_path, monkeypatch, name):
     keys = overrides("nuts")
     with monkeypatch.context() as patch:
         patch.setattr(bnn_symm.io.atomic.os, "replace", full)
-        with pytest.raises(BnnSymmError, match=r"No space left on device.*fit --resume"):
+        with pytest.raises(BnnSymmError, match=r"No space left on device.*resume_run"):
             fit(tmp_path / "run", keys)
     run = load_run(tmp_path / "run")
     assert run.status == "failed"

@@ -159,7 +159,7 @@ def test_a_network_of_the_users_own(config, tmp_path) -> None:
     np.testing.assert_allclose(
         again.posterior.predict(x).outputs[..., 0].numpy(), mu(x), rtol=1e-10, atol=1e-12
     )
-    with pytest.raises(ConfigError, match="--module foreign_networks:build"):
+    with pytest.raises(ConfigError, match="module='foreign_networks:build'"):
         load_run(tmp_path / "run")
 
 

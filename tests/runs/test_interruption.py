@@ -369,7 +369,7 @@ def test_a_signal_while_the_scores_are_made_stops_at_once(tmp_path, monkeypatch)
     keys = [*IRIS, "inference.name=map", "inference.num_steps=3"]
     with monkeypatch.context() as patch:
         patch.setattr(module, "measure", slow)
-        with pytest.raises(KeyboardInterrupt, match="resume with: bnn-symm fit --resume"):
+        with pytest.raises(KeyboardInterrupt, match="resume with: resume_run"):
             fit(tmp_path / "run", keys)
     assert load_run(tmp_path / "run").status == "interrupted"
     assert resume_run(tmp_path / "run").status == "complete"

@@ -129,7 +129,7 @@ def test_a_study_is_not_a_fit_and_a_fit_is_not_a_study(tmp_path, study):
     from bnn_symm.runs import load_config
 
     study()
-    with pytest.raises(ConfigError, match="bnn-symm compare"):
+    with pytest.raises(ConfigError, match="run_study"):
         load_config(tmp_path / "study.yaml")
     (tmp_path / "fit.yaml").write_text("inference: {num_steps: 3}")
     with pytest.raises(ConfigError, match="no section `study`"):

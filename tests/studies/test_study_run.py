@@ -125,7 +125,7 @@ def test_invalid_and_existing_directories_are_refused(tmp_path, finished):
         run_study(config, out)
     with pytest.raises(InvalidRun, match="no study at"):
         run_study(None, tmp_path / "nowhere", resume=True)
-    with pytest.raises(ConfigError, match="--jobs 0"):
+    with pytest.raises(ConfigError, match="jobs=0"):
         run_study(config, tmp_path / "none", jobs=0)
 
 
@@ -207,7 +207,7 @@ def test_a_study_appears_whole_and_is_resumed_without_its_plan(finished, tmp_pat
     # What is to be done is written now; doing it is what other tests do.
     with monkeypatch.context() as patch:
         patch.setattr("bnn_symm.studies.runner._run_tasks", killed)
-        with pytest.raises(KeyboardInterrupt, match="resume with: bnn-symm compare --resume"):
+        with pytest.raises(KeyboardInterrupt, match="resume with: run_study"):
             run_study(None, tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "plan.json").exists()
 
@@ -264,7 +264,7 @@ def test_a_task_that_is_stopped_writes_a_checkpoint_and_a_killed_one_names_the_s
         if kill:
             (record,) = directory.attempts.glob("*/lock.json")
             os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
-            assert "died (signal 9); if it ran out of memory, use fewer --jobs" in task.result()
+            assert "died (signal 9); if it ran out of memory, use fewer jobs" in task.result()
     (record,) = directory.attempts.glob("*/run/run.json")
     assert json.loads(record.read_text())["status"] == ("running" if kill else "interrupted")
 

@@ -187,7 +187,7 @@ def test_damaged_parquet(tmp_path):
 
 def test_target(path):
     write(table().rename(columns={"target": "kind"}), path)
-    with pytest.raises(ConfigError, match=r"--set data.target=COLUMN with one of: a, b, kind"):
+    with pytest.raises(ConfigError, match=r"use target=COLUMN with one of: a, b, kind"):
         load_dataset(path)
     with pytest.raises(InvalidData, match="no column 'kinf'; did you mean 'kind'"):
         load_dataset(path, target="kinf")

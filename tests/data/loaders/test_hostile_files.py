@@ -323,7 +323,7 @@ def test_summary(tmp_path):
     frame.assign(y=[1.0, 2.0] * 30).to_csv(tmp_path / "x.csv", index=False)
     dataset = load_dataset(tmp_path / "x.csv")
     assert dataset.task == "regression"
-    assert "data.task=classification" in dataset.notes[0]
+    assert "task='classification'" in dataset.notes[0]
 
 
 @pytest.mark.thorough

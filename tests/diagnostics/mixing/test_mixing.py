@@ -292,7 +292,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     ("chains", "draws", "reason", "following"),
     [
         (4, 1, "1 draw per chain; R-hat needs at least 4", None),
-        (4, 3, "3 draws per chain", "draw more (--set inference.num_draws=1000)"),
+        (4, 3, "3 draws per chain", "draw more (num_draws=1000)"),
         (1, 100, "one chain: R-hat between chains is undefined", "4 chains"),
         (1, 1, "1 draw per chain", "several seeds"),
     ],

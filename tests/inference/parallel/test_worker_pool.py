@@ -39,7 +39,7 @@ def test_one_job_stays_in_this_process_and_in_order():
     [
         (Work(fails=1), InvalidData, "number 1 is bad"),
         pytest.param(
-            Work(dies=1), BnnSymmError, r"died \(exit code 3\).*--jobs 1", marks=pytest.mark.slow
+            Work(dies=1), BnnSymmError, r"died \(exit code 3\).*jobs=1", marks=pytest.mark.slow
         ),
     ],
 )
@@ -50,7 +50,7 @@ def test_an_error_in_a_process_is_raised(work, error, message):
 
 def test_what_cannot_be_sent_is_refused():
     lock = threading.Lock()
-    with pytest.raises(ConfigError, match=r"cannot be sent to another process.*--jobs 1"):
+    with pytest.raises(ConfigError, match=r"cannot be sent to another process.*jobs=1"):
         list(map_unordered(lambda number: lock, range(2), jobs=2))
 
 
