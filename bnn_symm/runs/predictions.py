@@ -37,7 +37,8 @@ def check_output(path: Path, *, excel_safe: bool = False) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"output {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
     if path.exists():
-        raise InvalidRun(f"{path} exists and is never overwritten; choose another output")
+        output = advise("-o", "output")
+        raise InvalidRun(f"{path} exists and is never overwritten; choose another {output}")
     if not path.parent.is_dir():
         raise InvalidRun(f"{path.parent} is not a directory; create it first, or choose another -o")
 

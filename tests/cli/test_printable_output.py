@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.cli import main
 from bnn_symm.errors import InvalidRun, one_line, printable, printable_name, shell_words
 from bnn_symm.report import progress
@@ -202,7 +203,7 @@ def test_advice_of_commands_is_quoted_for_a_shell(name, capsys, tmp_path, monkey
         name,
     ]
     (place / "plan.json").write_text(json.dumps({"cells": {}, "pairs": [], "options": {}}))
-    with pytest.raises(InvalidRun) as damaged:
+    with for_command_line(), pytest.raises(InvalidRun) as damaged:
         StudyDirectory(name).read_plan()
     text = str(damaged.value)
     assert shlex.split(text[text.index("bnn-symm compare") :]) == [
