@@ -44,6 +44,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -88,6 +89,17 @@ def _escape_formulas(_app, _what, _name, _object, _options, lines):
             lines[number] = "".join(parts)
 
 
+def _keep_intervals_together(_app, _name, source):
+    """Replace the spaces of `1.2 +- 0.3` in tables, so that a narrow column breaks elsewhere."""
+    source[0] = "\n".join(
+        re.sub(r"(?<=\d) \+- (?=\d)", "\N{NO-BREAK SPACE}+-\N{WORD JOINER}\N{NO-BREAK SPACE}", line)
+        if line.startswith("|")
+        else line
+        for line in source[0].split("\n")
+    )
+
+
 def setup(app):
     """Escape formulas before napoleon reads docstrings, whose output has markup of its own."""
+    app.connect("source-read", _keep_intervals_together)
     app.connect("autodoc-process-docstring", _escape_formulas, priority=100)
