@@ -28,6 +28,7 @@ from bnn_symm.estimators import BNNClassifier as BNNClassifier
 from bnn_symm.estimators import BNNRegressor as BNNRegressor
 from bnn_symm.inference import HMC as HMC
 from bnn_symm.inference import MAP as MAP
+from bnn_symm.inference import MCLMC as MCLMC
 from bnn_symm.inference import NUTS as NUTS
 from bnn_symm.inference import SGHMC as SGHMC
 from bnn_symm.inference import SGLD as SGLD

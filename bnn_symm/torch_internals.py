@@ -5,7 +5,7 @@ Each function has a test, which fails if a version of torch changes what it reli
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -82,3 +82,30 @@ def mark_first_axis_dynamic(tensor: Tensor) -> None:
         tensor: an argument of the first call.
     """
     torch._dynamo.mark_dynamic(tensor, 0)
+
+
+def repeat(
+    body: Callable[..., tuple[Tensor, ...]], count: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Apply a function a number of times; inside compiled code, in one loop without Python.
+
+    Args:
+        body: (index, *state) -> the next state, new tensors of the same shapes and types; the index
+            is an int64 tensor without axes.
+        count: the number of times, an int64 tensor without axes.
+        state: the first state.
+
+    Returns:
+        The last state.
+    """
+    first = torch.zeros_like(count)
+    if torch.compiler.is_compiling():
+        _, *last = torch._higher_order_ops.while_loop(
+            lambda index, *_: index < count,
+            lambda index, *parts: (index + 1, *body(index, *parts)),
+            (first, *state),
+        )
+        return tuple(last)
+    for number in range(int(count)):
+        state = body(first + number, *state)
+    return state

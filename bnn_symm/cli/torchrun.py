@@ -54,7 +54,7 @@ def check_single_process(options: argparse.Namespace) -> None:
     if is_torchrun() and not options.several_processes:
         raise ConfigError(
             f"`{options.prog}` runs in one process, got {os.environ['WORLD_SIZE']}; start it "
-            "without torchrun, which is for `bnn-symm fit` with hmc, nuts or chees_hmc"
+            "without torchrun, which is for `bnn-symm fit` with hmc, nuts, chees_hmc or mclmc"
         )
 
 

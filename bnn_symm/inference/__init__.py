@@ -1,8 +1,8 @@
 """Fit posteriors: one inference method per file, each of which returns a `Posterior`.
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
-`fit_context`, `training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`, `sgmcmc`,
-`density`, `parallel`, `warm_start`, `validation`, `fit_checks`.
+`fit_context`, `training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`,
+`microcanonical`, `sgmcmc`, `density`, `parallel`, `warm_start`, `validation`, `fit_checks`.
 """
 
 from typing import Annotated
@@ -15,6 +15,7 @@ from bnn_symm.inference.mcmc.hmc import HMC
 from bnn_symm.inference.mcmc.nuts import NUTS
 from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import Method, versions
+from bnn_symm.inference.microcanonical.mclmc import MCLMC
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
 from bnn_symm.inference.optimization.laplace import LaplaceApproximation
 from bnn_symm.inference.optimization.map import MAP
@@ -36,6 +37,7 @@ AnyMethod = Annotated[
     | HMC
     | NUTS
     | ChEESHMC
+    | MCLMC
     | MAP
     | DeepEnsemble
     | LaplaceApproximation
@@ -51,6 +53,7 @@ AnyMethod = Annotated[
 __all__ = [
     "HMC",
     "MAP",
+    "MCLMC",
     "NUTS",
     "SGHMC",
     "SGLD",

@@ -225,8 +225,8 @@ class Method(metaclass=SettingsType):
         if group.size > 1 and not self.shares_data():
             raise ConfigError(
                 f"inference.name={self.name} (engine {self.engine}) runs in one process, got "
-                f"{group.size}; start it without torchrun, or use hmc, nuts or chees_hmc with "
-                "engine batched"
+                f"{group.size}; start it without torchrun, or use hmc, nuts, chees_hmc or mclmc "
+                "with engine batched"
             )
 
     def check(self, dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ from bnn_symm.errors import FitDiverged
 from bnn_symm.inference import (
     HMC,
     MAP,
+    MCLMC,
     NUTS,
     SGHMC,
     SGLD,
@@ -51,6 +52,8 @@ METHODS = [
     NUTS(max_tree_depth=3, **CHAINS),
     NUTS(max_tree_depth=2, adaptation="per_chain", mass_matrix="dense", **CHAINS),
     ChEESHMC(max_num_steps=5, **CHAINS | {"num_chains": 4}),
+    MCLMC(num_steps=3, **CHAINS),
+    MCLMC(adjusted=True, max_num_steps=4, **CHAINS),
     SGLD(preconditioner=RMSprop(), schedule="polynomial", **MINIBATCHES),
     SGHMC(batch_size=32, **MINIBATCHES),
     CyclicalSGHMC(num_cycles=2, cycle_steps=20, exploration=0.5, draws_per_cycle=3, **SEQUENTIAL),
@@ -62,6 +65,7 @@ METHODS = [
 def name_of(method) -> str:
     variants = ("estimator", "structure", "adaptation", "engine")
     parts = [method.name, *(getattr(method, name, "") for name in variants)]
+    parts.append("adjusted" if getattr(method, "adjusted", False) else "")
     return "-".join(part for part in parts if part)
 
 
@@ -92,7 +96,7 @@ for method in METHODS:
             # From the network's initial values with all data, nothing in a mode is random.
             "is_random": method.name != "map",
             # The first row of these is the end of the warm-up.
-            "history_shows_start": method.name not in ("hmc", "nuts"),
+            "history_shows_start": method.name not in ("hmc", "nuts", "mclmc"),
         },
     )
 

@@ -86,7 +86,7 @@ class _Chains:
         self._adapter = Adapter(
             num_warmup=method.num_warmup,
             target=method.target_accept_prob,
-            adapt_step_size=method.adapt_step_size,
+            adapt_step_size=method.adapts_to_acceptance(),
             adapt_mass_matrix=method.adapt_mass_matrix,
             groups=groups,
             across=method.scales_across_chains,
@@ -113,8 +113,11 @@ class _Chains:
                 f"the log density is not finite where chain {int(bad[0])} starts; start from "
                 "another posterior (initial: RUN), or check prior.scale"
             )
-        if method.adapt_step_size and method.num_warmup:
-            self._find_step_sizes(density, groups, fit.seed)
+        if method.adapts_to_acceptance() and method.num_warmup:
+            if method.finds_first_step_size:
+                self._find_step_sizes(density, groups, fit.seed)
+            else:
+                self._adapter.begin(np.full(int(groups.max()) + 1, method.initial_step_size))
 
     def _density(self, method: Sampler, fit: FitContext, positions: Tensor) -> TemperedDensity:
         keywords: dict[str, Any] = {

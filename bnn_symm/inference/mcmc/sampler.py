@@ -67,6 +67,8 @@ class Sampler(Method):
     warmup_setting: ClassVar[str] = "num_warmup"
     # Whether mass matrices include the variance between chains, not only that within them.
     scales_across_chains: ClassVar[bool] = False
+    # Whether the first step size is searched for with leapfrog steps.
+    finds_first_step_size: ClassVar[bool] = True
 
     @abstractmethod
     def _batched_kernel(
@@ -88,6 +90,10 @@ class Sampler(Method):
         return self.mass_matrix == "dense" or (
             self.mass_matrix == "auto" and num_parameters <= _DENSE_UP_TO
         )
+
+    def adapts_to_acceptance(self) -> bool:
+        """Return whether step sizes are adapted to acceptance probabilities."""
+        return self.adapt_step_size
 
     def is_compiled(self) -> bool:
         """Return whether the density is to be compiled."""

@@ -326,13 +326,13 @@ def test_methods_that_need_one_process_are_refused():
     group = ProcessGroup(0, 2)
     methods = [kind() for kind in typing.get_args(typing.get_args(AnyMethod)[0])]
     able = [method.name for method in methods if method.shares_data()]
-    assert able == ["hmc", "nuts", "chees_hmc"]
+    assert able == ["hmc", "nuts", "chees_hmc", "mclmc"]
     for method in [*methods, HMC(engine="pyro"), NUTS(engine="pyro")]:
         if method.shares_data():
             method.check_group(group)
             continue
         with pytest.raises(
-            ConfigError, match="start it without torchrun, or use hmc, nuts or chees_hmc"
+            ConfigError, match="start it without torchrun, or use hmc, nuts, chees_hmc or mclmc"
         ) as error:
             method.fit(model, data, seed=0, group=group)
         assert (
