@@ -137,6 +137,30 @@ def interval(estimate: Estimate | None) -> str:
     return " to ".join(_fixed(estimate[end], estimate) for end in ("low", "high"))
 
 
+def sided_interval(ends: Estimate, *, higher: bool) -> str:
+    """Return the interval of a difference in words, so that its sign needs no explanation.
+
+    Args:
+        ends: `low` and `high`, which are numbers.
+        higher: whether higher is better.
+
+    Returns:
+        Both ends with one word, `better` or `worse`, or each with its own if zero is between them.
+
+    Example:
+        >>> sided_interval({"low": -0.2, "high": -0.1}, higher=False)
+        '0.1 to 0.2 better'
+        >>> sided_interval({"low": -0.2, "high": 0.1}, higher=True)
+        '0.2 worse to 0.1 better'
+    """
+    low, high = (ends["low"], ends["high"]) if higher else (-ends["high"], -ends["low"])
+    if low > 0:
+        return f"{number(low)} to {number(high)} better"
+    if high < 0:
+        return f"{number(-high)} to {number(-low)} worse"
+    return f"{number(abs(low))} worse to {number(abs(high))} better"
+
+
 def mean_and_interval(estimate: Estimate | None) -> str:
     """Return `mean (low to high)`, or the mean alone.
 

@@ -33,6 +33,7 @@ from bnn_symm.report.plots.prior_predictive import plot_prior_predictive
 from bnn_symm.report.plots.rhat import plot_rhat_views, study_rhat_figure
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
 from bnn_symm.report.plots.studies.effects import effects_figure
+from bnn_symm.report.plots.studies.gains import gains_figure
 from bnn_symm.report.plots.studies.measures import measures_figure
 from bnn_symm.report.plots.studies.styles import styles_of
 from bnn_symm.report.plots.traces import plot_traces
@@ -294,11 +295,28 @@ CASES = {
             barrier_curves_figure({"naive": [c, None]}, ["a", "b"], STYLES), path
         ),
     ),
+    "gains of a study": (
+        [dict(ESTIMATE), dict(ESTIMATE)],
+        lambda c, path: save_png(
+            gains_figure(
+                [{"title": "NLL", "verdict": "supported", "unit": "nats", "gains": c}],
+                ["a", "b"],
+                STYLES,
+            ),
+            path,
+        ),
+    ),
     "study effects": (
         [ESTIMATE, None],
         lambda c, path: save_png(
             effects_figure(
-                [{"title": "NLL", "lines": [{"label": "a", "style": STYLES[1], "points": c}]}],
+                [
+                    {
+                        "title": "NLL",
+                        "unit": "nats",
+                        "lines": [{"label": "a", "style": STYLES[1], "points": c}],
+                    }
+                ],
                 ["8", "16"],
                 name="width",
             ),

@@ -110,7 +110,9 @@ def test_conclusions_come_first_and_commands_last(study):
     ]
     own = summary_of(study[0])
     text = without_terms(study[1])
-    assert text.index(own["headline"]) < text.index("<h2>Conclusions</h2>")
+    first, second = text.index('<p class="headline">'), text.index("<h2>Conclusions</h2>")
+    assert first < text.index("<picture") < second  # one figure under the headline
+    assert text[first:second].count("<img ") == 1
     for conclusion in own["conclusions"]:
         assert html.escape(conclusion["sentence"], quote=False) in study[1]
 
@@ -204,10 +206,11 @@ def test_tables_have_the_numbers_of_the_summary(study):
 def test_alternative_texts_have_the_main_numbers(study):
     alts = [own["alt"] for own in Page(study[1]).all("img")]
     standard = summary_of(study[0])["settings"][0]["measures"]
-    assert "standard: gradient evaluations 10, median elbo -5,606" in alts[0]
+    assert "weight_asymmetric: " in alts[0]
+    assert "standard: gradient evaluations 10, median elbo -5,606" in alts[1]
     title = measure_of("test_nll").title
-    assert f"standard: {title} {mean_and_interval(standard['test_nll'])}" in alts[1]
-    assert f"standard: path naive, height {mean_and_interval(standard['naive'])}" in alts[2]
+    assert f"standard: {title} {mean_and_interval(standard['test_nll'])}" in alts[2]
+    assert f"standard: path naive, height {mean_and_interval(standard['naive'])}" in alts[3]
 
 
 def test_failures_are_listed_with_a_warning(contexts):

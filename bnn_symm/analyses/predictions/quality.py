@@ -36,7 +36,7 @@ from bnn_symm.diagnostics.scores.score_intervals import (
 )
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.diagnostics.statistics.verdicts import Verdict
-from bnn_symm.formatting import interval, number, percent
+from bnn_symm.formatting import number, percent, sided_interval
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.runs.run import Run
 
@@ -206,17 +206,15 @@ def _comparison(
         kind = Standing.ALIKE
     else:
         kind = Standing.BETTER if low > 0 else Standing.WORSE
-    # Of the amount by which it is better or worse, so that its sign does not have to be explained.
-    size = _negative(gain) if kind is Standing.WORSE else gain
-    ends = interval(size.to_dict())
-    of_what = " of the gain" if kind is Standing.ALIKE else ""
+    is_known = low is not None and high is not None
+    ends = sided_interval(gain.to_dict(), higher=True) if is_known else ""
     numbers = {
         "name": name,
         "title": measure.label,
         "value": number(own.value, 4),
         "other": number(theirs.value, 4),
-        "gain": number(size.value),
-        "interval": f" ({percent(level)} interval{of_what} {ends})" if ends else "",
+        "gain": number(None if gain.value is None else abs(gain.value)),
+        "interval": f" ({percent(level)} interval {ends})" if ends else "",
     }
     return Comparison(baseline=name, measure=key, gain=gain, verdict=Verdict(kind, numbers))
 

@@ -153,6 +153,7 @@ class Page:
         title: of the page.
         about: a line under the title.
         headline: the conclusion, in one to three sentences.
+        picture: of the conclusion, shown under the headline.
         answers: to the first questions of a reader, shown under the headline.
         warnings: shown under the answers.
         sections: of the page, in order.
@@ -161,6 +162,7 @@ class Page:
     title: str
     about: str
     headline: str
+    picture: Picture | None = None
     answers: Sequence[Answer] = ()
     warnings: Sequence[str] = ()
     sections: Sequence[Section] = field(default_factory=tuple)

@@ -127,7 +127,8 @@ def _convergence(run: Run, mixing: Mapping[str, Any] | None) -> tuple[Answer, li
         converged = content["runs"][0]["converged"]
         text, mark = verdict, _mark(converged or (None if "inconclusive" in verdict else False))
         blocks = _too_large(run)
-    blocks.append(Text(text=_sentence(verdict)))
+    by = "" if mixing is None else "by the history of the log density alone: "
+    blocks.append(Text(text=_sentence(f"{by}{verdict}")))
     blocks += [Text(text=f"Next: {advice}") for advice in content["next"]]
     answer = Answer(question=CONVERGED, text=text.partition(":")[0], mark=mark)
     figure = convergence_figure(dict(content))

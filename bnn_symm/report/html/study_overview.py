@@ -1,4 +1,4 @@
-"""Build the overview of a study with several contexts: all verdicts and effects by context."""
+"""Build the overview of a study with several contexts: all verdicts and gains by context."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.report.html.page import Picture, Section, value_as_text
 from bnn_symm.report.html.study_data import StudyData
+from bnn_symm.report.html.study_effects import gain_of, unit_of
 from bnn_symm.report.html.study_settings import ContextView, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.plots.studies.styles import Style
 from bnn_symm.report.tables import Cell, Table, by_rows
-from bnn_symm.studies.results.narrative import CAUSES, Cause
+from bnn_symm.studies.results.narrative import CAUSES, HYPOTHESES, Cause
 
 # Short titles of the hypotheses.
 _QUESTIONS = {
@@ -35,7 +36,7 @@ _EFFECTS = (
 
 
 def overview(data: StudyData, views: Sequence[ContextView]) -> Section:
-    """Return the section with the verdicts and effects of all contexts.
+    """Return the section with the verdicts of all contexts.
 
     Args:
         data: of the study.
@@ -44,8 +45,8 @@ def overview(data: StudyData, views: Sequence[ContextView]) -> Section:
     Returns:
         The section.
     """
-    blocks = [_verdicts(data.summary, views), _effects(data.summary, views)]
-    return Section(title="Overview", blocks=[block for block in blocks if block is not None])
+    verdicts = _verdicts(data.summary, views)
+    return Section(title="Overview", blocks=[] if verdicts is None else [verdicts])
 
 
 def _verdicts(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Table | None:
@@ -87,8 +88,16 @@ def _verdict_cell(conclusion: Mapping[str, Any]) -> Cell:
     return verdict_cell(conclusion["answer"], "; ".join(parts))
 
 
-def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Picture | None:
-    """Return the differences of asymmetric settings from the standard network of their context."""
+def effects_picture(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Picture | None:
+    """Return the gains of asymmetric settings over the standard network of their context.
+
+    Args:
+        summary: of the study.
+        views: of the contexts.
+
+    Returns:
+        The figure; None without comparisons.
+    """
     differences: dict[tuple[str, str, int], Mapping[str, Any]] = {}
     styles: dict[str, Style] = {}
     for one in summary["comparisons"]:
@@ -96,7 +105,7 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
         if view.settings[one["first"]]["role"] != "asymmetric" or one["second"] != view.baseline:
             continue
         name = view.names[one["first"]]
-        differences[one["measure"], name, view.number] = one.get("difference") or {}
+        differences[one["measure"], name, view.number] = gain_of(one)
         styles[name] = view.styles[one["first"]]
     contexts = [_context_name(view) for view in views]
     panels, rows = [], []
@@ -110,21 +119,23 @@ def _effects(summary: Mapping[str, Any], views: Sequence[ContextView]) -> Pictur
             for name, row in points.items()
             if any(point and point.get("mean") is not None for point in row)
         }
-        title = f"log ratio of {own.label}" if own.key == "gradients_to_target" else own.title
+        title, unit = HYPOTHESES[own.key][0], unit_of(own.key)
         if points:
             lines = [
                 {"label": name, "style": styles[name], "points": row}
                 for name, row in points.items()
             ]
-            panels.append({"title": title, "lines": lines})
-            rows += [[name, title, *row] for name, row in points.items()]
+            panels.append({"title": title, "unit": f"better by, {unit}", "lines": lines})
+            rows += [[name, f"{title}, {unit}", *row] for name, row in points.items()]
     if not panels:
         return None
     keys = dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
     return Picture(
         figure=effects_figure(panels, contexts, name=", ".join(keys)),
-        caption="Differences between asymmetric networks and the standard network of the same "
-        "context: means with 95 % confidence intervals over seeds. The dotted line is zero.",
+        narrow=effects_figure(panels, contexts, name=", ".join(keys), columns=1),
+        caption="Gains of asymmetric networks over the standard network of the same context, "
+        "better upwards: means with 95 % confidence intervals over seeds. The dotted line is no "
+        "difference.",
         numbers=Table(
             caption="Numbers of this figure",
             columns=by_rows(["setting", "measure", *contexts], rows),

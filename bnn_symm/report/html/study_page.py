@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.formatting import count
-from bnn_symm.report.html.page import Block, Code, Page, Section, Text, facts
+from bnn_symm.formatting import count, listed
+from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Text, facts
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_overview import overview
+from bnn_symm.report.html.study_effects import (
+    effect_cell,
+    explaining_controls,
+    gains_picture,
+    lead_sentences,
+)
+from bnn_symm.report.html.study_overview import effects_picture, overview
 from bnn_symm.report.html.study_sections import SECTIONS, measure_blocks
 from bnn_symm.report.html.study_settings import (
     ContextView,
@@ -35,17 +41,23 @@ def study_page(data: StudyData) -> Page:
     several = len(views) > 1
     joined = side_by_side(views)
     middle: list[Section] = []
+    picture: Picture | None = None
     if joined is not None:
         blocks = [
             block
             for title in ("Scores", "Calibration", "Cost")
             for block in measure_blocks(data, joined, title, is_drawn=title != "Cost")
         ]
+        picture = next((block for block in blocks if isinstance(block, Picture)), None)
+        blocks = [block for block in blocks if block is not picture]
         middle.append(Section(title="Side by side", blocks=blocks))
     elif several:
+        picture = effects_picture(data.summary, views)
         middle.append(overview(data, views))
+    else:
+        picture = gains_picture(data, views[0]) if views else None
     for view in views:
-        parts = _parts(data, view, without=() if joined is None else _SIDE_BY_SIDE)
+        parts = _parts(data, views, view, without=() if joined is None else _SIDE_BY_SIDE)
         middle += (
             [Section(title=view.title, name=f"context-{view.number + 1}", parts=parts)]
             if several
@@ -55,7 +67,8 @@ def study_page(data: StudyData) -> Page:
         title=f"{data.summary.get('name') or data.path.name}: "
         + ("symmetric and asymmetric networks" if joined is None else "settings side by side"),
         about=_about(data.summary, several),
-        headline=data.summary["headline"],
+        headline=lead_sentences(data, views),
+        picture=picture,
         warnings=_warnings(data),
         sections=[*middle, *_ending(data)],
     )
@@ -91,9 +104,11 @@ def _warnings(data: StudyData) -> list[str]:
     return warnings
 
 
-def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> list[Section]:
+def _parts(
+    data: StudyData, views: Sequence[ContextView], view: ContextView, without: Sequence[str] = ()
+) -> list[Section]:
     """Return the sections of a context, except those with the titles in `without`."""
-    sections = {"Conclusions": _conclusions(data.summary, view)}
+    sections = {"Conclusions": _conclusions(data.summary, views, view.number)}
     sections |= {title: section(data, view) for title, section in SECTIONS.items()}
     end = f"-{view.number + 1}"
     return [
@@ -103,10 +118,11 @@ def _parts(data: StudyData, view: ContextView, without: Sequence[str] = ()) -> l
     ]
 
 
-def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
-    conclusions = [
-        conclusion for conclusion in summary["conclusions"] if conclusion["context"] == view.number
-    ]
+def _conclusions(
+    summary: Mapping[str, Any], views: Sequence[ContextView], number: int
+) -> list[Block]:
+    view = views[number]
+    conclusions = [one for one in summary["conclusions"] if one["context"] == number]
     if not conclusions:
         return [
             Text(
@@ -126,12 +142,9 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
             )
             for one in conclusions
         ],
-        "verdict": [verdict_cell(one["answer"]) for one in conclusions],
-        "evidence": ["-" if one["strength"] == "none" else one["strength"] for one in conclusions],
-        "explained by the symmetry": [
-            CAUSES.get(one["because_of_symmetry"], one["because_of_symmetry"])
-            for one in conclusions
-        ],
+        "verdict": [verdict_cell(one["answer"], _strength(one)) for one in conclusions],
+        "effect (95 % interval)": [effect_cell(summary, view, one) for one in conclusions],
+        "explained by the symmetry": [_cause(one, views) for one in conclusions],
         "details": [one["sentence"] for one in conclusions],
     }
     note = (
@@ -141,6 +154,18 @@ def _conclusions(summary: Mapping[str, Any], view: ContextView) -> list[Block]:
         "significantly from the asymmetric network and shows less than half of the effect."
     )
     return [Table(caption="Conclusions of this study", columns=columns, stacked=True, notes=[note])]
+
+
+def _strength(conclusion: Mapping[str, Any]) -> str:
+    return "" if conclusion["strength"] == "none" else f"{conclusion['strength']} evidence"
+
+
+def _cause(conclusion: Mapping[str, Any], views: Sequence[ContextView]) -> Cell:
+    """Return whether the symmetry explains an effect, and the control that shows it as well."""
+    cause = conclusion["because_of_symmetry"]
+    names = explaining_controls([conclusion], views)
+    small = f"shown by {listed(names)}" if names else ""
+    return Cell(text=CAUSES.get(cause, cause), small=small)
 
 
 def _ending(data: StudyData) -> list[Section]:

@@ -43,7 +43,8 @@ def _convergence(data: StudyData, view: ContextView) -> list[Block]:
         return [Text(text=f"No curves: {reason}")] if reason else []
     groups = _ordered(content, view)
     styles = [view.styles[group["setting"]] for group in groups if group["bands"]]
-    figure = convergence_figure({**content, "groups": groups}, styles)
+    content = {**content, "groups": groups}
+    figure = convergence_figure(content, styles)
     notes: list[Block] = [
         Text(text=f"Note: {note}.", mark="note") for note in content.get("notes", [])
     ]
@@ -68,7 +69,13 @@ def _convergence(data: StudyData, view: ContextView) -> list[Block]:
         "Medians over seeds of smoothed curves; bands from the 10 % to the 90 % quantile of seeds. "
         "The marker is the median time to the target with its 95 % confidence interval."
     )
-    return [Picture(figure=figure, caption=caption, numbers=numbers), *notes]
+    narrow = convergence_figure(content, styles, columns=1) if _is_only(data) else None
+    return [Picture(figure=figure, narrow=narrow, caption=caption, numbers=numbers), *notes]
+
+
+def _is_only(data: StudyData) -> bool:
+    """Return whether there is one context: figures for narrow screens double the size of a page."""
+    return len(data.summary["contexts"]) == 1
 
 
 def positions(count: int) -> list[int]:
@@ -205,8 +212,10 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[Mea
         columns[f"{own.label} by seed"] = [
             ", ".join(number(value, 4) for value in seeds) or "-" for seeds in values
         ]
+    parts = (panels, view.labels, view.own_styles)
     return Picture(
-        figure=measures_figure(panels, view.labels, view.own_styles),
+        figure=measures_figure(*parts),
+        narrow=measures_figure(*parts, columns=1) if _is_only(data) else None,
         caption="Means with 95 % confidence intervals over seeds; the ticks below are the seeds. "
         "The dotted line is the mean of the first setting.",
         numbers=Table(caption="Numbers of this figure by seed", columns=columns),

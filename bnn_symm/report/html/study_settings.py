@@ -164,7 +164,9 @@ def verdict_cell(answer: str, small: str = "") -> Cell:
     Returns:
         The cell.
     """
-    return Cell(text=VERDICTS.get(answer, answer), small=small, mark=_MARKS.get(answer, ""))
+    text, _, more = VERDICTS.get(answer, answer).partition(", ")
+    small = "; ".join(filter(None, (more, small)))
+    return Cell(text=text, small=small, mark=_MARKS.get(answer, ""))
 
 
 def estimate_of(setting: Mapping[str, Any], measure: Measure) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from bnn_symm.diagnostics.convergence.time_to_target import pairs_needed
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.statistics.verdicts import fill
-from bnn_symm.formatting import listed, number, p_value
+from bnn_symm.formatting import listed, number, p_value, sided_interval
 
 Row = Mapping[str, Any]
 SPEED = "gradients_to_target"
@@ -37,7 +37,7 @@ class Cause(StrEnum):
 
 VERDICTS: Mapping[str, str] = {
     Answer.YES: "supported",
-    Answer.OPPOSITE: "opposite effect",
+    Answer.OPPOSITE: "not supported, opposite effect",
     Answer.NO: "not supported",
     Answer.INCONCLUSIVE: "inconclusive",
 }
@@ -224,9 +224,11 @@ def comparison_sentence(names: Sequence[str], comparison: Row) -> str:
         text = f"{name} versus {second}: {' versus '.join(values)}{unit}, {change}"
     if ends["low"] is None or ends["high"] is None:
         return f"{text} ({evidence})"
-    what = "ratio" if measure == SPEED else "difference"
-    interval = f"95 % interval of the {what} {number(ends['low'])} to {number(ends['high'])}"
-    return f"{text} ({interval}; {evidence})"
+    if measure == SPEED:
+        interval = f"of the ratio {number(ends['low'])} to {number(ends['high'])}"
+    else:
+        interval = sided_interval(ends, higher=comparison["better"] == "higher")
+    return f"{text} (95 % interval {interval}; {evidence})"
 
 
 def effect_sentence(names: Sequence[str], effect: Row, answer: Answer, margin: float | None) -> str:

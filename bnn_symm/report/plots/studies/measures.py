@@ -13,7 +13,11 @@ _WRAP = 30
 
 
 def measures_figure(
-    measures: Sequence[Mapping[str, Any]], labels: Sequence[str], styles: Sequence[Style]
+    measures: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    styles: Sequence[Style],
+    *,
+    columns: int = 0,
 ) -> Figure:
     """Plot one panel per measure and one row per setting, with a line at the first mean.
 
@@ -22,13 +26,14 @@ def measures_figure(
             None) and `values`, one per seed.
         labels: of the settings.
         styles: of the settings.
+        columns: maximum number of panels in a row; 0 for a single row.
 
     Returns:
         The figure.
     """
     lines = [wrapped(label, _WRAP) for label in labels]
     height = 1.1 + sum(0.16 + 0.2 * (line.count("\n") + 1) for line in lines)
-    figure, every = panels(len(measures), (2.5, height), (2.2, 0.0), sharey=True)
+    figure, every = panels(len(measures), (2.5, height), (2.2, 0.0), columns=columns, sharey=True)
     for axes, measure in zip(every, measures, strict=True):
         for place, (row, style) in enumerate(zip(measure["rows"], styles, strict=True)):
             (values,) = with_gaps(axes, row["values"])
