@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import MODULE, add_command, answer, file_line
+from bnn_symm.cli.command import MODULE, add_command, answer, file_line, warn
 from bnn_symm.cli.fitting.fit import add_config, take_config_from_overrides
 
 # A study without a file: standard and asymmetric networks on digits, in about a minute.
@@ -102,4 +102,6 @@ def _compare(options: argparse.Namespace) -> int:
     tables = file_line("tables", f"{directory}/cells.csv, {directory}/pairs.csv")
     text = f"{study_text(content)}\n{tables}\n{file_line('report', report)}"
     answer(options, content, text)
+    if options.quiet or options.json:  # else the text has them
+        warn(f"{failure['what']} failed: {failure['error']}" for failure in content["failures"])
     return 1 if content["failures"] else 0

@@ -6,7 +6,7 @@ A layer with fixed entries is recognized by its interface (`HasFixedEntries`), n
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from bnn_symm.symmetry.group.permutation_spec import Permutation
 
 
-@runtime_checkable
 class HasFixedEntries(Protocol):
     """A layer whose parameter `weight` holds only the free entries of a weight.
 
@@ -112,7 +111,9 @@ def plain_tensors(net: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
 
 def has_fixed_entries(module: Any) -> TypeGuard[HasFixedEntries]:
     """Return whether a layer's weight has fixed entries."""
-    return isinstance(module, HasFixedEntries)
+    # `isinstance` of a protocol misses parameters and buffers from Python 3.12 on: it asks the
+    # class and its dictionary, not `__getattr__`.
+    return all(hasattr(module, name) for name in ("mask", "fixed", "dense"))
 
 
 def dense_copy(net: nn.Module) -> nn.Module:
