@@ -141,7 +141,7 @@ def _best(views: Sequence[ContextView]) -> list[str]:
             for setting, label in zip(joined.own, joined.labels, strict=True)
             if (estimate := estimate_of(setting, own)) is not None
         }
-        if known:
+        if len({estimate["mean"] for estimate in known.values()}) > 1:
             choose = max if own.better == "higher" else min
             best = choose(known, key=lambda label: known[label]["mean"])
             direction = "highest" if own.better == "higher" else "lowest"
