@@ -27,6 +27,7 @@ from bnn_symm.errors import BnnSymmError as BnnSymmError
 from bnn_symm.estimators import BNNClassifier as BNNClassifier
 from bnn_symm.estimators import BNNRegressor as BNNRegressor
 from bnn_symm.inference import HMC as HMC
+from bnn_symm.inference import IVON as IVON
 from bnn_symm.inference import MAP as MAP
 from bnn_symm.inference import MCLMC as MCLMC
 from bnn_symm.inference import NUTS as NUTS

@@ -27,6 +27,7 @@ from bnn_symm.inference.sgmcmc.sampler import StochasticGradientMethod
 from bnn_symm.inference.sgmcmc.sghmc import SGHMC
 from bnn_symm.inference.sgmcmc.sgld import SGLD
 from bnn_symm.inference.training_loop import EarlyStopping
+from bnn_symm.inference.variational.ivon import IVON
 from bnn_symm.inference.variational.low_rank_vi import LowRankVI
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.symmetrized_vi import SymmetrizedVI
@@ -34,6 +35,7 @@ from bnn_symm.inference.variational.symmetrized_vi import SymmetrizedVI
 AnyMethod = Annotated[
     MeanFieldVI
     | SymmetrizedVI
+    | IVON
     | HMC
     | NUTS
     | ChEESHMC
@@ -52,6 +54,7 @@ AnyMethod = Annotated[
 
 __all__ = [
     "HMC",
+    "IVON",
     "MAP",
     "MCLMC",
     "NUTS",

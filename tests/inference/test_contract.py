@@ -9,6 +9,7 @@ from bnn_symm.data import load_dataset
 from bnn_symm.errors import FitDiverged
 from bnn_symm.inference import (
     HMC,
+    IVON,
     MAP,
     MCLMC,
     NUTS,
@@ -42,6 +43,8 @@ METHODS = [
     LowRankVI(**GAUSSIAN),
     LowRankVI(estimator="flipout", num_samples=3, learn_diagonal=False, **GAUSSIAN),
     SymmetrizedVI(exact_up_to=3, num_information_samples=2, **GAUSSIAN),
+    IVON(**GAUSSIAN),
+    IVON(estimator="weight", num_samples=1, beta_2=0.9, **GAUSSIAN),
     MAP(**STEPS),
     DeepEnsemble(num_members=2, chain_method="sequential", **STEPS),
     LaplaceApproximation(**GAUSSIAN),

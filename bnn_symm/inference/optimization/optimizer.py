@@ -130,17 +130,21 @@ class OptimizationProblem:
     is_valid: Callable[[], bool] = lambda: True
 
 
-def optimize_single_chain(fit: FitContext, problem: OptimizationProblem) -> tuple[State, bool]:
-    """Run Adam as the only chain of a fit, and record the final state.
+def optimize_single_chain(
+    fit: FitContext, problem: OptimizationProblem, stepper: Stepper | None = None
+) -> tuple[State, bool]:
+    """Run an optimizer as the only chain of a fit, and record the final state.
 
     Args:
         fit: the arguments of the fit.
         problem: the optimization problem.
+        stepper: takes the steps; by default Adam.
 
     Returns:
         The final state, and whether a callback stopped the optimization.
     """
-    state, stopped = train(AdamStepper(problem), fit.callbacks, fit.fit_state.states.get(0))
+    stepper = stepper or AdamStepper(problem)
+    state, stopped = train(stepper, fit.callbacks, fit.fit_state.states.get(0))
     fit.recorder.keep_state(0, state)
     return state, stopped
 
@@ -198,22 +202,16 @@ class GradientStepper(Stepper):
         return self.problem.validate(step)
 
 
-class AdamStepper(GradientStepper):
-    """Steps of fused Adam; each depends on its number, the tensors and the moments only."""
+class ScheduledStepper(GradientStepper):
+    """Steps with the learning rate of a schedule, which may stop early."""
 
     def __init__(self, problem: OptimizationProblem):
         super().__init__(problem)
         self.early_stopping = problem.settings.early_stopping
-        self._adam = torch.optim.Adam(self._leaves, lr=problem.settings.learning_rate, fused=True)
 
     def _loss(self, objective: Tensor) -> Tensor:
         # Per point, so that clip_norm does not depend on the size of the data.
         return objective / self.num_points
-
-    def _update(self, step: int) -> None:
-        for group in self._adam.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self._adam.step()
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, by the schedule.
@@ -238,6 +236,19 @@ class AdamStepper(GradientStepper):
     def is_valid(self) -> bool:
         """Return whether all tensors are finite, and the problem accepts them."""
         return super().is_valid() and self.problem.is_valid()
+
+
+class AdamStepper(ScheduledStepper):
+    """Steps of fused Adam; each depends on its number, the tensors and the moments only."""
+
+    def __init__(self, problem: OptimizationProblem):
+        super().__init__(problem)
+        self._adam = torch.optim.Adam(self._leaves, lr=problem.settings.learning_rate, fused=True)
+
+    def _update(self, step: int) -> None:
+        for group in self._adam.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self._adam.step()
 
     def state(self) -> State:
         """Return the tensors and their moments."""

@@ -21,11 +21,13 @@ from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.optimization.optimality import distribution_warnings
 from bnn_symm.inference.optimization.optimizer import (
+    AdamStepper,
     Objective,
     OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
+from bnn_symm.inference.training_loop import Stepper
 from bnn_symm.inference.validation import VALIDATION_DRAWS, are_valid_scales, validation_scores
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.inference.warm_start import initial_moments
@@ -83,7 +85,11 @@ class MeanFieldVI(OptimizationMethod):
             is_valid=lambda: are_valid_scales(log_scale.detach().exp()),
             writes_gradients=True,
         )
-        return optimize_single_chain(fit, problem)[1]
+        return optimize_single_chain(fit, problem, self._stepper(problem))[1]
+
+    def _stepper(self, problem: OptimizationProblem) -> Stepper:
+        """Return the steps of the optimizer."""
+        return AdamStepper(problem)
 
     def _objective(self, fit: FitContext, loc: Tensor, log_scale: Tensor) -> Objective:
         """Return the objective; a call writes its gradient to the `grad` of both tensors."""

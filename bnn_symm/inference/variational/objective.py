@@ -22,7 +22,7 @@ from bnn_symm.inference.variational.estimators import GradientBuffers, build_est
 from bnn_symm.inference.variational.flipout import flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
-from bnn_symm.models.priors.families import NormalEntries
+from bnn_symm.models.priors.families import Centered, Family, Normal, NormalEntries
 from bnn_symm.randomness import torch_generator
 
 # Entries of a piece: five float32 vectors of this length are 5 MiB. On 478,410 entries in the
@@ -89,7 +89,8 @@ class VariationalObjective:
             scale_grad=log_scale.grad,
         )
         self._samples = build_estimator(self._buffers, method.num_samples)
-        self._entropy_grad = loc.new_tensor(-self._temperature / self._size)
+        self._entropy_per_point = self._temperature / self._size
+        self._entropy_grad = loc.new_tensor(-self._entropy_per_point)
         # On devices other than the CPU, every piece synchronizes, and small pieces bring no gain.
         limit = _PIECE if loc.device.type == "cpu" else model.num_parameters
         flat = (self._buffers.loc, self._buffers.scale, loc.grad, log_scale.grad)
@@ -121,23 +122,28 @@ class VariationalObjective:
         in_own_units = expected - self._log_jacobian
         return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
 
+    def _weight_in_gradient(self, family: Family | Centered) -> float:
+        """Return the factor c of the cross-entropy with a family, in the gradient."""
+        return self._prior_weight
+
     def _add_kl(self) -> tuple[float, float]:
         """Add the gradients of the KL; return cross-entropy and entropy."""
         buffers = self._buffers
         per_point = self._temperature / self._size
-        weight = per_point * self._prior_weight
         cross_entropy = entropy = 0.0
         for family, prior_scale, log_scale, q in self._pieces:
             torch.addcmul(self._entropy_grad, q.log_scale_grad, q.sd, out=q.log_scale_grad)
+            weight = per_point * self._weight_in_gradient(family)
             cross_entropy += family.add_cross_entropy_gradient(q, prior_scale, weight)
             entropy += float(log_scale.sum())
+        weight = per_point * self._weight_in_gradient(Normal())
         for i, (mean, sd) in enumerate(
             self._model.likelihood.latents.values(), start=self._model.num_net_parameters
         ):
             difference, scale = float(buffers.loc[i]) - mean, float(buffers.scale[i])
             buffers.loc_grad[i] += weight * difference / sd**2
             buffers.scale_grad[i] = (
-                buffers.scale_grad[i] * scale + weight * (scale / sd) ** 2 - per_point
+                buffers.scale_grad[i] * scale + weight * (scale / sd) ** 2 - self._entropy_per_point
             )
             cross_entropy += (
                 0.5 * (difference**2 + scale**2) / sd**2
