@@ -75,7 +75,7 @@ class IVON(MeanFieldVI):
     """
 
     name: Literal["ivon"] = "ivon"  # pyright: ignore[reportIncompatibleVariableOverride]
-    learning_rate: Positive = 0.1
+    learning_rate: Positive = 0.03
     beta_1: Fraction = 0.9
     beta_2: Fraction | Literal["auto"] = "auto"
     clip_radius: Positive | None = None

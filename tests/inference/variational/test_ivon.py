@@ -165,7 +165,7 @@ def test_other_priors_lead_to_the_optimum_of_mean_field_vi(family):
     model, data = linear_regression()
     model = BayesianModel(model.net, Prior(name=family, scale=0.1), model.likelihood)
     expected = MeanFieldVI(num_steps=2000, learning_rate=0.05).fit(model, data, seed=0)
-    posterior = IVON(num_steps=2000, beta_2=0.995).fit(model, data, seed=0)
+    posterior = IVON(num_steps=2000, learning_rate=0.1, beta_2=0.995).fit(model, data, seed=0)
     assert ((posterior.loc - expected.loc).abs() / expected.scale).max() < 0.1
     assert (posterior.scale / expected.scale - 1).abs().max() < 0.1
     assert posterior.history[-1]["elbo"] == pytest.approx(expected.history[-1]["elbo"], abs=1.0)
@@ -212,7 +212,7 @@ def test_a_prior_may_have_a_mean():
     prior = Prior(scale=0.05, mean=PriorMean(center))
     model = BayesianModel(model.net, prior, model.likelihood)
     expected = MeanFieldVI(num_steps=1000, learning_rate=0.05).fit(model, data, seed=0)
-    posterior = IVON(num_steps=1000, beta_2=0.99).fit(model, data, seed=0)
+    posterior = IVON(num_steps=1000, learning_rate=0.1, beta_2=0.99).fit(model, data, seed=0)
     assert ((posterior.loc - expected.loc).abs() / expected.scale).max() < 0.1
     assert (posterior.scale / expected.scale - 1).abs().max() < 0.1
 
@@ -228,7 +228,7 @@ def test_a_fit_may_start_at_a_posterior():
 
 def test_posteriors_are_aligned_and_have_barriers():
     model, data = model_of("mlp", Prior())
-    method = IVON(num_steps=150, beta_2=0.98)
+    method = IVON(num_steps=150, learning_rate=0.1, beta_2=0.98)
     first = method.fit(model, data, seed=0)
     second = method.fit(model_of("mlp", Prior(), seed=1)[0], data, seed=1)
     alignment = align(first, second)
