@@ -98,7 +98,8 @@ class _Chains:
         self._counts = _Counts(
             zeros.copy(), zeros + 1, zeros.copy(), np.zeros(number), zeros.copy()
         )
-        self._pending: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
+        # Chains, positions and statistics of completed transitions that are not yet reported.
+        self._pending: list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]] = []
         self._reported_at = time.monotonic()
         fit_state = fit.fit_state.states.get(0)
         seconds = max((row["seconds"] for row in fit.fit_state.history), default=0.0)
@@ -158,7 +159,7 @@ class _Chains:
             ended = self._kernel.advance()
             if len(ended.chains):
                 self._record_transitions(ended, callbacks)
-            waiting = sum(map(len, self._pending.values()))
+            waiting = sum(len(chains) for chains, *_ in self._pending)
             if (
                 waiting >= LOG_EVERY * method.num_chains
                 or time.monotonic() - self._reported_at >= _REPORT_SECONDS
@@ -205,19 +206,26 @@ class _Chains:
         counts.acceptance[chains] += ended.stats["acceptance_rate"]
         counts.since_row[chains] += 1
         self._under_way[chains] = False
-        arrays = positions.cpu().numpy()
-        for row, chain in enumerate(chains.tolist()):
-            stats = {name: value[row : row + 1] for name, value in ended.stats.items()}
-            if not warming[row]:
-                self._pending.setdefault(chain, []).append((arrays[row], stats))
-            self._log(chain, stats, callbacks)
+        if not warming.all():
+            kept = ~warming
+            stats = {name: value[kept] for name, value in ended.stats.items()}
+            self._pending.append((chains[kept], positions.cpu().numpy()[kept], stats))
+        for row, (chain, done) in enumerate(
+            zip(chains.tolist(), counts.done[chains].tolist(), strict=True)
+        ):
+            if method.row_is_due(done):
+                self._log(chain, done, ended.stats, row, callbacks)
 
-    def _log(self, chain: int, stats: Mapping[str, np.ndarray], callbacks: Callbacks) -> None:
-        """Report a row of the history of a chain if one is due."""
+    def _log(
+        self,
+        chain: int,
+        done: int,
+        stats: Mapping[str, np.ndarray],
+        row: int,
+        callbacks: Callbacks,
+    ) -> None:
+        """Report a row of the history of a chain."""
         method, counts = self._method, self._counts
-        done = int(counts.done[chain])
-        if not method.row_is_due(done):
-            return
         callbacks.on_history(
             {
                 "chain": chain,
@@ -225,9 +233,9 @@ class _Chains:
                 "phase": "warmup" if done <= method.num_warmup else "sampling",
                 "seconds": time.perf_counter() - self._started,
                 "gradient_evaluations": int(counts.gradients[chain]),
-                "objective": -float(stats["lp"][0]),
+                "objective": -float(stats["lp"][row]),
                 "acceptance_rate": float(counts.acceptance[chain] / counts.since_row[chain]),
-                "step_size": float(stats["step_size"][0]),
+                "step_size": float(stats["step_size"][row]),
                 "divergences": int(counts.divergences[chain]),
             }
         )
@@ -235,14 +243,18 @@ class _Chains:
 
     def _report(self, callbacks: Callbacks) -> None:
         """Report the buffered draws, and then the state that follows them."""
-        for chain, rows in sorted(self._pending.items()):
-            last = int(self._counts.done[chain]) - self._method.num_warmup
-            positions = np.stack([position for position, _ in rows])
-            stats = {
-                name: np.concatenate([values[name] for _, values in rows]) for name in rows[0][1]
+        if self._pending:
+            chains, positions, stats = zip(*self._pending, strict=True)
+            all_chains, all_positions = np.concatenate(chains), np.concatenate(positions)
+            all_stats = {
+                name: np.concatenate([values[name] for values in stats]) for name in stats[0]
             }
-            callbacks.on_draws(DrawChunk(chain, last - len(rows), positions, stats))
-        self._pending = {}
+            for chain in np.unique(all_chains).tolist():
+                own = all_chains == chain
+                first = int(self._counts.done[chain]) - self._method.num_warmup - int(own.sum())
+                of_chain = {name: values[own] for name, values in all_stats.items()}
+                callbacks.on_draws(DrawChunk(chain, first, all_positions[own], of_chain))
+        self._pending = []
         self._reported_at = time.monotonic()
         callbacks.on_state(0, self.state)
 

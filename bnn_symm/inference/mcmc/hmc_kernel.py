@@ -17,7 +17,7 @@ from bnn_symm.inference.mcmc.integrator import (
     MAX_ENERGY_ERROR,
     bind_density,
     kinetic_energy,
-    leapfrog,
+    leapfrog_steps,
     momentum_from_noise,
 )
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
@@ -83,7 +83,7 @@ class HMCKernel(Kernel):
     ):
         super().__init__(density, positions, inverse_mass, seed)
         self._num_steps, self._learn = num_steps, learn
-        self._leapfrog = bind_density(leapfrog, density, "the leapfrog step")
+        self._trajectory = bind_density(leapfrog_steps, density, "the trajectory")
         chains = len(positions)
         self._proposal = _Proposal(
             torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64)
@@ -118,23 +118,16 @@ class HMCKernel(Kernel):
         step = points.step.cpu().double().numpy()
         number = self._num_steps(iteration, step)
         with torch.no_grad():
-            position, momentum, gradient, energy = (
+            start_energy = points.energy + kinetic_energy(proposal.momentum, points.inverse_mass)
+            position, momentum, gradient, energy = self._trajectory(
                 points.position,
                 proposal.momentum,
                 points.gradient,
                 points.energy,
+                points.step,
+                points.inverse_mass,
+                torch.from_numpy(number).to(points.step.device),
             )
-            start_energy = points.energy + kinetic_energy(momentum, points.inverse_mass)
-            signed = points.step
-            for done in range(int(number.max())):
-                if done >= number.min():
-                    # A chain that has completed its steps takes further steps of length zero.
-                    signed = torch.where(
-                        torch.from_numpy(number > done).to(signed.device), points.step, 0.0
-                    )
-                position, momentum, gradient, energy = self._leapfrog(
-                    position, momentum, gradient, signed, points.inverse_mass
-                )
             error = energy + kinetic_energy(momentum, points.inverse_mass) - start_energy
             error = torch.nan_to_num(error, nan=torch.inf).cpu().numpy()
             acceptance = np.exp(-np.maximum(error, 0.0))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.inference.density.density import TemperedDensity
+from bnn_symm.torch_internals import repeat
 
 # A trajectory whose energy rises by more is divergent, as in Stan: it is accepted with probability
 # e^-1000.
@@ -104,6 +105,41 @@ def leapfrog(
     position, momentum = half_step(position, momentum, gradient, step, inverse_mass)
     energy, gradient = evaluate(position)
     return position, momentum - 0.5 * step[:, None] * gradient, gradient, energy
+
+
+def leapfrog_steps(
+    evaluate: Evaluate,
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    energy: Tensor,
+    step: Tensor,
+    inverse_mass: Tensor,
+    number: Tensor,
+) -> tuple[Tensor, ...]:
+    """Take the leapfrog steps of a trajectory of every chain, in one loop if it is compiled.
+
+    Args:
+        evaluate: positions -> U and its gradient.
+        position: (chain, parameter).
+        momentum: (chain, parameter).
+        gradient: gradient of U at the position.
+        energy: (chain,) U at the position.
+        step: (chain,) signed step sizes.
+        inverse_mass: (chain, parameter) or (chain, parameter, parameter).
+        number: (chain,) steps of each chain; a chain that has completed its steps takes further
+            steps of length zero.
+
+    Returns:
+        The position, momentum, gradient and U at the ends.
+    """
+
+    def one_step(index: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        signed = torch.where(index < number, step, 0.0)
+        position, momentum, gradient, _ = state
+        return leapfrog(evaluate, position, momentum, gradient, signed, inverse_mass)
+
+    return repeat(one_step, number.max(), (position, momentum, gradient, energy))
 
 
 def bind_density(
