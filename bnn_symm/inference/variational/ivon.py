@@ -62,7 +62,8 @@ class IVON(MeanFieldVI):
 
     Attributes:
         learning_rate: maximum of alpha. The first steps are alpha times the gradient of the mean
-            loss; later ones are relative to the curvature.
+            loss; later ones are relative to the curvature. With one sample of the weights per step
+            it should be about a tenth of the default.
         beta_1: decay of the running mean of gradients.
         beta_2: decay of the running mean of curvatures, whose memory is 1 / (1 - beta_2) steps.
             `auto` is a memory of a twentieth of the steps: that of standard deviations which grow
