@@ -61,6 +61,7 @@ FITS = {
     "vi_cold": f"{HOUSES} {VI} inference.temperature=0.5 likelihood.name=heteroscedastic_gaussian",
     "north": f"{TOWNS} {VI} data.name=north.csv inference.estimator=flipout",
     "south": f"{TOWNS} {VI} data.name=south.csv inference.estimator=flipout",
+    "ivon": f"{IRIS} {VI} inference.name=ivon prior.name=laplace",
     "symmetrized_vi": f"{IRIS} {VI} inference.name=symmetrized_vi",
     "low_rank_vi": f"{GAP} {VI} inference.name=low_rank_vi dtype=float64",
     "hmc": f"{GAP} {HMC} likelihood.noise=learned",
@@ -101,6 +102,7 @@ COMMANDS = {
     "diagnose chains": "diagnose runs/nuts -o diagnose_chains",
     "diagnose draws": f"diagnose --draws runs/nuts_compiled/posterior.nc --set {GAP} "
     "--no-per-draw -o diagnose_draws",
+    "fidelity": "fidelity runs/nuts runs/nuts_compiled -o fidelity",
     "prior numbers": f"prior --set {GAP} --draws 50 -o prior_numbers",
     "prior classes": f"prior --set {IRIS} --draws 50 -o prior_classes",
     "symmetry": f"symmetry --set {DIGITS}",
