@@ -49,8 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    with silence_other_processes():
-        options = build_parser().parse_args(words or ["--help"])
+    try:
+        with silence_other_processes():
+            options = build_parser().parse_args(words or ["--help"])
+        return _run(options)
+    except BrokenPipeError:  # the reader of the output is gone, as after `| head`
+        return 0
+    finally:
+        _drop_unwritten_output()
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a command and report its error; return the exit status."""
     try:
         with silence_other_processes():
             check_single_process(options)
@@ -61,25 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BnnSymmError as error:
         if options.debug:
             raise
-        print(f"bnn-symm: error: {one_line(error, LONGEST)}", file=sys.stderr)
+        _print_error(f"error: {one_line(error, LONGEST)}")
         return exit_status(error)
     except KeyboardInterrupt as error:
-        print(
-            f"bnn-symm: interrupted{f'; {printable(str(error))}' if str(error) else ''}",
-            file=sys.stderr,
-        )
+        _print_error(f"interrupted{f'; {printable(str(error))}' if str(error) else ''}")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output is gone, as after `| head`.
-        _drop_output()
-        return 0
+        raise
     except OSError as error:
         if options.debug:
             raise
         message = f"{one_line(error.filename or 'output', 150)}: {error.strerror or error}"
-        print(f"bnn-symm: error: {one_line(message, LONGEST)}", file=sys.stderr)
-        _drop_output()
+        _print_error(f"error: {one_line(message, LONGEST)}")
         return 2
+
+
+def _print_error(message: str) -> None:
+    """Print a line on stderr, if it still has a reader."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"bnn-symm: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -98,12 +108,13 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
 
 
-def _drop_output() -> None:
-    """Discard unwritten output, which would cause an error when the interpreter ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop_unwritten_output() -> None:
+    """Discard what cannot be written, which would cause an error when the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:

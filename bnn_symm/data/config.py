@@ -1,8 +1,15 @@
 """The `data` section of a configuration."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
+
+
+def _names(value: Any) -> Any:
+    """Return a single name as the list of it."""
+    return (value,) if isinstance(value, str) else value
 
 
 @settings
@@ -13,6 +20,7 @@ class DataConfig:
         name: name of a data set (`bnn-symm data list`), or path of a file that ends in .csv,
             .parquet or .npz (also .tsv, .tab, .txt, .data or .dat; text files also with .gz).
         target: column (CSV, Parquet) or array (NPZ) to predict.
+        drop: columns of a table in a file to leave out, such as identifiers.
         task: type of the target; `auto` infers it from the values.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
@@ -28,6 +36,7 @@ class DataConfig:
 
     name: str = "digits"
     target: str | None = None
+    drop: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     task: Literal["auto", "classification", "regression", "count"] = "auto"
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.1

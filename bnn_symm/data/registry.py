@@ -235,6 +235,10 @@ def _read(config: DataConfig) -> RawData:
             f"got {quoted(name, 80)}, which is no data set; give a name, or a path that ends in "
             f".csv, .parquet or .npz; {nearest(name, dataset_names())}"
         )
+    if config.drop:
+        raise ConfigError(
+            f"data.drop is for tables in files, but {name!r} is a named data set; remove data.drop"
+        )
     if config.target not in (None, raw.target):
         raise ConfigError(
             f"data set {name!r} predicts {raw.target!r}, got data.target={quoted(config.target)}; "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bnn_symm.advice import advise_setting
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
@@ -93,7 +93,8 @@ def _category_notes(columns: Sequence[Column], num_train: int) -> list[str]:
         if count > _MANY_FEATURES and count > _MAX_FRACTION * num_train:
             raise InvalidData(
                 f"column {quoted(column.name)} has {count} categories for {num_train} training "
-                "points, too many to learn from; drop it, merge categories, or use more points"
+                f"points, too many to learn from; {advise('use --set data.drop=COLUMN', 'drop it')}"
+                ", merge categories, or use more points"
             )
     total = sum(len(column.categories) for column in categories)
     if total > _MANY_FEATURES and total > _REPORTED_FRACTION * num_train:

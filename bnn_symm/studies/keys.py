@@ -55,8 +55,8 @@ def fit_key(prepared: Prepared) -> str:
         changed["prior"]["overrides"] = list(changed["prior"]["overrides"].items())
     if config.initial is not None:
         changed["initial"] = _weights_hash(prepared, config.initial)
-    if "data" in changed:
-        changed["data"].pop("name", None)
+    for key in ("name", "drop"):  # where the values come from; they are hashed themselves
+        changed.get("data", {}).pop(key, None)
     meaning = {
         key: value for key, value in dataset.preprocessing.to_dict().items() if key != "scaling"
     }

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import shlex
 import shutil
+import sys
 import unicodedata
 
 import numpy as np
@@ -233,3 +235,38 @@ def test_commands_of_a_study_are_quoted_for_a_shell(name, tmp_path):
         "resume": ["bnn-symm", "compare", "--resume", str(path), "--module", "own.nets:build"],
         "report": ["bnn-symm", "report", str(path)],
     }
+
+
+@pytest.fixture
+def without_reader(monkeypatch):
+    """Run a command with an output stream whose reader is gone; return the exit status."""
+
+    def run(stream, *words):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with monkeypatch.context() as patch, open(writer, "w", encoding="utf-8") as output:
+            patch.setattr(sys, stream, output)
+            try:
+                return main(list(words))
+            except SystemExit as error:
+                return error.code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--help"], ["--version"], ["--print-completion", "bash"], ["fit", "--help"]),
+        *(["examples"], ["config"], ["config", "--schema"], ["data", "list", "--json"]),
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_is_gone_is_no_error(words, without_reader, capsys):
+    assert without_reader("stdout", *words) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", [["report", "nowhere"], ["fit", "--nothing"]], ids=" ".join)
+def test_an_error_without_a_reader_keeps_its_status(words, without_reader):
+    assert without_reader("stderr", *words) == 2

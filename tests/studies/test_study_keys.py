@@ -5,6 +5,7 @@ import shutil
 from typing import Literal, Union, get_args, get_origin
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bnn_symm.runs import fit_run, load_config
@@ -79,6 +80,14 @@ def test_settings_that_change_a_result_change_the_key(change):
 def test_settings_that_change_no_result_keep_the_key(change):
     shutil.copy("table.csv", "copy.csv")
     assert key(change) == key()
+
+
+def test_a_column_that_is_left_out_is_not_in_the_key():
+    table = pd.read_csv("table.csv")
+    before = key()
+    table.assign(id=range(len(table))).to_csv("table.csv", index=False)
+    assert key("data.drop=id") == before
+    assert key("data.drop=[id, a]") != before
 
 
 def test_keys_of_different_fits_differ():

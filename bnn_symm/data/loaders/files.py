@@ -1,22 +1,31 @@
 """User data: tables in text and Parquet files, and arrays in NPZ files."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
-from bnn_symm.advice import advise_setting
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.delimited import read_delimited
 from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
 from bnn_symm.data.loaders.parquet import read_parquet
 from bnn_symm.data.preprocessing.column_values import table_column
-from bnn_symm.data.preprocessing.columns import infer_column, infer_values
+from bnn_symm.data.preprocessing.columns import InferredColumn, infer_column, infer_values
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
-from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
+from bnn_symm.errors import (
+    ConfigError,
+    DatasetNotFound,
+    InvalidData,
+    nearest,
+    one_line,
+    shell_words,
+)
 from bnn_symm.io.boundary import shown
 from bnn_symm.io.paths import check_regular_file, expand_user
 
@@ -55,7 +64,8 @@ def load_file(config: DataConfig) -> RawData:
 
     Raises:
         DatasetNotFound: if the file does not exist.
-        ConfigError: if the suffix is unknown, or no target is given and none can be inferred.
+        ConfigError: if the suffix is unknown, no target is given and none can be inferred, or the
+            file has no columns to leave out.
         InvalidData: if the file is damaged, empty or without the target, or the type of a column is
             ambiguous.
     """
@@ -63,6 +73,8 @@ def load_file(config: DataConfig) -> RawData:
 
     path = data_file_path(config.name)
     if _suffix(path.name) == ".npz":
+        if config.drop:
+            raise ConfigError(f"data.drop is for tables, but {shown(path)} is none; remove it")
         target = config.target or "y"
         x, y = read_npz(path, target)
         if y is None:
@@ -71,7 +83,7 @@ def load_file(config: DataConfig) -> RawData:
             _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
         )
         return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE, notes=notes)
-    frame = read_table(path, check_names=True)
+    frame = _without_columns(read_table(path, check_names=True), config, path)
     is_text = _suffix(path.name) != ".parquet"
     target = _target_column(frame, config.target, path)
     features = frame.drop(columns=target)
@@ -82,7 +94,7 @@ def load_file(config: DataConfig) -> RawData:
         )
     y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
     inferred = [
-        infer_column(table_column(features, name), is_text=is_text) for name in features.columns
+        _feature_column(features, name, config.drop, is_text=is_text) for name in features.columns
     ]
     if is_text:
         features = pd.DataFrame({each.column.name: _series(each.values) for each in inferred})
@@ -208,6 +220,38 @@ def _others(path: Path) -> str:
     if not others:
         return "there is no data file in its folder"
     return nearest(path.name, [one_line(other, 40) for other in others[:5]])
+
+
+def _without_columns(
+    frame: "pandas.DataFrame", config: DataConfig, path: Path
+) -> "pandas.DataFrame":
+    """Return a table without the columns to leave out."""
+    found = []
+    for name in config.drop:
+        column = find_column(frame, name)
+        if column is None:
+            raise InvalidData(
+                f"data.drop: {shown(path)} has no column {quoted(name)}; "
+                f"{nearest(name, _shown_names(list(frame.columns)))}"
+            )
+        if config.target is not None and column == find_column(frame, config.target):
+            raise ConfigError(f"data.drop leaves out the target {quoted(column)}; remove it there")
+        found.append(column)
+    return frame.drop(columns=found)
+
+
+def _feature_column(
+    frame: "pandas.DataFrame", name: str, dropped: Sequence[str], *, is_text: bool
+) -> InferredColumn:
+    """Infer the type of a feature column; an error names the setting that leaves it out."""
+    try:
+        return infer_column(table_column(frame, name), is_text=is_text)
+    except InvalidData as error:
+        names = [*dropped, name]
+        value = yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=math.inf)
+        listed = value.strip() if dropped else value.strip()[1:-1]
+        advice = advise(f"--set {shell_words(f'data.drop={listed}')}", f"drop={names!r}")
+        raise InvalidData(f"{error}; {one_line(advice, 150)} leaves the column out") from None
 
 
 def _target_values(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bnn_symm.advice import advise
 from bnn_symm.data.preprocessing.column_values import (
     all_integers,
     check_missing,
@@ -232,14 +233,15 @@ def _counter_notes(what: str, values: np.ndarray) -> list[str]:
     """Return a note if the values of a column resemble row numbers or identifiers."""
     if values.dtype.kind not in "iu" or len(values) < 20 or len(np.unique(values)) < len(values):
         return []
+    drop = advise("use --set data.drop=COLUMN", "drop it")
     if (np.diff(values) == 1).all():
         return [
-            f"{what} counts the rows ({values[0]}, {values[1]}, ...); drop it if it is a row number"
+            f"{what} counts the rows ({values[0]}, {values[1]}, ...); {drop} if it is a row number"
         ]
     digits = {len(str(abs(value))) for value in values.tolist()}
     if len(digits) == 1 and min(digits) >= 5:
         return [
-            f"{what} contains {len(values)} distinct integers of {min(digits)} digits; drop it if "
+            f"{what} contains {len(values)} distinct integers of {min(digits)} digits; {drop} if "
             "it is an identifier"
         ]
     return []

@@ -270,7 +270,7 @@ def _refuse_free_text(column: _Distinct) -> None:
         )
         raise InvalidData(
             f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, too "
-            "many for categories; drop it from the file"
+            "many for categories; drop it"
         )
 
 

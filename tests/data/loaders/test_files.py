@@ -1,12 +1,15 @@
 import gzip
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.data import load_dataset, load_points, read_inputs, read_inputs_and_table
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
+from bnn_symm.runs import load_config
 
 RANDOM = np.random.default_rng(0)
 ROWS = 40
@@ -193,6 +196,46 @@ def test_target(path):
         load_dataset(path, target="kinf")
     assert load_dataset(path, target="kind").class_labels == ("no", "yes")
     assert load_dataset(path, target="a").task == "regression"
+
+
+def test_columns_are_left_out(path):
+    write(table(patient_id=range(ROWS), seen=["2024-01-01"] * ROWS), path)
+    with pytest.raises(InvalidData, match=r"; drop=\['patient_id'\] leaves the column out"):
+        load_dataset(path)
+    with pytest.raises(InvalidData, match=r"; drop=\['patient_id', 'seen'\] leaves the column"):
+        load_dataset(path, drop="patient_id")
+    data = load_dataset(path, drop=["seen", " patient_id"])
+    assert data.feature_names == ("a", "b")
+    assert torch.equal(read_inputs(path, data.preprocessing), data.preprocessing.encode(table()))
+    for drop, message in (
+        ("patient", "no column 'patient'; did you mean 'patient_id'"),
+        ("b", r"drop=\['b', 'patient_id'\]"),
+        (["patient_id", "seen", "a", "b"], "only the target column"),
+    ):
+        with pytest.raises(InvalidData, match=message):
+            load_dataset(path, drop=drop)
+    with pytest.raises(ConfigError, match="leaves out the target 'target'"):
+        load_dataset(path, drop="target", target="target")
+    with pytest.raises(ConfigError, match="'iris' is a named data set"):
+        load_dataset("iris", drop="petal width (cm)")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("id", "--set data.drop=id leaves"),
+        ("Visit No id", "--set 'data.drop=Visit No id' leaves"),
+        ("a, b: id", "--set 'data.drop='\"'\"'a, b: id'\"'\"'' leaves"),
+    ],
+)
+def test_the_command_line_names_the_setting_that_leaves_a_column_out(tmp_path, name, words):
+    file = write(table(**{name: range(ROWS)}), tmp_path / "x.csv")
+    with for_command_line(), pytest.raises(InvalidData) as caught:
+        load_dataset(file)
+    assert words in str(caught.value)
+    [override] = shlex.split(str(caught.value).partition("--set ")[2].partition(" leaves")[0])
+    config = load_config(None, [override, f"data.name={file}"])
+    assert load_dataset(config.data).feature_names == ("a", "b")
 
 
 def test_paths(tmp_path):
