@@ -13,6 +13,8 @@ Estimate = Mapping[str, Any]
 
 # From here on, an exponent is easier to read than digits.
 _HUGE = 1e10
+# Relative half-width up to which an interval is a point with errors of rounding.
+_ROUNDING = 1e-9
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -220,5 +222,6 @@ def _half(estimate: Estimate) -> float | None:
 def _fixed(value: float, estimate: Estimate) -> str:
     """Return a number with the decimals that show two significant digits of the half-width."""
     half = _half(estimate) or 0.0
-    decimals = 4 if half <= 0 else min(8, max(0, 1 - math.floor(math.log10(half))))
+    is_point = half <= _ROUNDING * abs(value)
+    decimals = 4 if is_point else min(8, max(0, 1 - math.floor(math.log10(half))))
     return f"{value:z,.{decimals}f}" if abs(value) < _HUGE else number(value, 4)

@@ -1,9 +1,14 @@
-"""Layers import only lower layers, and there are no circular imports."""
+"""Layers import only lower layers, there are no circular imports, and protocols can be checked."""
+
+import ast
+from pathlib import Path
 
 import grimp
 import igraph
 import pytest
 from importlinter.cli import lint_imports
+
+import bnn_symm
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +41,18 @@ def test_a_circle_is_noticed(graph):
     graph.add_import(importer="bnn_symm.errors", imported="bnn_symm.cli.program")
     assert any("bnn_symm.errors" in circle for circle in circles(graph))
     graph.remove_import(importer="bnn_symm.errors", imported="bnn_symm.cli.program")
+
+
+def test_protocols_that_are_checked_at_run_time_have_no_tensors():
+    # Modules give parameters and buffers by `__getattr__`, which `isinstance` of a protocol does
+    # not ask from Python 3.12 on.
+    found = [
+        (path.name, member.target.id)
+        for path in Path(bnn_symm.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and "runtime_checkable" in map(ast.unparse, node.decorator_list)
+        for member in node.body
+        if isinstance(member, ast.AnnAssign) and "Tensor" in ast.unparse(member.annotation)
+    ]
+    assert found == []

@@ -49,6 +49,11 @@ def test_draws_of_numpyro(cli, numpyro, tmp_path) -> None:
     )
     assert cli("predict", "theirs", "theirs.csv", "-o", "p.csv", "--quiet")[0] == 0
     assert len(pandas.read_csv(tmp_path / "p.csv")) == 24
+    assert cli("report", "theirs")[0] == 0
+    page = (tmp_path / "theirs" / "report.html").read_text()
+    assert "Another program drew these parameters (numpyro 0.22.0)" in page
+    assert "bnn-symm fit" not in page
+    assert page.count("<img ") == 2  # PIT, predicted against observed; there is no history
 
 
 def first_draws(path, chains: int, draws: int) -> None:

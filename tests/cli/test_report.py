@@ -4,7 +4,10 @@ import json
 import re
 import shutil
 
+import pytest
+
 from tests.report.synthetic_study import write_study
+from tests.report.test_report import CHROMIUM, assert_shown
 from tests.runs.fits import METHODS
 
 
@@ -53,6 +56,24 @@ def test_a_regression_has_its_errors_on_the_page(cli, fit_once, tmp_path):
     assert text.count("<img ") == 3  # PIT, predicted against observed, convergence
 
 
+def test_a_custom_network_has_a_page_with_its_factory_in_the_commands(cli, refused, tmp_path):
+    (tmp_path / "page_networks.py").write_text(
+        "from torch import nn\n\n"
+        "def build(input_shape, num_outputs):\n"
+        "    return nn.Sequential(nn.Linear(input_shape[0], 4), nn.Tanh(), "
+        "nn.Linear(4, num_outputs))\n"
+    )
+    module = ["--module", "page_networks:build"]
+    keys = ["data.name=iris", *METHODS["local"]]
+    assert cli("fit", "--quiet", *module, "--set", *keys, "--out", "run")[0] == 0
+    assert "--module page_networks:build" in refused("report", "run")
+    assert cli("report", "run", *module)[0] == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "bnn-symm fit run/config.yaml --out DIR --module page_networks:build" in text
+    assert {"this run", "the base rates", "logistic regression"} <= rows(text)
+    assert text.count("<img ") == 3  # reliability, confusion matrix, convergence
+
+
 def test_counts_without_a_test_split_have_a_page(cli, fit_once, tmp_path):
     lines = [f"{i % 7},{i % 5},{(i * i) % 4}" for i in range(80)]
     (tmp_path / "visits.csv").write_text("\n".join(["age,size,visits", *lines]))
@@ -89,6 +110,15 @@ def test_a_run_whose_results_were_removed_has_no_page(refused, fitted, tmp_path)
         (tmp_path / run / name).unlink()
     assert "posterior.nc is missing" in refused("report", run)
     assert not (tmp_path / run / "report.html").exists()
+
+
+@pytest.mark.thorough
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_a_browser_shows_the_page_of_a_run_without_errors(width, cli, fitted, tmp_path):
+    assert cli("report", fitted("nuts", *METHODS["nuts"]))[0] == 0
+    assert_shown((tmp_path / "nuts" / "report.html").read_text(), width, tmp_path)
 
 
 def test_a_study_has_a_page(cli, tmp_path):

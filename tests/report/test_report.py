@@ -342,6 +342,8 @@ def test_digits_follow_the_interval():
     )
     assert plus_minus({"mean": 0.15234, "low": 0.1402, "high": 0.1644}) == "0.152 +- 0.012"
     assert mean_and_interval({"mean": 0.15234, "low": None, "high": None}) == "0.1523"
+    base_rate = {"mean": 1.0986122887, "low": 1.0986122886, "high": 1.0986122888}
+    assert mean_and_interval(base_rate) == "1.0986 (1.0986 to 1.0986)"
     assert (
         mean_and_interval(None)
         == mean_and_interval({"mean": None, "low": None, "high": None})
@@ -452,8 +454,12 @@ addEventListener("load", () => {
 @pytest.mark.parametrize("width", [1200, 500])
 @pytest.mark.parametrize("name", ["study", "contexts"])
 def test_a_browser_shows_every_image_without_errors(name, width, request, tmp_path):
-    _, text = request.getfixturevalue(name)
-    page = tmp_path / "page.html"
+    assert_shown(request.getfixturevalue(name)[1], width, tmp_path)
+
+
+def assert_shown(text, width, folder):
+    """Assert that a browser shows a page with all images, without errors, in the given width."""
+    page = folder / "page.html"
     page.write_text(text.replace("</body>", f"{HARNESS}</body>"))
     shown = browse(page, width)
     found = json.loads(html.unescape(re.search(r'data-found="(.*?)"', shown.stdout)[1]))

@@ -4,11 +4,14 @@ A verdict compares one number with its limits, and its sentence is built from th
 the sentence cannot quote another number that is within its limits.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 # Minimum and maximum number of significant digits of a number in a sentence.
 _DIGITS, _MOST_DIGITS = 3, 12
+# Relative difference up to which a value equals its limit but for errors of rounding.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class Evidence:
             if all(
                 value != other
                 for other, limit in zip(others, limits, strict=True)
-                if limit != self.value
+                if not math.isclose(limit, self.value, rel_tol=_ROUNDING)
             ):
                 break
         if not others:

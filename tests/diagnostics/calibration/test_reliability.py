@@ -191,6 +191,7 @@ def test_all_of_it_is_the_evidence_of_a_calibrated_model():
         (Evidence(measure="m", value=0.5, high=0.25), "0.5 (limit 0.25)"),
         (Evidence(measure="m", value=0.5, low=0.25, high=0.75), "0.5 (limits 0.25 to 0.75)"),
         (Evidence(measure="m", value=1.0, high=1.0), "1 (limit 1)"),
+        (Evidence(measure="m", value=0.3, high=0.1 + 0.2), "0.3 (limit 0.3)"),
         (Evidence(measure="m", value=3.0), "3"),
     ],
 )
