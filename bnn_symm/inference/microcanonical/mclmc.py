@@ -3,7 +3,7 @@
 A chain moves with constant speed along a path that bends towards high density, and forgets its
 direction over a decoherence length. There is no momentum to resample and no proposal to reject, so
 a chain moves further per gradient than one of HMC: for deep networks it is the method with the best
-predictions per second (`docs/results/benchmarks.md`). It is best started from an ensemble, one
+predictions per second (`benchmarks/deep_regression.py`). It is best started from an ensemble, one
 member per chain (`warm_start`; Sommer et al. 2025 call this microcanonical Langevin ensembles).
 
 The unadjusted sampler is biased, because its steps change the energy. The bias of variances grows
@@ -55,6 +55,8 @@ class MCLMC(Sampler):
         target_accept_prob: acceptance probability to which adjusted step sizes are adapted.
         trajectory_length: length of an adjusted path.
         max_num_steps: maximum steps of an adjusted path; in warm-up at most 50.
+        adapt_mass_matrix: whether warm-up estimates the scale of each parameter. Deep networks were
+            explored faster with equal scales (`benchmarks/deep_regression.py`).
         mass_matrix: `diagonal` or `auto`, which is diagonal.
         adaptation: `per_chain`, because chains that start in different modes have different scales,
             or `shared`.
@@ -63,13 +65,14 @@ class MCLMC(Sampler):
     name: Literal["mclmc"] = "mclmc"
     num_chains: PositiveInt = 10
     num_steps: PositiveInt = 10
-    energy_variance: Positive = 0.1
-    initial_energy_variance: Positive = 0.5
+    energy_variance: Positive = 0.01
+    initial_energy_variance: Positive = 1.0
     decoherence_length: Positive = 1.0
     adjusted: bool = False
     target_accept_prob: Fraction = 0.9
     trajectory_length: Positive = math.pi / 2
     max_num_steps: PositiveInt = 1000
+    adapt_mass_matrix: bool = False
     adaptation: Literal["shared", "per_chain"] = "per_chain"
 
     finds_first_step_size: ClassVar[bool] = False
