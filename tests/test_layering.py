@@ -47,7 +47,7 @@ def test_protocols_that_are_checked_at_run_time_have_no_tensors():
     # Modules give parameters and buffers by `__getattr__`, which `isinstance` of a protocol does
     # not ask from Python 3.12 on.
     found = [
-        (path.name, member.target.id)
+        (path.name, ast.unparse(member.target))
         for path in Path(bnn_symm.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)

@@ -132,9 +132,7 @@ def test_what_it_is_not_for():
     data = load_dataset("gap")
     model = BayesianModel(nn.Linear(1, 1), Prior(), Gaussian(noise=0.1))
     numbers = SamplePosterior.from_draws(model, torch.zeros(1, 1, 2))
-    with pytest.raises(
-        ConfigError, match="likelihood gaussian has none; remove --temperature-scaling"
-    ):
+    with pytest.raises(ConfigError, match="class probabilities, and likelihood gaussian has none"):
         fit_temperature(numbers, data.validation)
     empty = Split(x=points(1)[:0], y=torch.zeros(0, dtype=torch.long))
     with pytest.raises(
