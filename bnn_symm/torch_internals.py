@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._higher_order_ops.while_loop import while_loop
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -100,7 +101,7 @@ def repeat(
     """
     first = torch.zeros_like(count)
     if torch.compiler.is_compiling():
-        _, *last = torch._higher_order_ops.while_loop(
+        _, *last = while_loop(
             lambda index, *_: index < count,
             lambda index, *parts: (index + 1, *body(index, *parts)),
             (first, *state),

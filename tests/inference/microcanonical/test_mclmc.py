@@ -138,18 +138,18 @@ def test_the_step_size_recovers_from_a_start_far_too_large_or_small():
 
 
 # Uncompiled on eleven numbers, where the chains need longer paths, as their scales are diagonal.
-EXACT = {
-    "num_chains": 16,
-    "adjusted": True,
-    "adaptation": "shared",
-    "adapt_mass_matrix": True,
-    "trajectory_length": 5.0,
-}
+EXACT = MCLMC(
+    num_chains=16,
+    adjusted=True,
+    adaptation="shared",
+    adapt_mass_matrix=True,
+    trajectory_length=5.0,
+)
 
 
 def test_adjusted_chains_recover_the_exact_posterior():
     model, data = linear_regression()
-    method = MCLMC(num_warmup=50, num_draws=40, compile=False, **EXACT | {"num_chains": 24})
+    method = dataclasses.replace(EXACT, num_chains=24, num_warmup=50, num_draws=40, compile=False)
     posterior = method.fit(model, data, seed=0)
     assert_exact_moments(posterior, exact_posterior(data), min_ess=200, max_rhat=1.1)
     assert isinstance(posterior, SamplePosterior)
@@ -167,8 +167,8 @@ def test_adjusted_chains_recover_the_exact_posterior():
 )
 def test_adjusted_chains_are_unbiased_at_every_temperature(temperature, tempering):
     model, data = linear_regression()
-    method = MCLMC(
-        num_warmup=300, num_draws=1000, temperature=temperature, tempering=tempering, **EXACT
+    method = dataclasses.replace(
+        EXACT, num_warmup=300, num_draws=1000, temperature=temperature, tempering=tempering
     )
     posterior = method.fit(model, data, seed=0)
     assert_exact_moments(posterior, exact_posterior(data, temperature, tempering))
