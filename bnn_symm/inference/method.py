@@ -58,6 +58,8 @@ class Method(metaclass=SettingsType):
     """Whether the draws are independent samples of a fitted distribution."""
     warmup_setting: ClassVar[str] = "num_steps"
     """The setting that controls the length of the warm-up or the optimization."""
+    clips_norms: ClassVar[bool] = False
+    """Whether the method has the setting `clip_norm`."""
     drops_units: ClassVar[bool] = False
     """Whether the method uses the dropout rates of layers (`architecture.dropout`)."""
 

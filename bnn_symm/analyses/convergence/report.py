@@ -151,7 +151,7 @@ def describe_method(inference: Method) -> dict[str, Any]:
         "settles_by": inference.warmup_setting,
         "longer": advise_setting(inference.longer_fit_override()),
         "learning_rate": getattr(inference, "learning_rate", None),
-        "clips": hasattr(inference, "clip_norm"),
+        "clips": inference.clips_norms,
         "planned_steps": inference.steps_per_chain,
     }
 

@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class OptimizationMethod(Method):
     clip_norm: Positive | None = None
     early_stopping: EarlyStopping | None = None
     log_every: PositiveInt | Literal["auto"] = "auto"
+
+    clips_norms: ClassVar[bool] = True
 
     def check(self, dataset: Dataset) -> None:
         """Check that early stopping has a validation split.

@@ -31,7 +31,7 @@ References:
     "Variational learning is effective for large deep networks", ICML, arXiv:2402.17641.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -81,6 +81,8 @@ class IVON(MeanFieldVI):
     beta_2: Fraction | Literal["auto"] = "auto"
     clip_radius: Positive | None = None
     clip_norm: None = None
+
+    clips_norms: ClassVar[bool] = False
 
     @property
     def curvature_rate(self) -> float:

@@ -149,9 +149,11 @@ class _RectifiedInPlace(nn.Linear):
     ],
 )
 def test_of_a_dense_output_layer_it_takes_no_jacobians(layer, shorter, monkeypatch):
-    model = BayesianModel(
-        nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double(), Prior(), Categorical()
-    )
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), layer).double()
+    with torch.no_grad():  # large, for outputs within [0, 1] would be taken for probabilities
+        for number, weight in enumerate(net.parameters()):
+            weight.copy_(3 * normal(*weight.shape, seed=number))
+    model = BayesianModel(net, Prior(), Categorical())
     part = dataclasses.replace(
         load_dataset("iris").train, x=normal(9, 2), y=CASES["categorical"].targets(9)
     )
