@@ -55,7 +55,7 @@ METHODS = [
     NUTS(max_tree_depth=3, **CHAINS),
     NUTS(max_tree_depth=2, adaptation="per_chain", mass_matrix="dense", **CHAINS),
     ChEESHMC(max_num_steps=5, **CHAINS | {"num_chains": 4}),
-    MCLMC(num_steps=3, **CHAINS),
+    MCLMC(steps_per_draw=3, **CHAINS),
     MCLMC(adjusted=True, max_num_steps=4, **CHAINS),
     SGLD(preconditioner=RMSprop(), schedule="polynomial", **MINIBATCHES),
     SGHMC(batch_size=32, **MINIBATCHES),

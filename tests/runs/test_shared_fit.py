@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from bnn_symm.advice import for_command_line
 from bnn_symm.cli import main
 from bnn_symm.cli.command import INTERRUPTED, exit_status
 from bnn_symm.cli.torchrun import only_first_process_prints
@@ -141,9 +142,12 @@ def test_a_killed_process_is_named_and_the_resumed_run_is_bitwise_identical(tmp_
     check_stopped_on_its_way(path)
 
     copy = shutil.copytree(path, tmp_path / "copy")
-    with pytest.raises(
-        InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2"
-    ) as error:
+    with (
+        for_command_line(),
+        pytest.raises(
+            InvalidRun, match="processes was 2, is 1; start it with: torchrun --nproc-per-node 2"
+        ) as error,
+    ):
         resume_run(copy)
     assert str(error.value).endswith("or accept a different result with --allow-changes")
     check_resumed_bits(tmp_path, undisturbed)
@@ -301,6 +305,6 @@ def test_one_device_is_not_for_several_processes():
     config = load_config(None, ["inference.name=hmc", "device=cuda:0"])
     check_can_share(config, ProcessGroup())
     with pytest.raises(
-        ConfigError, match="'cuda:0' is one device, got 2 processes; write `--set device=cuda`"
+        ConfigError, match="'cuda:0' is one device, got 2 processes; write device='cuda'"
     ):
         check_can_share(config, ProcessGroup(0, 2))

@@ -46,7 +46,8 @@ class MCLMC(Sampler):
         num_chains: number of chains.
         num_warmup: draws of warm-up, which adapt step sizes and scales.
         num_draws: draws per chain.
-        num_steps: steps from one draw of an unadjusted chain to the next; each has two gradients.
+        steps_per_draw: steps from one draw of an unadjusted chain to the next, of two gradients
+            each.
         energy_variance: target of the variance of the energy error of a step, per parameter, when
             warm-up ends; smaller is less biased and slower.
         initial_energy_variance: the same when warm-up starts.
@@ -64,7 +65,7 @@ class MCLMC(Sampler):
 
     name: Literal["mclmc"] = "mclmc"
     num_chains: PositiveInt = 10
-    num_steps: PositiveInt = 10
+    steps_per_draw: PositiveInt = 10
     energy_variance: Positive = 0.01
     initial_energy_variance: Positive = 1.0
     decoherence_length: Positive = 1.0
@@ -146,7 +147,7 @@ class MCLMC(Sampler):
             seed,
             settings=PathSettings(
                 num_warmup=self.num_warmup,
-                num_steps=self.num_steps,
+                steps_per_draw=self.steps_per_draw,
                 adapt_step_size=self.adapt_step_size,
                 shared=self.adaptation == "shared",
                 first_variance=self.initial_energy_variance,

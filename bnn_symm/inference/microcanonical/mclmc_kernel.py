@@ -79,7 +79,7 @@ class PathSettings:
 
     Attributes:
         num_warmup: transitions that adapt step sizes.
-        num_steps: steps of an unadjusted path.
+        steps_per_draw: steps of an unadjusted path.
         adapt_step_size: whether unadjusted paths adapt their step sizes.
         shared: whether all chains have one step size.
         first_variance: target of the energy variance per parameter when warm-up starts.
@@ -91,7 +91,7 @@ class PathSettings:
     """
 
     num_warmup: int
-    num_steps: int
+    steps_per_draw: int
     adapt_step_size: bool
     shared: bool
     first_variance: float
@@ -243,7 +243,7 @@ class MCLMCKernel(Kernel):
         settings, done = self._settings, int(self._walk.iteration[0])
         if not settings.adapt_step_size or settings.adjusted or done >= settings.num_warmup:
             return 0.0
-        memory = max(_LEAST_MEMORY, _MEMORY * done * settings.num_steps)
+        memory = max(_LEAST_MEMORY, _MEMORY * done * settings.steps_per_draw)
         return (memory - 1) / (memory + 1)
 
     def _target(self) -> float:
@@ -257,7 +257,7 @@ class MCLMCKernel(Kernel):
         settings, walk = self._settings, self._walk
         step = walk.step.cpu().numpy()
         if not settings.adjusted:
-            return np.full(len(step), settings.num_steps)
+            return np.full(len(step), settings.steps_per_draw)
         iteration = int(walk.iteration[0])
         jitter = 2 * numpy_generator(self._seed, "path length", iteration).random() - 1
         length = settings.path_length * self._radius * (1 + _JITTER * jitter)

@@ -225,7 +225,7 @@ def test_settings_that_cannot_be_right_are_refused():
 
 def test_statistics_of_the_draws():
     model, data = linear_regression()
-    method = MCLMC(num_chains=2, num_warmup=6, num_draws=4, num_steps=3, compile=False)
+    method = MCLMC(num_chains=2, num_warmup=6, num_draws=4, steps_per_draw=3, compile=False)
     posterior = method.fit(model, data, seed=0)
     assert isinstance(posterior, SamplePosterior)
     stats = posterior.sample_stats
