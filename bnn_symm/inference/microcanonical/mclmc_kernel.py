@@ -50,6 +50,11 @@ _MEMORY, _LEAST_MEMORY = 0.25, 100
 _WIDTH = 9.0
 # A step that fails reduces the step size by this factor at once.
 _BACK_OFF = 1.5
+# Steps are not adapted below this fraction of the decoherence length. Far from the data, where U is
+# so large that its rounding alone exceeds any threshold, they would shrink without end.
+_LEAST_STEP = 1e-5
+# An energy error within this fraction of U is rounding, not divergence.
+_ROUNDING = 1e-4
 # Maximum number of random numbers that are drawn at once: 16 MB.
 _MOST_NOISE = 4_000_000
 
@@ -336,7 +341,7 @@ def path(
             evaluate, position, direction, gradient, energy, signed, scale
         )
         fine = torch.isfinite(new[2].sum(-1)) & torch.isfinite(new[3])
-        fine = fine & (change.abs() < MAX_ENERGY_ERROR)
+        fine = fine & (change.abs() < MAX_ENERGY_ERROR + _ROUNDING * energy.abs())
         row = fine[:, None]
         direction = torch.where(row, new[1], -direction)
         direction = refresh(direction, noise.index_select(0, index[None])[0], signed, length)
@@ -348,6 +353,7 @@ def path(
         learned = torch.where(
             fine, decay * weighted + trust * variance / step**6, weighted * _BACK_OFF**6
         )
+        learned = torch.minimum(learned, seen * target / (_LEAST_STEP * length) ** 6)
         if pool:
             seen, learned = seen.mean().expand_as(seen), learned.mean().expand_as(learned)
         weight = torch.where(learns, seen, weight)

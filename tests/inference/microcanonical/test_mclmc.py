@@ -137,6 +137,18 @@ def test_the_step_size_recovers_from_a_start_far_too_large_or_small():
     assert ((ends[0] / ends[1] - 1).abs() < 0.05).all()
 
 
+def test_steps_do_not_shrink_without_end_where_all_of_them_fail():
+    def nowhere(positions):
+        energy = torch.where(positions.square().sum(-1) == 0, 0.0, torch.nan)
+        return energy.double(), torch.zeros_like(positions)
+
+    start = torch.zeros(4, 10, dtype=torch.float64)
+    position, _, _, _, step, *_, failed = follow(nowhere, start, steps=300, step=1.0, decay=0.98)
+    assert (position == start).all()
+    assert (failed == 300).all()
+    assert torch.allclose(step, torch.tensor(1e-5 * 10**0.5).double())
+
+
 # Uncompiled on eleven numbers, where the chains need longer paths, as their scales are diagonal.
 EXACT = MCLMC(
     num_chains=16,
