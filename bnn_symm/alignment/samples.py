@@ -39,7 +39,7 @@ from bnn_symm.alignment.iterated_mean import align_to_mean, chain_means
 from bnn_symm.alignment.synchronize import synchronize
 from bnn_symm.arguments import checked
 from bnn_symm.data import Scaling
-from bnn_symm.models import BayesianModel
+from bnn_symm.models import BayesianModel, check_scale_is_known
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import global_seed
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
@@ -189,7 +189,11 @@ def prior_draws(model: BayesianModel, chains: int, draws: int, *, seed: int = 0)
 
     Returns:
         A posterior that holds the draws.
+
+    Raises:
+        ConfigError: if the scale of the prior is `evidence`, and no fit has chosen it.
     """
+    check_scale_is_known(model.prior)
     like = torch.empty(0, dtype=model.dtype)
     values = {}
     for name, where in model.slices().items():

@@ -1,7 +1,7 @@
 """Fit posteriors: one inference method per file, each of which returns a `Posterior`.
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
-`fit_context`, `training_loop`, `minibatches`, `optimization`, `variational`, `mcmc`,
+`fit_context`, `training_loop`, `minibatches`, `optimization`, `laplace`, `variational`, `mcmc`,
 `microcanonical`, `sgmcmc`, `density`, `parallel`, `warm_start`, `validation`, `fit_checks`.
 """
 
@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bnn_symm.inference.callbacks import Callback, FitState, HistoryRecorder, State
+from bnn_symm.inference.laplace.laplace import LaplaceApproximation
 from bnn_symm.inference.mcmc.chees_hmc import ChEESHMC
 from bnn_symm.inference.mcmc.hmc import HMC
 from bnn_symm.inference.mcmc.nuts import NUTS
@@ -17,7 +18,6 @@ from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import Method, versions
 from bnn_symm.inference.microcanonical.mclmc import MCLMC
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
-from bnn_symm.inference.optimization.laplace import LaplaceApproximation
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.inference.optimization.mc_dropout import MCDropout
 from bnn_symm.inference.optimization.swag import SWAG

@@ -25,7 +25,7 @@ from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryR
 from bnn_symm.inference.fit_checks import check_draws, check_points
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.parallel.process_group import ProcessGroup
-from bnn_symm.models import BayesianModel, Tempering, check_task
+from bnn_symm.models import BayesianModel, Prior, Tempering, check_scale_is_known, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, SettingsType, settings
 
@@ -60,6 +60,8 @@ class Method(metaclass=SettingsType):
     """The setting that controls the length of the warm-up or the optimization."""
     clips_norms: ClassVar[bool] = False
     """Whether the method has the setting `clip_norm`."""
+    chooses_prior_scale: ClassVar[bool] = False
+    """Whether the method chooses the scale of the prior (`prior.scale=evidence`)."""
     drops_units: ClassVar[bool] = False
     """Whether the method uses the dropout rates of layers (`architecture.dropout`)."""
 
@@ -183,6 +185,7 @@ class Method(metaclass=SettingsType):
         group = group or ProcessGroup()
         self.check_group(group)
         check_task(model.likelihood, dataset.task)
+        self.check_prior(model.prior)
         if len(dataset.train) == 0:
             raise ConfigError(
                 "the training split has no points; lower data.test_fraction or raise data.limit"
@@ -240,6 +243,18 @@ class Method(metaclass=SettingsType):
         Raises:
             ConfigError: if they are not.
         """
+
+    def check_prior(self, prior: Prior) -> None:
+        """Check that the method can use a prior.
+
+        Args:
+            prior: of the model.
+
+        Raises:
+            ConfigError: if its scale is to be chosen by the fit, which this method does not do.
+        """
+        if not self.chooses_prior_scale:
+            check_scale_is_known(prior)
 
     def convergence_warnings(
         self, fit: "FitContext", fit_state: FitState, posterior: Posterior

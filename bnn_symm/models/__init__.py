@@ -16,7 +16,7 @@ from bnn_symm.models.likelihoods import (
     default_likelihood,
 )
 from bnn_symm.models.priors.informed_mean import PriorMean
-from bnn_symm.models.priors.prior import Prior, PriorOverride
+from bnn_symm.models.priors.prior import Prior, PriorOverride, check_scale_is_known
 
 __all__ = [
     "AnyLikelihood",
@@ -30,6 +30,7 @@ __all__ = [
     "PriorMean",
     "PriorOverride",
     "Tempering",
+    "check_scale_is_known",
     "check_task",
     "default_likelihood",
 ]

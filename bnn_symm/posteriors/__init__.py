@@ -2,7 +2,7 @@
 
 In: draws, or the parameters of a distribution. Out: a `Posterior` and its `Predictive`. Reading
 order: `lazy_draws`, `posterior`, `samples`, `gaussian_family`, `gaussian`, `low_rank`,
-`predictive`, `io`, `external`.
+`linearized`, `predictive`, `io`, `external`.
 """
 
 from bnn_symm.posteriors.external.external_draws import ExternalDraws, read_checkpoint, read_netcdf
@@ -14,6 +14,7 @@ from bnn_symm.posteriors.io.arviz import to_arviz
 from bnn_symm.posteriors.io.draw_log import DrawChunk, DrawLog
 from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior, stack_chains
 from bnn_symm.posteriors.lazy_draws import LazyDraws
+from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
@@ -26,6 +27,7 @@ __all__ = [
     "ExternalDraws",
     "GaussianPosterior",
     "LazyDraws",
+    "LinearizedPosterior",
     "LowRankGaussianPosterior",
     "Matching",
     "Posterior",

@@ -137,6 +137,30 @@ class Posterior(Summarized, ABC):
             NotRepresentable: if the permutation moves fixed entries of the network.
         """
 
+    @property
+    def of_weights(self) -> "Posterior":
+        """Return the posterior of the weights, whose draws are evaluated by the network itself.
+
+        It is this one, except for a posterior that predicts by a linearized network. Paths between
+        weights, such as those of barriers, use it.
+        """
+        return self
+
+    def evaluation_model(self, model: BayesianModel) -> BayesianModel:
+        """Return a model whose outputs at a draw are those with which this posterior predicts.
+
+        Args:
+            model: the model of this posterior, or a copy of another type.
+
+        Returns:
+            The model itself, unless the posterior predicts by another function.
+        """
+        return model
+
+    def _evaluator(self, x: Float[Tensor, "point *feature"]) -> "DrawEvaluator":
+        """Return what computes the outputs of draws for `predict`."""
+        return DrawEvaluator(self.model, x)
+
     def iter_draws(self, chunk: int | None = None) -> Iterator[Float[Tensor, "draw parameter"]]:
         """Yield all draws, chain by chain.
 
@@ -172,7 +196,7 @@ class Posterior(Summarized, ABC):
         x = x.to(device=self.model.device, dtype=self.model.dtype)
         check_finite("x", x)
         self.model.check_function(x)
-        network = _Network(self.model, x)
+        network = self._evaluator(x)
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
         # NumPy requests large pages, whose first access is several times as fast.
@@ -214,7 +238,7 @@ class Posterior(Summarized, ABC):
             The predictive distribution of each slice.
         """
         chains, draws, _ = self.shape
-        width = _Network(self.model, x[:1].to(self.model.device, self.model.dtype)).num_outputs
+        width = self._evaluator(x[:1].to(self.model.device, self.model.dtype)).num_outputs
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
 
@@ -235,7 +259,7 @@ def check_length(model: BayesianModel, length: int) -> None:
         )
 
 
-class _Network:
+class DrawEvaluator:
     """Run a copy of a model's network at one draw after another.
 
     A functional call exchanges all parameters and restores them; repeating that for every slice of

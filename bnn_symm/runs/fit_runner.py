@@ -395,6 +395,8 @@ def _finish(
         return
     before = warm_start_cost(directory.path)
     record = {key: posterior.info[key] + value for key, value in before.items()}
+    if "prior_scale" in posterior.info:
+        record["prior_scale"] = posterior.info["prior_scale"]
     if posterior.info["status"] == "complete":
         save_posterior(
             posterior, directory.posterior, max_megabytes=prepared.config.save.max_megabytes

@@ -205,12 +205,20 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     points = None if network is None else network.points
     net = _build_network(here, preprocessing.input_shape, record["num_outputs"], points)
     _restore_fixed(directory, record, net)
-    model = _model(config, net, directory.read_prior_mean(record))
+    model = _model(_with_chosen_scale(config, record), net, directory.read_prior_mean(record))
     if network is not None:
         network.restore(model, directory.path, str(module))
     return Run(
         directory=directory, config=config, record=record, preprocessing=preprocessing, model=model
     )
+
+
+def _with_chosen_scale(config: Config, record: Mapping[str, Any]) -> Config:
+    """Return the configuration with the scale of the prior that the fit has chosen, if it did."""
+    scale = record.get("prior_scale")
+    if scale is None or config.prior.scale != "evidence":
+        return config
+    return dataclasses.replace(config, prior=dataclasses.replace(config.prior, scale=scale))
 
 
 def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.Module) -> None:

@@ -167,7 +167,8 @@ class MethodContract:
         assert fingerprint(net) == before
         values = model.layer_values(model.unflatten(next(posterior.iter_draws())[0]))
         wanted = torch.func.functional_call(net, values, (data.test.x[:3],))
-        outputs = posterior.predict(data.test.x[:3]).outputs[0, 0]
+        # The network itself, also of a posterior that predicts by a linearized one.
+        outputs = posterior.of_weights.predict(data.test.x[:3]).outputs[0, 0]
         torch.testing.assert_close(outputs, wanted.detach())
 
     def test_a_residual_network_with_fixed_entries(self) -> None:

@@ -48,7 +48,17 @@ METHODS = [
     MAP(**STEPS),
     DeepEnsemble(num_members=2, chain_method="sequential", **STEPS),
     LaplaceApproximation(**GAUSSIAN),
+    LaplaceApproximation(predictive="sampled", **GAUSSIAN),
     LaplaceApproximation(structure="last_layer", **GAUSSIAN),
+    LaplaceApproximation(structure="last_layer", predictive="sampled", **GAUSSIAN),
+    LaplaceApproximation(structure="kronecker", **GAUSSIAN),
+    LaplaceApproximation(structure="kronecker", predictive="sampled", **GAUSSIAN),
+    LaplaceApproximation(structure="subnetwork", subnetwork_size=20, **GAUSSIAN),
+    LaplaceApproximation(
+        structure="subnetwork", subnetwork_size=20, predictive="sampled", **GAUSSIAN
+    ),
+    LaplaceApproximation(structure="full", **GAUSSIAN),
+    LaplaceApproximation(structure="full", predictive="sampled", **GAUSSIAN),
     SWAG(rank=3, **GAUSSIAN),
     MCDropout(**GAUSSIAN),
     HMC(max_num_steps=5, **CHAINS),
@@ -66,7 +76,7 @@ METHODS = [
 
 
 def name_of(method) -> str:
-    variants = ("estimator", "structure", "adaptation", "engine")
+    variants = ("estimator", "structure", "predictive", "adaptation", "engine")
     parts = [method.name, *(getattr(method, name, "") for name in variants)]
     parts.append("adjusted" if getattr(method, "adjusted", False) else "")
     return "-".join(part for part in parts if part)
@@ -96,6 +106,8 @@ for method in METHODS:
         (Contract,),
         {
             "method": method,
+            # A warning on purpose, which is tested with the method.
+            "pytestmark": pytest.mark.filterwarnings("ignore:laplace with structure=diagonal"),
             # From the network's initial values with all data, nothing in a mode is random.
             "is_random": method.name != "map",
             # The first row of these is the end of the warm-up.

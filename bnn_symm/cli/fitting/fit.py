@@ -208,6 +208,10 @@ def _text(run: "Run", picture: str) -> str:
     summary = f"{run.config.inference.name} on {data_name}: {run.record['seconds']:.1f} s"
     if metrics["elbo"] is not None:
         summary += f", ELBO {metrics['elbo']:.2f} +- {metrics['elbo_standard_error']:.2f} nats"
+    if metrics.get("log_evidence") is not None:
+        summary += f", log evidence {metrics['log_evidence']:.2f} nats"
+    if metrics.get("prior_scale") is not None:
+        summary += f", prior.scale {metrics['prior_scale']:.4g}"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
     if run.record.get("data_summary"):
         summary += f"\ndata: {one_line(run.record['data_summary'])}"

@@ -102,6 +102,9 @@ def couple(
 ) -> CoupledDraws:
     """Draw from posteriors of one model, coupled for interpolation.
 
+    Paths are between weights, at which the network itself is evaluated. So of a posterior that
+    predicts by a linearized network, only the distribution of its weights is used.
+
     Args:
         posteriors: Two or more, in one parameter space; align them first for a meaningful path.
         num_draws: Draws per posterior; at most the size of the smallest sample posterior.
@@ -115,6 +118,7 @@ def couple(
         IncompatiblePosteriors: If their parameters differ.
     """
     check_same_parameters(list(posteriors))
+    posteriors = [posterior.of_weights for posterior in posteriors]
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(
             tuple(_draws_with_noise(posterior, num_draws, seed) for posterior in posteriors),

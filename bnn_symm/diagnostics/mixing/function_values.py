@@ -71,7 +71,7 @@ def function_values(
         Outputs and log likelihoods of every draw.
     """
     chains, draws, _ = posterior.shape
-    model = to_float64(posterior.model)
+    model = posterior.evaluation_model(to_float64(posterior.model))
     if num_points is None:
         flops = max(1, count_flops(model.net, tuple(part.x.shape[1:]), 1))
         num_points = int(min(_POINTS, max(_LEAST_POINTS, _FLOPS / (flops * chains * draws))))

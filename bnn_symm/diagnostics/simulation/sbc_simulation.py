@@ -344,7 +344,8 @@ class FitSimulation:
             else None
         )
         draws_used = posterior.draws() if selected is None else selected
-        values = self.quantities.values(double, draws_used, part)
+        evaluated = posterior.evaluation_model(double)
+        values = self.quantities.values(evaluated, draws_used, part)
         if not np.isfinite(values).all():
             return SimulatedFit(
                 index=index, failure="draws of the posterior, or functions of them, are not finite"

@@ -25,6 +25,9 @@ from bnn_symm.settings import Positive, settings
 
 Scale = Positive | Literal["fan_in", "moped"]
 
+# The scale of `evidence` before a fit has chosen one.
+_FIRST_SCALE = 1.0
+
 
 @settings
 class PriorOverride:
@@ -51,7 +54,8 @@ class Prior:
             the scale at which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A
             bias takes its layer's fan_in; a parameter of a norm layer has none and gets variance 1.
             `moped`, for a prior with a mean: delta times the size of the mean, entry by entry
-            (after Krishnan et al. 2020, arXiv:1906.05323).
+            (after Krishnan et al. 2020, arXiv:1906.05323). `evidence`, for inference.name=laplace:
+            one scale, chosen by the marginal likelihood of the Laplace approximation.
         mean: center of the prior, where fits also start: in a config a run of one chain, or
             a file of weights (a state dict as .safetensors); in Python a `PriorMean`. Fixed entries
             of weights have none. null for zero.
@@ -71,7 +75,7 @@ class Prior:
     """
 
     name: FamilyName = "normal"
-    scale: Scale = 1.0
+    scale: Scale | Literal["evidence"] = 1.0
     mean: str | PriorMean | None = None
     delta: Positive = 0.1
     smallest_scale: Positive = 1e-3
@@ -106,6 +110,11 @@ class Prior:
                     f"prior.overrides: pattern {pattern!r} matches no parameter; parameters are "
                     f"{', '.join(sizes)}"
                 )
+        if self.scale == "evidence" and self.overrides:
+            raise ConfigError(
+                "prior.scale=evidence chooses one scale for all parameters, got prior.overrides "
+                f"for {', '.join(self.overrides)}; remove them, or set prior.scale to a number"
+            )
         blocks: list[Block] = []
         for name, size in sizes.items():
             family, scale = self._resolve(name, fan_in[name], None if mean is None else mean[name])
@@ -125,6 +134,8 @@ class Prior:
                 name = override.name or name
                 scale = override.scale or scale
         family = build_family(name, self)
+        if scale == "evidence":
+            scale = _FIRST_SCALE
         if scale == "fan_in":
             variance = 2.0 / fan_in if fan_in else 1.0
             scale = math.sqrt(variance / family.unit_variance)
@@ -136,6 +147,22 @@ class Prior:
                 )
             return family, (self.delta * mean.flatten().abs()).clamp(min=self.smallest_scale)
         return family, float(scale)
+
+
+def check_scale_is_known(prior: Prior) -> None:
+    """Refuse a prior whose scale a fit has yet to choose, where its density or draws are needed.
+
+    Args:
+        prior: of the model.
+
+    Raises:
+        ConfigError: if the scale is `evidence`.
+    """
+    if prior.scale == "evidence":
+        raise ConfigError(
+            "prior.scale=evidence is chosen by a fit with inference.name=laplace, and has no value "
+            "here; set prior.scale to a number or to fan_in, or inference.name=laplace for a fit"
+        )
 
 
 def check_prior(prior: Any) -> None:

@@ -41,11 +41,15 @@ from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.posteriors.io.draw_log import DrawChunk
 from bnn_symm.posteriors.lazy_draws import LazyDraws
+from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 
-POSTERIOR_SCHEMA = 1
+POSTERIOR_SCHEMA = 2
+# Version 2 has the mode of a linearized posterior. Other files have version 1, which versions of
+# this package that cannot linearize can read.
+_SCHEMA_WITHOUT_MODE = 1
 _CLOSED_FORMS = {cls.kind: cls for cls in (GaussianPosterior, LowRankGaussianPosterior)}
 _ADVICE = "it is damaged, or changed while it was read; load the run again"
 # Values per write: 32 MB in float64.
@@ -76,6 +80,9 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
         >>> path = os.path.join(tempfile.mkdtemp(), "posterior.nc")
         >>> bnn_symm.save_posterior(posterior, path)
     """
+    mode = None
+    if isinstance(posterior, LinearizedPosterior):
+        posterior, mode = posterior.base, posterior.mode
     if not isinstance(posterior, ClosedFormPosterior | SamplePosterior):
         raise ConfigError(
             f"posterior: got a {type(posterior).__name__}, which has no file format; save the "
@@ -91,12 +98,12 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
     size = (
         2**16
         + 2**13 * len(posterior.model.shapes)
-        + 8 * (chains * draws * (parameters + 8) + num_described)
+        + 8 * (chains * draws * (parameters + 8) + num_described + parameters)
     )
 
     def write(temporary: Path) -> None:
         _check_room(temporary, size)
-        _write(posterior, temporary, chains, draws)
+        _write(posterior, mode, temporary, chains, draws)
 
     write_atomically(Path(path), write)
 
@@ -113,17 +120,24 @@ def _check_room(path: Path, size: int) -> None:
                     raise
 
 
-def _write(posterior: Posterior, path: Path, chains: int, draws: int) -> None:
+def _write(posterior: Posterior, mode: Tensor | None, path: Path, chains: int, draws: int) -> None:
     model = posterior.model
     dtype = np.dtype(str(model.dtype).removeprefix("torch."))
     with h5netcdf.File(path, "w") as file:
-        file.attrs["bnn_symm_posterior_schema"] = POSTERIOR_SCHEMA
+        file.attrs["bnn_symm_posterior_schema"] = (
+            _SCHEMA_WITHOUT_MODE if mode is None else POSTERIOR_SCHEMA
+        )
         file.attrs["kind"] = posterior.kind
         file.attrs["flat_order"] = json.dumps(list(model.shapes))
         if isinstance(posterior, ClosedFormPosterior):
             file.attrs["num_draws"] = posterior.num_draws
             file.attrs["draw_seed"] = str(posterior.seed)
             _write_variational(file, posterior)
+        if mode is not None:
+            linearization = file.create_group("linearization")
+            linearization.dimensions["parameter"] = len(mode)
+            values = mode.detach().cpu().numpy()
+            linearization.create_variable("mode", ("parameter",), values.dtype, data=values)
         group = file.create_group("posterior")
         _chain_and_draw(group, chains, draws)
         variables = {}
@@ -254,6 +268,29 @@ def _read_open(
     names = [name for name in group.variables if group[name].dimensions[:2] == ("chain", "draw")]
     check_shapes({name: tuple(group[name].shape[2:]) for name in names}, model)
     shape = _chains_and_draws(group, model)
+    posterior = _without_mode(file, kind, path, shape, model, scaling, info, history)
+    if "linearization" not in file.groups:
+        return posterior
+    _check_order(file, path, model)
+    mode = torch.from_numpy(read_numbers(file["linearization"]["mode"], "mode"))
+    if mode.shape != (model.num_parameters,) or not mode.is_floating_point():
+        raise ValueError(
+            f"mode has shape {tuple(mode.shape)} and type {mode.dtype}, expected "
+            f"{model.num_parameters} floats"
+        )
+    return LinearizedPosterior(posterior, mode.to(model.device, model.dtype))
+
+
+def _without_mode(
+    file: Any,
+    kind: str,
+    path: Path,
+    shape: tuple[int, int],
+    model: BayesianModel,
+    scaling: Scaling,
+    info: Mapping[str, Any] | None,
+    history: list[dict[str, Any]],
+) -> Posterior:
     if kind in _CLOSED_FORMS:
         return _closed_form(file, kind, path, model, scaling, info=info, history=history)
     stats = {}
@@ -300,9 +337,8 @@ def _statistic(variable: Any, name: str, shape: tuple[int, int]) -> np.ndarray:
     return value.astype(bool) if text_attribute(variable.attrs, "dtype", "") == "bool" else value
 
 
-def _closed_form(
-    file: Any, kind: str, path: Path, model: BayesianModel, scaling: Scaling, **keywords: Any
-) -> ClosedFormPosterior:
+def _check_order(file: Any, path: Path, model: BayesianModel) -> None:
+    """Refuse a file with a flat vector whose parameters have another order."""
     names_in_order = list(map(str, parse_json(text_attribute(file.attrs, "flat_order"), path)))
     if names_in_order != list(model.shapes):
         raise IncompatiblePosteriors(
@@ -310,6 +346,12 @@ def _closed_form(
             f"the network has {one_line(', '.join(model.shapes), 80)}; build the network as it "
             "was when it was fitted"
         )
+
+
+def _closed_form(
+    file: Any, kind: str, path: Path, model: BayesianModel, scaling: Scaling, **keywords: Any
+) -> ClosedFormPosterior:
+    _check_order(file, path, model)
     size = file["variational"].dimensions["parameter"].size
     if size != model.num_parameters:
         raise IncompatiblePosteriors(

@@ -136,6 +136,7 @@ def prepare(
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
     methods = (*config.warm_start, config.inference)
     for method in methods:
+        method.check_prior(config.prior)
         method.check(dataset)
     steps_to_keep(config, len(dataset.train))  # Raises early if `checkpoint.keep` is invalid.
     initial = None

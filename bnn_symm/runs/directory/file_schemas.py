@@ -92,6 +92,7 @@ class RunRecord(FileSchema):
     warm_start: list[dict[str, Any]] = Field(default_factory=list)
     resumed_with_changes: list[dict[str, Any]] = Field(default_factory=list)
     unused: Any = None
+    prior_scale: Annotated[float, Field(gt=0)] | None = None
 
 
 class ColumnFile(FileSchema):

@@ -16,7 +16,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,28 @@ def blocks(
     for rows in _rooted_jacobians(model, position, coordinates, part):
         flat = rows.flatten(0, 1).double()
         yield flat.T @ flat
+
+
+def tensor_blocks(
+    model: BayesianModel,
+    position: Float[Tensor, " parameter"],
+    tensors: Sequence[Int[Tensor, " coordinate"]],
+    largest: int,
+    part: Split,
+) -> Iterator[list[Tensor]]:
+    """Yield terms, one for each chunk of points, of blocks of G of several tensors, in float64.
+
+    Args:
+        model: the model.
+        position: where the curvature is computed.
+        tensors: the coordinates of each block.
+        largest: number of coordinates above which a term is the diagonal of the block.
+        part: the training split.
+    """
+    sizes = [len(coordinates) for coordinates in tensors]
+    for rows in _rooted_jacobians(model, position, torch.cat(list(tensors)), part):
+        columns = rows.flatten(0, 1).double().split(sizes, dim=1)
+        yield [own.T @ own if own.shape[1] <= largest else own.square().sum(0) for own in columns]
 
 
 def prior_precision(

@@ -12,8 +12,8 @@ from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import LaplaceApproximation
-from bnn_symm.inference.optimization import curvature
-from bnn_symm.inference.optimization.curvature import blocks, diagonals, last_layer, prior_precision
+from bnn_symm.inference.laplace import curvature
+from bnn_symm.inference.laplace.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.models.fisher import fisher_root
 from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
