@@ -9,9 +9,9 @@ B = U diag(b) U^T,
 
     P = D^1/2 (U (x) V) (1 + b a^T) (U (x) V)^T D^1/2,
 
-so that adding the precision of the prior is exact, unlike damping both factors. A layer with fixed
-entries, or with a prior that differs by row, has the part of H of its free entries, without
-factors. That is the exact conditional distribution given the fixed entries.
+so that adding the precision of the prior is exact, unlike damping both factors. A layer whose
+entries are not all free, or with a prior that differs by row, has the part of H of its free
+entries, without factors. That is the exact conditional distribution given the other entries.
 
 References:
     Ritter, Botev and Barber 2018, ICLR, "A scalable Laplace approximation for neural networks";
@@ -214,7 +214,7 @@ def free_entries(
     """Return the part of left (x) right that belongs to free entries, as a matrix.
 
     Args:
-        coordinates: of every entry; negative for fixed entries.
+        coordinates: of every entry; negative where it is not free.
         left: the factor of outputs.
         right: the factor of inputs.
     """

@@ -43,7 +43,7 @@ class KroneckerLayer:
     Attributes:
         weight: name of its weight.
         coordinates: numbers in the flat vector of the entries of its weight, with the bias as the
-            last column; -1 for fixed entries, (output, input).
+            last column; -1 for entries that are not free, (output, input).
     """
 
     weight: str

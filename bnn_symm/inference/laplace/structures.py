@@ -176,8 +176,8 @@ def _plan_kronecker(model: BayesianModel, x: Tensor) -> CurvaturePlan:
         covered[layer.coordinates[layer.coordinates >= 0]] = True
         if layer.num_free < layer.coordinates.numel() and layer.num_free > LARGEST_BLOCK:
             raise ConfigError(
-                f"inference.structure=kronecker: {layer.weight} has fixed entries and "
-                f"{layer.num_free} free ones, which have no Kronecker factors; expected at most "
+                f"inference.structure=kronecker: {layer.weight} has {layer.num_free} free entries "
+                "and others, which together have no Kronecker factors; expected at most "
                 f"{LARGEST_BLOCK} in such a layer; set inference.structure=diagonal"
             )
     tensors = []

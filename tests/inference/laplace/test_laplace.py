@@ -16,7 +16,7 @@ from bnn_symm.inference.laplace import curvature
 from bnn_symm.inference.laplace.curvature import blocks, diagonals, last_layer, prior_precision
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.models.fisher import fisher_root
-from bnn_symm.posteriors import GaussianPosterior, SamplePosterior
+from bnn_symm.posteriors import GaussianPosterior, LinearizedPosterior, SamplePosterior
 from bnn_symm.testing import (
     TEMPERINGS,
     Interruption,
@@ -61,10 +61,18 @@ def test_of_linear_regression_it_is_the_exact_posterior(temperature, tempering):
     model, data = linear_regression()
     exact = exact_posterior(data, temperature, tempering)
     tempered = {"temperature": temperature, "tempering": tempering}
-    diagonal = laplace(model, data, exact.mean, **tempered)
+    linearized = laplace(model, data, exact.mean, **tempered)
+    assert isinstance(linearized, LinearizedPosterior)
+    diagonal = linearized.of_weights
     assert isinstance(diagonal, GaussianPosterior)
     torch.testing.assert_close(diagonal.loc, exact.mean, rtol=0, atol=1e-10)
     torch.testing.assert_close(diagonal.scale, exact.mean_field_sd, rtol=1e-10, atol=0)
+    # Linear in its weights, the network is its own linearization.
+    for posterior in (linearized, laplace(model, data, exact.mean, structure="full", **tempered)):
+        torch.testing.assert_close(
+            posterior.predict(data.test.x).outputs,
+            posterior.of_weights.predict(data.test.x).outputs,
+        )
     number = 1500
     full = laplace(model, data, exact.mean, structure="last_layer", num_draws=number, **tempered)
     white = (full.draws() - exact.mean) @ torch.linalg.cholesky(exact.precision)
@@ -262,7 +270,7 @@ def test_stopped_within_the_curvature_it_resumes_bitwise_identically():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3)
     model = BayesianModel(net, Prior(), Categorical())
-    for structure in ("diagonal", "last_layer"):
+    for structure in ("diagonal", "last_layer", "kronecker", "subnetwork", "full"):
         method = LaplaceApproximation(num_steps=20, log_every=6, structure=structure)
         whole = method.fit(model, data, seed=0)
         recorder = Interruption(stop_after=20)  # it is asked once a step, and then in the curvature
@@ -289,6 +297,46 @@ def test_priors_without_curvature_and_layers_that_are_too_large_are_refused():
     )
     with pytest.raises(ConfigError, match=r"has 21003 parameters, expected at most 20000; set "):
         LaplaceApproximation(num_steps=1, structure="last_layer").fit(wide, data, seed=0)
+
+
+def test_the_diagonal_structure_with_sampled_weights_is_advised_against():
+    model, data = linear_regression()
+    start = at(model.initial(), model)
+    method = LaplaceApproximation(num_steps=1, learning_rate=1e-14, predictive="sampled")
+    with pytest.warns(UserWarning, match=r"predicts badly; use predictive='linearized', or struct"):
+        posterior = method.fit(model, data, seed=0, initial=start)
+    assert isinstance(posterior, GaussianPosterior)
+
+
+class _WithoutForwardMode(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class _Copied(nn.Linear):
+    def forward(self, x):
+        return _WithoutForwardMode.apply(super().forward(x))
+
+
+def test_a_network_without_forward_derivatives_is_refused_for_the_linearized_prediction():
+    data = load_dataset("iris")
+    model = BayesianModel(_Copied(4, 3), Prior(), Categorical())
+    method = LaplaceApproximation(num_steps=1, structure="full")
+    with pytest.raises(ConfigError, match=r"set inference\.predictive=sampled"):
+        method.fit(model, data, seed=0)
+    sampled = dataclasses.replace(method, predictive="sampled").fit(model, data, seed=0)
+    assert isinstance(sampled, SamplePosterior)
 
 
 @pytest.mark.slow
