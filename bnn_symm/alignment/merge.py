@@ -88,8 +88,7 @@ def merge(
     if len(posteriors) not in (len(normals), len(points)):
         raise ConfigError(
             f"got {_kinds(posteriors)}; merging needs normals only, or points of one draw only; "
-            "for other draws, fit with inference.name=mean_field_vi, or pass a GaussianPosterior "
-            "of their moments"
+            f"{_advice(posteriors)}"
         )
     if rule == "product":
         if weights is not None:
@@ -245,7 +244,21 @@ def _kind(posterior: Posterior) -> str:
         return "a normal"
     if isinstance(posterior, ClosedFormPosterior):
         return "a normal with covariances"
+    if posterior.of_weights is not posterior:
+        return "a linearized network"
     return f"{posterior.shape[0] * posterior.shape[1]} draw(s)"
+
+
+def _advice(posteriors: Sequence[Posterior]) -> str:
+    if any(posterior.of_weights is not posterior for posterior in posteriors):
+        return (
+            "a merge has no mode to linearize the network at; set inference.predictive=sampled, or "
+            "inference.name=mean_field_vi"
+        )
+    return (
+        "for other draws, fit with inference.name=mean_field_vi, or pass a GaussianPosterior of "
+        "their moments"
+    )
 
 
 def _check_same_likelihood(posteriors: Sequence[Posterior]) -> None:

@@ -171,7 +171,11 @@ def _diagnose_together(
         for run in runs
     ):
         # A fitted distribution has no warm-up, and more draws of it do not change it.
-        mixing["conclusion"] = f"draws of a closed form, used as a chain: {mixing['conclusion']}"
+        of_weights = any(run.posterior.of_weights is not run.posterior for run in runs)
+        how = ", by the network itself" if of_weights else ""
+        mixing["conclusion"] = (
+            f"draws of a closed form{how}, used as a chain: {mixing['conclusion']}"
+        )
         mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
     return mixing, traces, warnings
 

@@ -12,10 +12,15 @@ from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import SymmetryError
-from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior
+from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, LinearizedPosterior
 from bnn_symm.runs.run import Run
 
 _NUMBERS = ("value", "standard_error", "expected_log_likelihood", "kl", "num_samples")
+# Why there are none for a linearized network.
+_LINEARIZED = (
+    "the posterior predicts by the network linearized at a mode, whose evidence is log_evidence in "
+    "metrics.json; for the ELBO of the network itself, set inference.predictive=sampled"
+)
 # Why there are no numbers by unit for correlated weights.
 _COVARIES = (
     "weights within a layer are correlated, so that units are not independent; fit with "
@@ -44,8 +49,12 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     temperature = float(getattr(method, "temperature", 1.0))
     if not isinstance(posterior, ClosedFormPosterior):
         reason = (
-            f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
-            "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
+            _LINEARIZED
+            if isinstance(posterior, LinearizedPosterior)
+            else (
+                f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
+                "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
+            )
         )
         nothing = dict.fromkeys(
             (*_NUMBERS, "points", "per_point", "by_layer", "pruned", "symmetrized", "verdicts")

@@ -142,7 +142,13 @@ def open_comparable(
     from bnn_symm.runs.compatibility import check_comparable
 
     runs = [load_run(path, module=options.module) for path in paths]
-    return runs, check_comparable(runs)
+    linearized = [
+        f"{one_line(run.path, 150)} predicts by its linearized network; here its weights are "
+        "compared, and paths between weights evaluate the network itself"
+        for run in runs
+        if getattr(run.config.inference, "predictive", None) == "linearized"
+    ]
+    return runs, [*check_comparable(runs), *linearized]
 
 
 def warn(warnings: Iterable[object]) -> None:

@@ -12,6 +12,7 @@ Reference:
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -136,9 +137,11 @@ class _LinearizedModel(BayesianModel):
         Returns:
             The outputs of every point.
         """
-        at_mode, change = torch.func.jvp(
+        # The type of the result has a third member, which only `has_aux` returns.
+        products: Any = torch.func.jvp(
             lambda values: self._model.outputs(values, x), (self._mode,), (flat - self._mode,)
         )
+        at_mode, change = products
         return at_mode + change
 
 

@@ -116,7 +116,9 @@ def kronecker_factors(
         rows = fisher_root(model.likelihood, z.detach(), latents)[..., : z.shape[-1]]
         pairs = record.pairs(weights)
         outputs = [output for _, output in pairs]
-        left = [0.0] * len(layers)
+        left = [
+            points.new_zeros(2 * [len(layer.coordinates)], dtype=torch.float64) for layer in layers
+        ]
         for row in rows.unbind(1):
             grads = torch.autograd.grad(
                 (row * z).sum(), outputs, retain_graph=True, materialize_grads=True
@@ -128,7 +130,7 @@ def kronecker_factors(
         for (x, _), own in zip(pairs, left, strict=True):
             flat = x.double()
             places = len(x) // len(points) * len(part)
-            terms.append((torch.as_tensor(own), flat.T @ flat / places))
+            terms.append((own, flat.T @ flat / places))
         yield terms
 
 
