@@ -244,9 +244,9 @@ def test_a_newer_posterior_is_refused(copy):
     import h5netcdf
 
     with h5netcdf.File(copy / "posterior.nc", "a") as file:
-        file.attrs["bnn_symm_posterior_schema"] = 2
+        file.attrs["bnn_symm_posterior_schema"] = 3
     sign(copy)
-    with pytest.raises(InvalidRun, match="posterior schema 2"):
+    with pytest.raises(InvalidRun, match="posterior schema 3"):
         _open(copy)
 
 
