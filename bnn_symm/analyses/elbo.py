@@ -49,13 +49,11 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     temperature = float(getattr(method, "temperature", 1.0))
     if not isinstance(posterior, ClosedFormPosterior):
         reason = (
-            _LINEARIZED
-            if isinstance(posterior, LinearizedPosterior)
-            else (
-                f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
-                "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
-            )
+            f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
+            "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
         )
+        if isinstance(posterior, LinearizedPosterior):
+            reason = _LINEARIZED
         nothing = dict.fromkeys(
             (*_NUMBERS, "points", "per_point", "by_layer", "pruned", "symmetrized", "verdicts")
         )
