@@ -77,6 +77,7 @@ FITS = {
     "inference.chain_method=sequential prior.name=laplace",
     "laplace": f"{IRIS} {VI} inference.name=laplace",
     "laplace_last_layer": f"{DIGITS} {VI} inference.name=laplace inference.structure=last_layer "
+    "inference.predictive=sampled "
     "architecture.symmetry.kind=sigma_asymmetric",
     "swag": f"{IRIS} {VI} inference.name=swag inference.rank=3",
     "mc_dropout": f"{HOUSES} {VI} inference.name=mc_dropout architecture.dropout=0.1 "

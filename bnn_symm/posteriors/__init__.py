@@ -12,13 +12,13 @@ from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.posteriors.io.arviz import to_arviz
 from bnn_symm.posteriors.io.draw_log import DrawChunk, DrawLog
-from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior, stack_chains
+from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import SamplePosterior
+from bnn_symm.posteriors.samples import SamplePosterior, stack_chains
 
 __all__ = [
     "ClosedFormPosterior",

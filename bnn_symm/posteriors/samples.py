@@ -24,6 +24,7 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.external.external_draws import read_checkpoint
 from bnn_symm.posteriors.external.name_mapping import NameMapping
 from bnn_symm.posteriors.external.parameter_matching import Matching, match_names
+from bnn_symm.posteriors.io.draw_log import DrawChunk
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.posterior import Posterior, check_length
 from bnn_symm.randomness import numpy_generator
@@ -275,6 +276,41 @@ class SamplePosterior(Posterior):
         return torch.cat(
             [self.read(int(i) // draws, int(i) % draws, int(i) % draws + 1) for i in chosen]
         ).to(self.model.device)
+
+
+def stack_chains(
+    model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
+) -> SamplePosterior:
+    """Return a posterior from the draws of several chains.
+
+    Draws in a `DrawLog` stay there; their statistics are read. Chains of unequal length (the
+    sampler was interrupted) are cut to a rectangle: of all choices of the longest k chains, the one
+    with the most draws.
+
+    Args:
+        model: the model.
+        scaling: of the targets.
+        chains: chain -> its draws.
+        keywords: other arguments of `SamplePosterior`.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        IncompatiblePosteriors: if there are no draws.
+    """
+    ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
+    if not ordered or len(ordered[0].positions) == 0:
+        raise IncompatiblePosteriors("the chains have no draws yet")
+    best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
+    length = len(ordered[best - 1].positions)
+    kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
+    positions = LazyDraws.stack([chunk.lazy_draws(model.dtype) for chunk in kept])
+    stats = {
+        name: np.stack([np.asarray(chunk.stats[name][:length]) for chunk in kept])
+        for name in kept[0].stats
+    }
+    return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)
 
 
 def _permuted(

@@ -30,7 +30,7 @@ VALUES: dict[str, list[Any]] = {
     "architecture.activation": ["relu", "tanh", "no"],
     "architecture.symmetry.kind": ["standard", "sigma_asymmetric", "init_matched"],
     "prior.name": ["normal", "laplace", "student_t", "scale_mixture", "x"],
-    "prior.scale": [1.0, "fan_in", 0, 1e300, -1],
+    "prior.scale": [1.0, "fan_in", "evidence", 0, 1e300, -1],
     "prior.mean": [None, "nowhere", "/dev/null"],
     "likelihood.name": [
         "categorical",

@@ -59,6 +59,7 @@ from bnn_symm.inference.laplace.evidence import (
     log_evidence,
     with_prior_scale,
 )
+from bnn_symm.inference.laplace.kronecker import kronecker_factors
 from bnn_symm.inference.laplace.structures import (
     CurvaturePlan,
     CurvatureStopped,
@@ -119,7 +120,7 @@ class LaplaceApproximation(OptimizationMethod):
         chooses = fit.model.prior.scale == "evidence"
         self._check_model(fit.model, chooses)
         plan = plan_curvature(self.structure, self.subnetwork_size, fit.model, fit.dataset.train.x)
-        self._check_derivatives(fit)
+        self._check_derivatives(fit, plan)
         start = initial_position(fit)
         problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
         stepper = self._evidence_stepper(fit, problem, plan) if chooses else None
@@ -179,7 +180,7 @@ class LaplaceApproximation(OptimizationMethod):
                 f"{self.temperature:g}; set inference.temperature=1, or prior.scale to a number"
             )
 
-    def _check_derivatives(self, fit: FitContext) -> None:
+    def _check_derivatives(self, fit: FitContext, plan: CurvaturePlan) -> None:
         """Check, before the mode is fitted, that the network allows the needed derivatives.
 
         Raises:
@@ -189,6 +190,8 @@ class LaplaceApproximation(OptimizationMethod):
         last = torch.tensor([model.num_parameters - 1], device=model.device)
         try:
             for _ in blocks(model, model.initial(), last, part):
+                pass
+            for _ in kronecker_factors(model, model.initial(), plan.layers, part):
                 pass
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]

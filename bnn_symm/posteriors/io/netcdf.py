@@ -2,8 +2,9 @@
 
 `posterior.nc` holds a group `posterior` with one variable per parameter, (chain, draw, *shape), a
 group `sample_stats`, and for a closed form a group `variational` with the arrays that describe it,
-such as `loc` and `scale`, of the flat vector. It is written chunk by chunk and renamed into place.
-The draws may be stored in a log and are never all in memory. NetCDF files cannot be appended to
+such as `loc` and `scale`, of the flat vector. A group `linearization` has the mode of a posterior
+that predicts by a linearized network. It is written chunk by chunk and renamed into place. The
+draws may be stored in a log and are never all in memory. NetCDF files cannot be appended to
 safely, so a running sampler adds files `draws/NNNNNN.npy` to a `DrawLog` instead; readers accept
 both.
 """
@@ -39,7 +40,6 @@ from bnn_symm.io.hdf5 import (
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors.gaussian import GaussianPosterior
 from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
-from bnn_symm.posteriors.io.draw_log import DrawChunk
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
@@ -378,38 +378,3 @@ def _closed_form(
 def _native(values: np.ndarray) -> np.ndarray:
     """Return numbers in the byte order of this machine, the only one that torch supports."""
     return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def stack_chains(
-    model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
-) -> SamplePosterior:
-    """Return a posterior from the draws of several chains.
-
-    Draws in a `DrawLog` stay there; their statistics are read. Chains of unequal length (the
-    sampler was interrupted) are cut to a rectangle: of all choices of the longest k chains, the one
-    with the most draws.
-
-    Args:
-        model: the model.
-        scaling: of the targets.
-        chains: chain -> its draws.
-        keywords: other arguments of `SamplePosterior`.
-
-    Returns:
-        The posterior.
-
-    Raises:
-        IncompatiblePosteriors: if there are no draws.
-    """
-    ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
-    if not ordered or len(ordered[0].positions) == 0:
-        raise IncompatiblePosteriors("the chains have no draws yet")
-    best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
-    length = len(ordered[best - 1].positions)
-    kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
-    positions = LazyDraws.stack([chunk.lazy_draws(model.dtype) for chunk in kept])
-    stats = {
-        name: np.stack([np.asarray(chunk.stats[name][:length]) for chunk in kept])
-        for name in kept[0].stats
-    }
-    return SamplePosterior(model, scaling, positions=positions, sample_stats=stats, **keywords)

@@ -210,6 +210,10 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     notes = []
     if metrics.get("elbo") is not None:
         notes.append(f"ELBO {with_error(metrics['elbo'], metrics.get('elbo_standard_error'))} nats")
+    if metrics.get("log_evidence") is not None:
+        notes.append(f"log evidence of the Laplace approximation {number(metrics['log_evidence'])}")
+    if metrics.get("prior_scale") is not None:
+        notes.append(f"prior.scale {number(metrics['prior_scale'])}, chosen by the evidence")
     return [Table(caption="Scores of predictions", columns=columns, notes=notes)]
 
 

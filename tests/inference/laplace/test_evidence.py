@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from bnn_symm.architectures import MLPConfig, build_network
+from bnn_symm.cli.fitting.fit import _text as fit_text
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, LaplaceApproximation
@@ -163,6 +164,7 @@ def test_a_run_has_the_scale(tmp_path):
     scale = run.record["prior_scale"]
     assert run.metrics["prior_scale"] == scale != 1.0
     assert math.isfinite(run.metrics["log_evidence"])
+    assert f"nats, prior.scale {scale:.4g}" in fit_text(run, "")
     again = load_run(run.path)
     assert again.model.prior.scale == again.posterior.model.prior.scale == scale
 
