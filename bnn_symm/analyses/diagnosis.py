@@ -112,15 +112,19 @@ def _diagnose_run(
     with use_threads(run.threads):
         on_progress(f"mixing of {name}")
         method = _method(run)
-        if method is not None and method.has_independent_draws:
+        fitted = method is not None and method.has_independent_draws
+        if fitted and posterior.shape[0] == 1:
+            name = run.config.inference.name
             mixing, traces = (
-                no_mixing(f"not defined: draws of {method.name} are independent, without chains"),
+                no_mixing(f"not defined: draws of {name} are independent, without chains"),
                 [],
             )
         else:
             mixing, traces = describe_mixing(
                 posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed
             )
+            if fitted:
+                _mark_as_fitted(mixing, "members are independent fits")
         on_progress(f"ELBO of {name}")
         elbo = describe_elbo(run)
         on_progress(f"calibration of {name}")
@@ -170,14 +174,19 @@ def _diagnose_together(
         isinstance(run.posterior, ClosedFormPosterior) or run.config.inference.has_independent_draws
         for run in runs
     ):
-        # A fitted distribution has no warm-up, and more draws of it do not change it.
         of_weights = any(run.posterior.of_weights is not run.posterior for run in runs)
         how = ", by the network itself" if of_weights else ""
-        mixing["conclusion"] = (
-            f"draws of a closed form{how}, used as a chain: {mixing['conclusion']}"
-        )
-        mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
+        _mark_as_fitted(mixing, f"draws of a closed form{how}, used as a chain")
     return mixing, traces, warnings
+
+
+def _mark_as_fitted(mixing: dict[str, Any], what: str) -> None:
+    """Change the advice on chains that are draws of fitted distributions.
+
+    These have no warm-up, and more draws of them do not change them.
+    """
+    mixing["conclusion"] = f"{what}: {mixing['conclusion']}"
+    mixing["next"] = None if mixing["usable"] else _APPROXIMATIONS
 
 
 def _method(run: Run) -> Method | None:

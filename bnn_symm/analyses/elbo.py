@@ -12,7 +12,12 @@ from bnn_symm.diagnostics.elbo.pruning import Pruning, pruned_units
 from bnn_symm.diagnostics.elbo.symmetrized_elbo import SymmetrizedElbo, symmetrized_elbo
 from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import SymmetryError
-from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, LinearizedPosterior
+from bnn_symm.posteriors import (
+    ClosedFormPosterior,
+    GaussianPosterior,
+    LinearizedPosterior,
+    MixturePosterior,
+)
 from bnn_symm.runs.run import Run
 
 _NUMBERS = ("value", "standard_error", "expected_log_likelihood", "kl", "num_samples")
@@ -48,8 +53,11 @@ def describe_elbo(run: Run) -> dict[str, Any]:
     method = run.config.inference
     temperature = float(getattr(method, "temperature", 1.0))
     if not isinstance(posterior, ClosedFormPosterior):
+        density = "a mixture, whose entropy has no closed form"
+        if not isinstance(posterior, MixturePosterior):
+            density = "draws and no density"
         reason = (
-            f"{method.name} gives draws and no density, so KL and ELBO are not defined; compare "
+            f"{method.name} gives {density}, so KL and ELBO are not defined; compare "
             "such posteriors by the log likelihood of held-out points, or by PSIS-LOO"
         )
         if isinstance(posterior, LinearizedPosterior):

@@ -2,7 +2,8 @@
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
 `fit_context`, `training_loop`, `minibatches`, `optimization`, `laplace`, `variational`, `mcmc`,
-`microcanonical`, `sgmcmc`, `density`, `parallel`, `warm_start`, `validation`, `fit_checks`.
+`microcanonical`, `sgmcmc`, `mixture`, `density`, `parallel`, `warm_start`, `validation`,
+`fit_checks`.
 """
 
 from typing import Annotated
@@ -17,6 +18,7 @@ from bnn_symm.inference.mcmc.nuts import NUTS
 from bnn_symm.inference.mcmc.sampler import Sampler
 from bnn_symm.inference.method import Method, versions
 from bnn_symm.inference.microcanonical.mclmc import MCLMC
+from bnn_symm.inference.mixture import Mixture
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.inference.optimization.mc_dropout import MCDropout
@@ -48,7 +50,8 @@ AnyMethod = Annotated[
     | SGLD
     | SGHMC
     | CyclicalSGHMC
-    | LowRankVI,
+    | LowRankVI
+    | Mixture,
     Field(discriminator="name"),
 ]
 
@@ -74,6 +77,7 @@ __all__ = [
     "MCDropout",
     "MeanFieldVI",
     "Method",
+    "Mixture",
     "RMSprop",
     "Sampler",
     "State",

@@ -2,7 +2,7 @@
 
 In: draws, or the parameters of a distribution. Out: a `Posterior` and its `Predictive`. Reading
 order: `lazy_draws`, `posterior`, `samples`, `gaussian_family`, `gaussian`, `low_rank`,
-`linearized`, `predictive`, `io`, `external`.
+`linearized`, `mixture`, `predictive`, `io`, `external`.
 """
 
 from bnn_symm.posteriors.external.external_draws import ExternalDraws, read_checkpoint, read_netcdf
@@ -16,9 +16,10 @@ from bnn_symm.posteriors.io.netcdf import load_posterior, save_posterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
+from bnn_symm.posteriors.mixture import MixturePosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.predictive import Predictive
-from bnn_symm.posteriors.samples import SamplePosterior, stack_chains
+from bnn_symm.posteriors.samples import SamplePosterior, longest_rectangle, stack_chains
 
 __all__ = [
     "ClosedFormPosterior",
@@ -30,10 +31,12 @@ __all__ = [
     "LinearizedPosterior",
     "LowRankGaussianPosterior",
     "Matching",
+    "MixturePosterior",
     "Posterior",
     "Predictive",
     "SamplePosterior",
     "load_posterior",
+    "longest_rectangle",
     "match_names",
     "read_checkpoint",
     "read_names",

@@ -278,14 +278,29 @@ class SamplePosterior(Posterior):
         ).to(self.model.device)
 
 
+def longest_rectangle(lengths: Sequence[int]) -> tuple[list[int], int]:
+    """Return the chains of unequal lengths whose common rectangle has the most draws.
+
+    Of all choices of the longest k chains, it is the one with the most draws.
+
+    Args:
+        lengths: draws of each chain, at least one chain.
+
+    Returns:
+        The indices of the chains, in ascending order, and the length of the shortest of them.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    best = max(range(1, len(order) + 1), key=lambda k: k * lengths[order[k - 1]])
+    return sorted(order[:best]), lengths[order[best - 1]]
+
+
 def stack_chains(
     model: BayesianModel, scaling: Scaling, chains: Mapping[int, DrawChunk], **keywords: Any
 ) -> SamplePosterior:
     """Return a posterior from the draws of several chains.
 
     Draws in a `DrawLog` stay there; their statistics are read. Chains of unequal length (the
-    sampler was interrupted) are cut to a rectangle: of all choices of the longest k chains, the one
-    with the most draws.
+    sampler was interrupted) are cut by `longest_rectangle`.
 
     Args:
         model: the model.
@@ -299,12 +314,11 @@ def stack_chains(
     Raises:
         IncompatiblePosteriors: if there are no draws.
     """
-    ordered = sorted(chains.values(), key=lambda chunk: (-len(chunk.positions), chunk.chain))
-    if not ordered or len(ordered[0].positions) == 0:
+    chunks = [chains[chain] for chain in sorted(chains)]
+    if not any(len(chunk.positions) for chunk in chunks):
         raise IncompatiblePosteriors("the chains have no draws yet")
-    best = max(range(1, len(ordered) + 1), key=lambda k: k * len(ordered[k - 1].positions))
-    length = len(ordered[best - 1].positions)
-    kept = sorted(ordered[:best], key=lambda chunk: chunk.chain)
+    numbers, length = longest_rectangle([len(chunk.positions) for chunk in chunks])
+    kept = [chunks[number] for number in numbers]
     positions = LazyDraws.stack([chunk.lazy_draws(model.dtype) for chunk in kept])
     stats = {
         name: np.stack([np.asarray(chunk.stats[name][:length]) for chunk in kept])

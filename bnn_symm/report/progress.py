@@ -11,7 +11,7 @@ from rich.table import Column
 
 from bnn_symm.errors import one_line
 from bnn_symm.formatting import count, number
-from bnn_symm.inference import Callback, DeepEnsemble, Method, Sampler
+from bnn_symm.inference import Callback, DeepEnsemble, Method, Mixture, Sampler
 from bnn_symm.studies.runner import Progress as StudyProgress
 
 # Maximum number of characters of the status of a bar.
@@ -119,7 +119,7 @@ def _extent(method: Method, chain: int | None) -> tuple[str, int | None]:
     steps = method.steps_per_chain
     if isinstance(method, Sampler) and chain is None:
         return count(method.num_chains, "chain"), steps and method.num_chains * steps
-    item = "member" if isinstance(method, DeepEnsemble) else "fit"
+    item = "member" if isinstance(method, DeepEnsemble | Mixture) else "fit"
     return f"{'chain' if method.is_sampler else item} {chain}", steps
 
 

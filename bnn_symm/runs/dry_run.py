@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from bnn_symm.inference import DeepEnsemble, Method, Sampler, StochasticGradientMethod
+from bnn_symm.inference import (
+    DeepEnsemble,
+    Method,
+    Mixture,
+    Sampler,
+    StochasticGradientMethod,
+)
 from bnn_symm.inference.density.density import bytes_per_point
 from bnn_symm.inference.fit_checks import draws_shape
 from bnn_symm.runs.configuration.config import Config
@@ -116,13 +122,15 @@ def estimate_fit(config: Config) -> FitEstimate:
 
 def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
     # Variational inference averages a gradient over several draws of the weights.
-    seconds = _seconds_per_gradient(prepared, method) * getattr(method, "num_samples", 1)
+    fitted = method.member if isinstance(method, Mixture) else method
+    seconds = _seconds_per_gradient(prepared, method) * getattr(fitted, "num_samples", 1)
     chains, draws, parameters = draws_shape(method, prepared.model)
     if method.steps_per_chain is None:
         raise TypeError(f"{method.name} has no known number of gradients")
     gradients = chains * method.steps_per_chain
-    in_parallel = isinstance(method, DeepEnsemble | StochasticGradientMethod) and (
-        method.chain_method != "sequential"
+    in_parallel = (
+        isinstance(method, DeepEnsemble | Mixture | StochasticGradientMethod)
+        and method.chain_method != "sequential"
     )
     return StageEstimate(
         method=method.name,

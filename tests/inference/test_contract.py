@@ -24,6 +24,7 @@ from bnn_symm.inference import (
     LowRankVI,
     MCDropout,
     MeanFieldVI,
+    Mixture,
     RMSprop,
     SymmetrizedVI,
 )
@@ -36,6 +37,7 @@ MINIBATCHES = {"num_warmup": 20, "num_draws": 10, "thinning": 2, **SEQUENTIAL}
 PYRO = {**CHAINS, "engine": "pyro", "chain_method": "sequential"}
 STEPS = {"num_steps": 45, "log_every": 7}
 GAUSSIAN = {**STEPS, "num_draws": 5}
+MEMBERS = {"num_members": 2, "chain_method": "sequential"}
 METHODS = [
     MeanFieldVI(**GAUSSIAN),
     MeanFieldVI(estimator="weight", num_samples=3, **GAUSSIAN),
@@ -61,6 +63,8 @@ METHODS = [
     LaplaceApproximation(structure="full", predictive="sampled", **GAUSSIAN),
     SWAG(rank=3, **GAUSSIAN),
     MCDropout(**GAUSSIAN),
+    Mixture(member=MeanFieldVI(**GAUSSIAN), **MEMBERS),
+    Mixture(member=SWAG(rank=3, **GAUSSIAN), **MEMBERS),
     HMC(max_num_steps=5, **CHAINS),
     NUTS(max_tree_depth=3, **CHAINS),
     NUTS(max_tree_depth=2, adaptation="per_chain", mass_matrix="dense", **CHAINS),
@@ -78,6 +82,7 @@ METHODS = [
 def name_of(method) -> str:
     variants = ("estimator", "structure", "predictive", "adaptation", "engine")
     parts = [method.name, *(getattr(method, name, "") for name in variants)]
+    parts.append(getattr(getattr(method, "member", None), "name", ""))
     parts.append("adjusted" if getattr(method, "adjusted", False) else "")
     return "-".join(part for part in parts if part)
 

@@ -116,7 +116,7 @@ def test_every_setting_that_is_advised_is_one_of_the_method(kind, found):
     known = {field.name for field in dataclasses.fields(method)}
     assert method.longer_fit_override() in sentences
     assert set(re.findall(r"inference\.(\w+)", sentences)) <= known
-    typed = set(re.findall(r"inference\.\w+=[\w.]+", sentences))
+    typed = set(re.findall(r"inference\.[\w.]+=[\w.]+", sentences))
     assert typed
     for setting in typed:
         load_config(None, [f"inference.name={method.name}", setting])

@@ -46,7 +46,7 @@ from bnn_symm.diagnostics.convergence.plateau import (
     pooled_flatness,
 )
 from bnn_symm.diagnostics.convergence.time_to_target import speed
-from bnn_symm.inference import Method
+from bnn_symm.inference import Method, Mixture
 from bnn_symm.runs.configuration.unused_settings import without_unused_settings
 from bnn_symm.runs.run import Run, module_flags, module_of
 
@@ -141,8 +141,10 @@ def describe_method(inference: Method) -> dict[str, Any]:
         inference: the method.
 
     Returns:
-        The settings; `longer` is the override for a longer run.
+        The settings; `longer` is the override for a longer run, and `section` the section of the
+        settings of the optimization.
     """
+    fitted = inference.member if isinstance(inference, Mixture) else inference
     return {
         "method": inference.name,
         "sampler": inference.is_sampler,
@@ -150,8 +152,9 @@ def describe_method(inference: Method) -> dict[str, Any]:
         "cycle_steps": getattr(inference, "cycle_steps", None),
         "settles_by": inference.warmup_setting,
         "longer": advise_setting(inference.longer_fit_override()),
-        "learning_rate": getattr(inference, "learning_rate", None),
-        "clips": inference.clips_norms,
+        "learning_rate": getattr(fitted, "learning_rate", None),
+        "clips": fitted.clips_norms,
+        "section": "inference" if fitted is inference else "inference.member",
         "planned_steps": inference.steps_per_chain,
     }
 
@@ -349,9 +352,8 @@ def _notes(
     failed, stopped = states.count("failed"), states.count("interrupted") + states.count("running")
     # The time of a first row is only an upper bound; samplers log at fixed intervals.
     early = [description["sampler"] for description in described if description["at_first_row"]]
-    advice = (
-        "" if any(early) else f"; use {advise_setting('inference.log_every=1')} for the exact time"
-    )
+    every = f"{described[0]['section']}.log_every=1"
+    advice = "" if any(early) else f"; use {advise_setting(every)} for the exact time"
     is_certain = any(description["converged"] for description in described)
     notes = {
         f"the groups minimize different functions: times are to a target of the {what}, which all "

@@ -104,8 +104,9 @@ def run_verdict(own: Mapping[str, Any], settled: Mapping[str, Any] | None) -> Ve
     if settled is None:
         return Verdict(RunVerdict.NO_OBJECTIVE)
     if own["status"] == "failed":
-        clip = f"{advise_setting('inference.clip_norm=1.0')}, or " if own["clips"] else ""
-        lower = f"{clip}a lower {advise('inference.learning_rate', 'learning_rate')}"
+        section = own["section"]
+        clip = f"{advise_setting(f'{section}.clip_norm=1.0')}, or " if own["clips"] else ""
+        lower = f"{clip}a lower {advise(f'{section}.learning_rate', 'learning_rate')}"
         good_fit = f"from a good fit: {advise_setting('initial=RUN')}"
         recovery = lower if own["learning_rate"] else good_fit
         return Verdict(RunVerdict.DIVERGED, {**own, "recovery": recovery})
@@ -141,14 +142,14 @@ def _optimizer(numbers: dict[str, Any]) -> Verdict:
     flatness, steps = numbers["flatness"], numbers["planned_steps"]
     if flatness == "too short":
         # Twice the required rows, because the first ones are not on the plateau.
-        every = advise_setting(f"inference.log_every={max(1, steps // (4 * MIN_ROWS))}")
+        every = advise_setting(f"{numbers['section']}.log_every={max(1, steps // (4 * MIN_ROWS))}")
         numbers["more_rows"] = every if steps > MIN_ROWS else numbers["longer"]
         return Verdict(RunVerdict.TOO_SHORT, numbers)
     largest = max(abs(numbers["drift_low"]), abs(numbers["drift_high"]))
     if numbers["drift_low"] > 0 and flatness != "reached":
         kind = RunVerdict.RISING
         numbers["slower"] = advise_setting(
-            f"inference.learning_rate={numbers['learning_rate'] / 3:.2g}"
+            f"{numbers['section']}.learning_rate={numbers['learning_rate'] / 3:.2g}"
         )
     elif flatness == "not reached":
         kind = RunVerdict.FALLING

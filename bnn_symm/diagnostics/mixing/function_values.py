@@ -20,7 +20,7 @@ from torch import Tensor
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel, Bernoulli, Categorical
-from bnn_symm.posteriors import Posterior
+from bnn_symm.posteriors import MixturePosterior, Posterior
 
 # Maximum and minimum number of points, and the work that decides between them.
 _POINTS, _LEAST_POINTS, _FLOPS = 100, 10, 1e11
@@ -71,10 +71,16 @@ def function_values(
         Outputs and log likelihoods of every draw.
     """
     chains, draws, _ = posterior.shape
-    model = posterior.evaluation_model(to_float64(posterior.model))
     if num_points is None:
-        flops = max(1, count_flops(model.net, tuple(part.x.shape[1:]), 1))
+        flops = max(1, count_flops(posterior.model.net, tuple(part.x.shape[1:]), 1))
         num_points = int(min(_POINTS, max(_LEAST_POINTS, _FLOPS / (flops * chains * draws))))
+    if isinstance(posterior, MixturePosterior) and posterior.of_weights is not posterior:
+        parts = [function_values(own, part, num_points=num_points) for own in posterior.components]
+        arrays = ("outputs", "pointwise", "log_likelihood")
+        return FunctionValues(
+            **{name: np.concatenate([getattr(own, name) for own in parts]) for name in arrays}
+        )
+    model = posterior.evaluation_model(to_float64(posterior.model))
     part = part.take(slice(0, num_points)).to(model.device, torch.float64)
     outputs, pointwise, totals = [], [], []
     with torch.inference_mode():

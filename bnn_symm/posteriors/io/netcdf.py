@@ -2,9 +2,10 @@
 
 `posterior.nc` holds a group `posterior` with one variable per parameter, (chain, draw, *shape), a
 group `sample_stats`, and for a closed form a group `variational` with the arrays that describe it,
-such as `loc` and `scale`, of the flat vector. A group `linearization` has the mode of a posterior
-that predicts by a linearized network. It is written chunk by chunk and renamed into place. The
-draws may be stored in a log and are never all in memory. NetCDF files cannot be appended to
+such as `loc` and `scale`, of the flat vector; for a mixture of closed forms, groups `variational_0`
+and so on. A group `linearization` has the mode of a posterior that predicts by a linearized
+network, or of each component. It is written chunk by chunk and renamed into place. The draws may be
+stored in a log and are never all in memory. NetCDF files cannot be appended to
 safely, so a running sampler adds files `draws/NNNNNN.npy` to a `DrawLog` instead; readers accept
 both.
 """
@@ -12,7 +13,7 @@ both.
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from bnn_symm.posteriors.gaussian_family import ClosedFormPosterior
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.linearized import LinearizedPosterior
 from bnn_symm.posteriors.low_rank import LowRankGaussianPosterior
+from bnn_symm.posteriors.mixture import MixturePosterior
 from bnn_symm.posteriors.posterior import Posterior
 from bnn_symm.posteriors.samples import SamplePosterior, check_shapes
 
@@ -80,25 +82,24 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
         >>> path = os.path.join(tempfile.mkdtemp(), "posterior.nc")
         >>> bnn_symm.save_posterior(posterior, path)
     """
-    mode = None
-    if isinstance(posterior, LinearizedPosterior):
-        posterior, mode = posterior.base, posterior.mode
+    mode = _modes(posterior)
+    posterior = posterior.of_weights
     if not isinstance(posterior, ClosedFormPosterior | SamplePosterior):
         raise ConfigError(
             f"posterior: got a {type(posterior).__name__}, which has no file format; save the "
             "posterior that it is based on, and its settings beside it"
         )
     chains, draws, parameters = posterior.shape
-    num_described = 0
-    if isinstance(posterior, ClosedFormPosterior):
-        num_described = sum(array.numel() for array in posterior.arrays().values())
-        itemsize = posterior.loc.element_size()
-        draws = min(draws, max(1, int(max_megabytes * 1e6 / (parameters * itemsize))))
+    normals = _closed_forms(posterior)
+    num_described = sum(a.numel() for own in normals.values() for a in own.arrays().values())
+    if normals:
+        itemsize = posterior.model.dtype.itemsize
+        draws = min(draws, max(1, int(max_megabytes * 1e6 / (chains * parameters * itemsize))))
     # Metadata of HDF5: a few kilobytes a variable. Draws and statistics: 8 bytes at most each.
     size = (
         2**16
         + 2**13 * len(posterior.model.shapes)
-        + 8 * (chains * draws * (parameters + 8) + num_described + parameters)
+        + 8 * (chains * draws * (parameters + 8) + num_described + chains * parameters)
     )
 
     def write(temporary: Path) -> None:
@@ -106,6 +107,34 @@ def save_posterior(posterior: Posterior, path: str | Path, *, max_megabytes: flo
         _write(posterior, mode, temporary, chains, draws)
 
     write_atomically(Path(path), write)
+
+
+def _modes(posterior: Posterior) -> Tensor | None:
+    """Return the mode where a network is linearized, or one for each component of a mixture."""
+    if isinstance(posterior, LinearizedPosterior):
+        return posterior.mode
+    if isinstance(posterior, MixturePosterior):
+        modes = [own.mode for own in posterior.components if isinstance(own, LinearizedPosterior)]
+        if 0 < len(modes) < len(posterior.components):
+            raise ConfigError(
+                "posterior: only some components of the mixture are linearized, which has no file "
+                "format"
+            )
+        return torch.stack(modes) if modes else None
+    return None
+
+
+def _closed_forms(posterior: Posterior) -> dict[str, ClosedFormPosterior]:
+    """Return the closed forms that describe a posterior, by the names of their groups."""
+    if isinstance(posterior, ClosedFormPosterior):
+        return {"variational": posterior}
+    if isinstance(posterior, MixturePosterior) and posterior.is_closed_form:
+        return {
+            f"variational_{number}": component
+            for number, component in enumerate(posterior.components)
+            if isinstance(component, ClosedFormPosterior)
+        }
+    return {}
 
 
 def _check_room(path: Path, size: int) -> None:
@@ -127,17 +156,23 @@ def _write(posterior: Posterior, mode: Tensor | None, path: Path, chains: int, d
         file.attrs["bnn_symm_posterior_schema"] = (
             _SCHEMA_WITHOUT_MODE if mode is None else POSTERIOR_SCHEMA
         )
-        file.attrs["kind"] = posterior.kind
+        normals = _closed_forms(posterior)
+        # A mixture of draws is stored as its draws alone.
+        file.attrs["kind"] = posterior.kind if normals else SamplePosterior.kind
         file.attrs["flat_order"] = json.dumps(list(model.shapes))
-        if isinstance(posterior, ClosedFormPosterior):
-            file.attrs["num_draws"] = posterior.num_draws
-            file.attrs["draw_seed"] = str(posterior.seed)
-            _write_variational(file, posterior)
+        for name, normal in normals.items():
+            variational = _write_variational(file, name, normal)
+            holder = file if normal is posterior else variational
+            holder.attrs["kind"] = normal.kind
+            holder.attrs["num_draws"] = normal.num_draws
+            holder.attrs["draw_seed"] = str(normal.seed)
         if mode is not None:
             linearization = file.create_group("linearization")
-            linearization.dimensions["parameter"] = len(mode)
+            axes = ("chain", "parameter")[-mode.ndim :]
+            for axis, length in zip(axes, mode.shape, strict=True):
+                linearization.dimensions[axis] = length
             values = mode.detach().cpu().numpy()
-            linearization.create_variable("mode", ("parameter",), values.dtype, data=values)
+            linearization.create_variable("mode", axes, values.dtype, data=values)
         group = file.create_group("posterior")
         _chain_and_draw(group, chains, draws)
         variables = {}
@@ -164,8 +199,8 @@ def _write(posterior: Posterior, mode: Tensor | None, path: Path, chains: int, d
                     variable.attrs["dtype"] = "bool"  # xarray's own convention for booleans
 
 
-def _write_variational(file: Any, posterior: ClosedFormPosterior) -> None:
-    group = file.create_group("variational")
+def _write_variational(file: Any, name: str, posterior: ClosedFormPosterior) -> Any:
+    group = file.create_group(name)
     group.dimensions["parameter"] = len(posterior.loc)
     for name, value in posterior.arrays().items():
         array = value.detach().cpu().numpy()
@@ -173,6 +208,7 @@ def _write_variational(file: Any, posterior: ClosedFormPosterior) -> None:
         for axis, size in zip(axes, array.shape, strict=False):
             group.dimensions[axis] = size
         group.create_variable(name, (*axes, "parameter"), array.dtype, data=array)
+    return group
 
 
 def _chain_and_draw(group: Any, chains: int, draws: int) -> None:
@@ -273,12 +309,32 @@ def _read_open(
         return posterior
     _check_order(file, path, model)
     mode = torch.from_numpy(read_numbers(file["linearization"]["mode"], "mode"))
-    if mode.shape != (model.num_parameters,) or not mode.is_floating_point():
+    shapes = ((model.num_parameters,), (shape[0], model.num_parameters))
+    if mode.shape not in shapes or not mode.is_floating_point():
         raise ValueError(
             f"mode has shape {tuple(mode.shape)} and type {mode.dtype}, expected "
             f"{model.num_parameters} floats"
         )
-    return LinearizedPosterior(posterior, mode.to(model.device, model.dtype))
+    mode = mode.to(model.device, model.dtype)
+    if mode.ndim == 1:
+        return LinearizedPosterior(posterior, mode)
+    components = [
+        LinearizedPosterior(component, own)
+        for component, own in zip(_components(posterior), mode, strict=True)
+    ]
+    return MixturePosterior(model, scaling, components=components, info=info, history=history)
+
+
+def _components(posterior: Posterior) -> Sequence[Posterior]:
+    """Return the components of a mixture, or each chain of draws as a posterior."""
+    if isinstance(posterior, MixturePosterior):
+        return posterior.components
+    return [
+        SamplePosterior(
+            posterior.model, posterior.scaling, positions=posterior.positions.chain(chain)
+        )
+        for chain in range(posterior.shape[0])
+    ]
 
 
 def _without_mode(
@@ -292,7 +348,15 @@ def _without_mode(
     history: list[dict[str, Any]],
 ) -> Posterior:
     if kind in _CLOSED_FORMS:
-        return _closed_form(file, kind, path, model, scaling, info=info, history=history)
+        return _closed_form(
+            file, "variational", file, path, model, scaling, info=info, history=history
+        )
+    if kind == MixturePosterior.kind:
+        components = [
+            _closed_form(file, name, file[name], path, model, scaling)
+            for name in (f"variational_{number}" for number in range(shape[0]))
+        ]
+        return MixturePosterior(model, scaling, components=components, info=info, history=history)
     stats = {}
     if "sample_stats" in file.groups:
         for name, variable in file["sample_stats"].variables.items():
@@ -349,30 +413,42 @@ def _check_order(file: Any, path: Path, model: BayesianModel) -> None:
 
 
 def _closed_form(
-    file: Any, kind: str, path: Path, model: BayesianModel, scaling: Scaling, **keywords: Any
+    file: Any,
+    name: str,
+    holder: Any,
+    path: Path,
+    model: BayesianModel,
+    scaling: Scaling,
+    **keywords: Any,
 ) -> ClosedFormPosterior:
+    """Return the closed form of a group, whose kind and draws the attributes of `holder` state.
+
+    Raises:
+        KeyError: if the group or its kind is unknown.
+        ValueError: if its arrays or numbers are invalid.
+        IncompatiblePosteriors: if its parameters are not the model's.
+    """
+    kind = _CLOSED_FORMS[text_attribute(holder.attrs, "kind")]
     _check_order(file, path, model)
-    size = file["variational"].dimensions["parameter"].size
+    size = file[name].dimensions["parameter"].size
     if size != model.num_parameters:
         raise IncompatiblePosteriors(
             f"{path} has {size} parameters, the network has {model.num_parameters}"
         )
     arrays = {}
-    for name, variable in file["variational"].variables.items():
-        array = torch.from_numpy(read_numbers(variable, name))
-        arrays[name] = array.to(model.device, model.dtype) if array.is_floating_point() else array
+    for key, variable in file[name].variables.items():
+        array = torch.from_numpy(read_numbers(variable, key))
+        arrays[key] = array.to(model.device, model.dtype) if array.is_floating_point() else array
     num_draws, seed = (
-        integer_attribute(file.attrs, "num_draws"),
-        integer_attribute(file.attrs, "draw_seed"),
+        integer_attribute(holder.attrs, "num_draws"),
+        integer_attribute(holder.attrs, "draw_seed"),
     )
     if num_draws < 1 or seed < 0:
         raise ValueError(
             f"it has {num_draws} draws of seed {seed}, expected at least one and a seed of at "
             "least 0"
         )
-    return _CLOSED_FORMS[kind].from_arrays(
-        model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords
-    )
+    return kind.from_arrays(model, scaling, arrays, num_draws=num_draws, seed=seed, **keywords)
 
 
 def _native(values: np.ndarray) -> np.ndarray:

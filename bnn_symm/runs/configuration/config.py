@@ -226,8 +226,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _variants(section: str) -> dict[str, type]:
     """Map each name of a section that comes in several kinds to its settings class."""
-    union = get_args(_ANNOTATED[section])[0]
-    return {get_args(_fields(cls)["name"].type)[0]: cls for cls in get_args(union)}
+    return _kinds(_ANNOTATED[section])
+
+
+def _kinds(annotation: Any) -> dict[str, type]:
+    """Map the names of alternative settings classes to the classes; empty for other types."""
+    classes = get_args(get_args(annotation)[0]) if get_origin(annotation) is Annotated else ()
+    if not all(dataclasses.is_dataclass(cls) for cls in classes):
+        return {}
+    return {get_args(_fields(cls)["name"].type)[0]: cls for cls in classes}
 
 
 _ANNOTATED: dict[str, Any] = {
@@ -280,7 +287,12 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
                     )
 
 
-UNNAMED = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
+UNNAMED = {
+    "architecture": "mlp",
+    "inference": "mean_field_vi",
+    "inference.member": "swag",
+    "likelihood": "gaussian",
+}
 """The kind of a section that has keys but no name. Among likelihoods, only Gaussian ones have
 keys."""
 
@@ -297,15 +309,30 @@ def _warm_start(stages: Any) -> list[dict[str, Any]]:
         if not isinstance(stage, str | Mapping):
             raise ConfigError(f"warm_start.{number}: got {quoted(stage)}, {advice}")
         method = {"name": stage} if isinstance(stage, str) else dict(stage)
-        _check_variant(method, "inference", f"warm_start.{number}")
+        _check_variant(method, "inference", label=f"warm_start.{number}")
         methods.append(method)
     return methods
 
 
-def _check_variant(raw: dict[str, Any], section: str, label: str | None = None) -> None:
-    """Check name and keys of a section that comes in several kinds; `label` names it in errors."""
+def _check_variant(
+    raw: dict[str, Any],
+    section: str,
+    variants: Mapping[str, type] | None = None,
+    label: str | None = None,
+) -> None:
+    """Check name and keys of a section that comes in several kinds, and of such sections in it.
+
+    Args:
+        raw: the section, which gets its name if it has none.
+        section: its dotted key, without the number of a list.
+        variants: its kinds by name; default those of a section of the configuration.
+        label: names it in errors; default `section`.
+
+    Raises:
+        ConfigError: if a name or a key is unknown.
+    """
     label = label or section
-    variants = _variants(section)
+    variants = variants or _variants(section)
     name = raw["name"] = UNNAMED[section] if raw.get("name") is None else raw["name"]
     if not isinstance(name, str) or name not in variants:
         raise ConfigError(f"unknown {label}.name {quoted(name)}; {nearest(str(name), variants)}")
@@ -321,6 +348,16 @@ def _check_variant(raw: dict[str, Any], section: str, label: str | None = None) 
             raise ConfigError(
                 f"unknown key {label}.{one_line(key, _MAX_VALUE)} for {label}.name={name}; {hint}"
             )
+    for key, field in _fields(chosen).items():
+        if (below := _kinds(field.type)) and raw.get(key) is not None:
+            own = {"name": raw[key]} if isinstance(raw[key], str) else raw[key]
+            if not isinstance(own, Mapping):
+                raise ConfigError(
+                    f"{label}.{key}: got {quoted(own)}, expected a section with keys; for its "
+                    f"name, type {label}.{key}.name={next(iter(below))}"
+                )
+            raw[key] = dict(own)
+            _check_variant(raw[key], f"{section}.{key}", below, f"{label}.{key}")
     _check_keys(raw, chosen, f"{label}.")
     if section == "architecture":
         _check_symmetry(raw)

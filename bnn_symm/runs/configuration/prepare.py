@@ -16,7 +16,6 @@ from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.inference import Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
-from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config
@@ -207,17 +206,18 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
     """
     if not config.checkpoint.keep:
         return []
-    if not isinstance(config.inference, OptimizationMethod):
+    num_steps = config.inference.steps_per_chain
+    if config.inference.is_sampler or num_steps is None:
         raise ConfigError(
             f"checkpoint.keep is for methods that optimize; {config.inference.name} stores all of "
             "its draws"
         )
     batch = config.inference.points_per_gradient(num_points)
     steps = [round(epoch * num_points / batch) for epoch in config.checkpoint.keep]
-    if max(steps) >= config.inference.num_steps:
+    if max(steps) >= num_steps:
         raise ConfigError(
             f"checkpoint.keep has epoch {max(config.checkpoint.keep):g}, which is step "
-            f"{max(steps)}; the fit ends at step {config.inference.num_steps}, whose state is the "
+            f"{max(steps)}; the fit ends at step {num_steps}, whose state is the "
             "posterior itself: name earlier ones"
         )
     return steps

@@ -79,7 +79,8 @@ def config_schema(sections: Mapping[str, type] | None = None) -> dict[str, Any]:
         _describe_properties(part)
     _convert(schema)
     for section, name in UNNAMED.items():
-        _require_names(schema, schema["properties"][section], name)
+        if section in schema["properties"]:
+            _require_names(schema, schema["properties"][section], name)
     return {"$schema": _DIALECT, "title": "Configuration of bnn-symm", **schema}
 
 
@@ -175,6 +176,8 @@ def _keys(schema: Mapping[str, Any], part: Mapping[str, Any], prefix: str) -> It
         if variants:
             default = node.get("default", UNNAMED.get(key))
             yield _key(f"{key}.name", node, default=default, allowed=" | ".join(variants))
+            if prefix:  # its keys are those of the section with its name, such as inference
+                continue
             yield from _merged(
                 {name: _keys(schema, kind, f"{key}.") for name, kind in variants.items()}
             )
