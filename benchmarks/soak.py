@@ -61,7 +61,10 @@ _SMALL = {
 }
 _COMMON = ["data.name=gap", "architecture.widths=[4]", "checkpoint.every=0.02"]
 # Settings that a method requires.
-_NEEDED = {"mc_dropout": ["architecture.dropout=0.2"]}
+_NEEDED = {
+    "mc_dropout": ["architecture.dropout=0.2"],
+    "mixture": ["inference.member.num_steps=800", "inference.member.num_draws=120"],
+}
 # Settings of which every choice is tested.
 _CHOICES = ("engine", "estimator")
 # Files in the directory of a complete run that do not belong to its results.
