@@ -113,6 +113,9 @@ class HistoryRecorder(Callback):
         fit_state: the state of an interrupted fit to continue.
         draw_store: another callback of the same fit whose `stored_draws` are read, so that no copy
             is held in memory.
+
+    Attributes:
+        info: added to the `info` of the posterior.
     """
 
     def __init__(self, fit_state: FitState | None = None, draw_store: Callback | None = None):
@@ -123,6 +126,8 @@ class HistoryRecorder(Callback):
         )
         self._states = dict(fit_state.states)
         self._history = list(fit_state.history)
+        self._end: tuple[int, int] | None = None
+        self.info: dict[str, Any] = {}
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Append the row to the history."""
@@ -147,12 +152,25 @@ class HistoryRecorder(Callback):
         """
         self._states[chain] = state
 
+    def end_at(self, num_draws: int, step: int) -> None:
+        """Leave out later draws and rows, because a test has stopped the fit at these draws.
+
+        Args:
+            num_draws: draws of each chain that are kept.
+            step: of the last row that is kept.
+        """
+        self._end = num_draws, step
+
     def fit_state(self) -> FitState:
         """Return everything recorded so far, with the draws of each chain concatenated."""
         draws = self._draw_store.stored_draws() if self._draw_store else None
         if draws is None:
             draws = {chain: _join(chunks) for chain, chunks in sorted(self._chunks.items())}
         history = sorted(self._history, key=lambda row: (row.get("chain", 0), row["step"]))
+        if self._end is not None:
+            number, step = self._end
+            draws = {chain: chunk.part(0, number) for chain, chunk in draws.items()}
+            history = [row for row in history if row["step"] <= step]
         return FitState(dict(sorted(self._states.items())), draws, history)
 
 

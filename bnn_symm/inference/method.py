@@ -154,6 +154,7 @@ class Method(metaclass=SettingsType):
                 raise failure from None  # it failed before the first state
             raise
         posterior.info.update(
+            recorder.info,
             dataset=dataset.name,
             status=status,
             seconds=before + time.perf_counter() - start,

@@ -402,7 +402,8 @@ def _finish(
             posterior, directory.posterior, max_megabytes=prepared.config.save.max_megabytes
         )
         directory.signature.replace(directory.posterior)
-        directory.update_record(**record, warnings=posterior.info.get("warnings", []))
+        found = {key: posterior.info[key] for key in ("gain_test",) if key in posterior.info}
+        directory.update_record(**record, **found, warnings=posterior.info.get("warnings", []))
         metrics = measure(posterior, prepared.dataset, seed=prepared.config.seed)
         write_json(directory.metrics, metrics)
         directory.finish_history(all_stages(directory.path, posterior.history))

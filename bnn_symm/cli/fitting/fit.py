@@ -213,6 +213,8 @@ def _text(run: "Run", picture: str) -> str:
     if metrics.get("prior_scale") is not None:
         summary += f", prior.scale {metrics['prior_scale']:.4g}"
     parts = {part: metrics[part] for part in ("train", "validation", "test")}
+    if run.record.get("gain_test"):
+        summary += f"\n{one_line(run.record['gain_test']['sentence'], 400)}"
     if run.record.get("data_summary"):
         summary += f"\ndata: {one_line(run.record['data_summary'])}"
     return f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"

@@ -10,14 +10,14 @@ with bitwise identical results.
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnn_symm.errors import FitDiverged
+from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import Callbacks, State
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.density.sharded import ShardedDensity
@@ -31,6 +31,7 @@ from bnn_symm.inference.mcmc.adaptation import (
 from bnn_symm.inference.mcmc.integrator import kinetic_energy, leapfrog, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions
 from bnn_symm.inference.mcmc.sampler import LOG_EVERY, Sampler
+from bnn_symm.inference.stopping.gain_test import GainMonitor, GainTest
 from bnn_symm.posteriors import DrawChunk
 from bnn_symm.randomness import torch_generator
 
@@ -59,10 +60,40 @@ def run_batched(method: Sampler, fit: FitContext) -> bool:
         method: the settings of the sampler.
         fit: the arguments of the fit.
     """
+    monitor = None
+    if method.gain_test is not None:
+        monitor = _gain_monitor(method, method.gain_test, fit)
+        fit = replace(fit, callbacks=Callbacks([*fit.callbacks.members, monitor]))
     chains = _Chains(method, fit)
     stopped = chains.run(fit.callbacks)
     fit.recorder.keep_state(0, chains.state())
-    return stopped
+    # The look at all draws, if no earlier one stopped the fit, which is complete if one did.
+    is_over = monitor is not None and monitor.should_stop()
+    return stopped and not is_over
+
+
+def _gain_monitor(method: Sampler, test: GainTest, fit: FitContext) -> GainMonitor:
+    """Return the callback that compares the draws with the points where the chains start.
+
+    Raises:
+        ConfigError: if they start at random values of the network.
+    """
+    if fit.initial is None:
+        raise ConfigError(
+            "inference.gain_test compares the draws with the ensemble that the chains start from, "
+            "but they start at random values; set warm_start=[{name: deep_ensemble, num_members: "
+            f"{method.num_chains}}}] or initial=RUN"
+        )
+    starts = initial_positions(fit.model, fit.initial, method.num_chains, fit.seed)
+    return GainMonitor(
+        test,
+        fit.model,
+        fit.dataset,
+        torch.stack(starts),
+        num_warmup=method.num_warmup,
+        num_draws=method.num_draws,
+        recorder=fit.recorder,
+    )
 
 
 class _Chains:

@@ -70,11 +70,12 @@ class ChEESHMC(Sampler):
         """Check that there are enough chains and that they share their adaptation.
 
         Args:
-            dataset: not used.
+            dataset: the data to fit.
 
         Raises:
-            ConfigError: if they do not.
+            ConfigError: if they do not, or a test of the gain is not possible.
         """
+        super().check(dataset)
         if self.num_chains < 4:
             raise ConfigError(
                 f"inference.num_chains of chees_hmc is {self.num_chains}, expected at least 4 to "

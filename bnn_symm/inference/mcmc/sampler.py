@@ -12,12 +12,15 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from bnn_symm.data import Split
+from bnn_symm.data import Dataset, Split
+from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState, State
 from bnn_symm.inference.density.density import TemperedDensity, vectors_per_group
 from bnn_symm.inference.fit_context import FitOutcome
 from bnn_symm.inference.mcmc.kernel import Kernel
 from bnn_symm.inference.method import Method
+from bnn_symm.inference.parallel.process_group import ProcessGroup
+from bnn_symm.inference.stopping.gain_test import GainTest
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, Posterior, stack_chains
 from bnn_symm.settings import Fraction, NonNegativeInt, Positive, PositiveInt, settings
@@ -49,6 +52,8 @@ class Sampler(Method):
         adaptation: `shared`: all chains adapt one step size and mass matrix together; `per_chain`:
             each chain adapts its own. Pyro's engine supports only the latter.
         compile: whether the density is compiled; `auto`: if there are 200 iterations or more.
+        gain_test: stop when the validation split shows that the draws no longer gain over the
+            ensemble that the chains start from; null for never.
     """
 
     num_chains: PositiveInt = 4
@@ -61,6 +66,7 @@ class Sampler(Method):
     adapt_mass_matrix: bool = True
     adaptation: Literal["shared", "per_chain"] = "shared"
     compile: bool | Literal["auto"] = "auto"
+    gain_test: GainTest | None = None
 
     engine: ClassVar[str] = "batched"
     is_sampler: ClassVar[bool] = True
@@ -80,6 +86,39 @@ class Sampler(Method):
     def steps_per_chain(self) -> int:
         """Return the number of iterations of each chain."""
         return self.num_warmup + self.num_draws
+
+    def check(self, dataset: Dataset) -> None:
+        """Check that a test of the gain is possible.
+
+        Args:
+            dataset: the data to fit.
+
+        Raises:
+            ConfigError: if the engine has no such test, or the validation split is too small.
+        """
+        if self.gain_test is None:
+            return
+        if self.engine != "batched":
+            raise ConfigError(
+                f"inference.gain_test needs inference.engine=batched, got {self.engine}"
+            )
+        self.gain_test.check(dataset)
+
+    def check_group(self, group: ProcessGroup) -> None:
+        """Check that the method supports the number of processes.
+
+        Args:
+            group: the processes of the fit.
+
+        Raises:
+            ConfigError: if there are several, and the engine or a test of the gain does not.
+        """
+        super().check_group(group)
+        if group.size > 1 and self.gain_test is not None:
+            raise ConfigError(
+                f"inference.gain_test runs in one process, got {group.size}; start it without "
+                "torchrun, or set inference.gain_test=null"
+            )
 
     def is_dense(self, num_parameters: int) -> bool:
         """Return whether mass matrices are dense.

@@ -79,14 +79,15 @@ class MCLMC(Sampler):
     finds_first_step_size: ClassVar[bool] = False
 
     def check(self, dataset: Dataset) -> None:
-        """Check that the mass matrix is diagonal.
+        """Check that the mass matrix is diagonal, and that a test of the gain is possible.
 
         Args:
-            dataset: not used.
+            dataset: the data to fit.
 
         Raises:
-            ConfigError: if it is dense.
+            ConfigError: if they are not.
         """
+        super().check(dataset)
         if self.mass_matrix == "dense":
             raise ConfigError(
                 "inference.mass_matrix of mclmc must be diagonal or auto, got dense; use nuts or "

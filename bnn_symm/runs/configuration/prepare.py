@@ -23,7 +23,7 @@ from bnn_symm.runs.configuration.prior_mean import read_prior_mean
 from bnn_symm.runs.configuration.unused_settings import unused_settings
 from bnn_symm.runs.directory.network_record import NetworkRecord, fingerprint_of_constants
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import build_model, load_run, module_of, stored_config
+from bnn_symm.runs.run import Run, build_model, load_run, module_of, stored_config
 from bnn_symm.threads import choose_threads
 
 
@@ -138,9 +138,12 @@ def prepare(
         method.check_prior(config.prior)
         method.check(dataset)
     steps_to_keep(config, len(dataset.train))  # Raises early if `checkpoint.keep` is invalid.
+    _check_gain_test(config)
     initial = None
     if config.initial is not None:
-        initial = _initial(config.initial, config, model)
+        source = _initial(config.initial, config, model)
+        initial = source.posterior
+        _check_gain_test(config, source)
         config = dataclasses.replace(config, initial=os.path.abspath(config.initial))
     return Prepared(
         config=config,
@@ -223,8 +226,35 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
     return steps
 
 
-def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
-    """Load the posterior of the run that a fit starts from."""
+def _check_gain_test(config: Config, source: Run | None = None) -> None:
+    """Check that the start of the chains does not depend on the points of a test of their gain.
+
+    Args:
+        config: the configuration of the fit.
+        source: the run that it starts from, if any.
+
+    Raises:
+        ConfigError: if the start was stopped early by the validation split, or was fitted to
+            another split, which may contain these points.
+    """
+    if getattr(config.inference, "gain_test", None) is None:
+        return
+    former = () if source is None else (*source.config.warm_start, source.config.inference)
+    for method in (*former, *config.warm_start):
+        if getattr(getattr(method, "member", method), "early_stopping", None) is not None:
+            raise ConfigError(
+                f"inference.gain_test tests the gain over {method.name} on the validation split, "
+                f"which also stopped {method.name} early; set its early_stopping=null"
+            )
+    if source is not None and source.config.data != config.data:
+        raise ConfigError(
+            "inference.gain_test needs validation points that the start was not fitted to, but "
+            f"{source.path} has another data section; use the same data and split"
+        )
+
+
+def _initial(path: str, config: Config, model: BayesianModel) -> Run:
+    """Load the run that a fit starts from."""
     directory = RunDirectory(path)
     directory.read_record()
     # Of user-defined networks, only the one whose factory this configuration names is built.
@@ -253,7 +283,7 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Posterior:
             f"initial: {path} has another network ({_shapes(source.model)}, expected "
             f"{_shapes(model)}); use the same data columns, architecture and likelihood"
         )
-    return source.posterior
+    return source
 
 
 def _fingerprint(config: Config, model: BayesianModel) -> str | None:

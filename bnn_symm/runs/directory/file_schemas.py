@@ -63,6 +63,12 @@ class DerivedRecord(FileSchema):
     method_assumed: bool = False
 
 
+class GainTestRecord(FileSchema):
+    """Define the key `gain_test` of `run.json`: whether sampling gained over its start."""
+
+    sentence: str
+
+
 class RunRecord(FileSchema):
     """Define the content of `run.json`."""
 
@@ -74,6 +80,7 @@ class RunRecord(FileSchema):
     dataset: DatasetRecord
     mask_fingerprint: Sha256 | None
     prior_mean: Sha256 | None = None
+    gain_test: GainTestRecord | None = None
     seed: Count = 0
     method: str = ""
     engine: str = ""
