@@ -128,7 +128,7 @@ def test_components_that_are_linearized_predict_so_and_are_stored_with_their_mod
     loaded = load_posterior(tmp_path / "posterior.nc", MODEL, SCALING)
     assert isinstance(loaded, MixturePosterior)
     assert torch.equal(loaded.predict(x).outputs, wanted)
-    values = function_values(loaded, Split(x, x[:, 0]))
+    values = function_values(loaded, Split(x=x, y=x[:, 0]))
     torch.testing.assert_close(torch.from_numpy(values.outputs).float(), wanted)
     with pytest.raises(IncompatiblePosteriors, match="different linearized networks"):
         mixture.evaluation_model(MODEL)
