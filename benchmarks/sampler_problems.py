@@ -1,6 +1,7 @@
-"""Define the three problems on which samplers are measured, as models and as arrays for peers.
+"""Define the problems on which samplers are measured, as models and as arrays for peers.
 
 `gap`: MLP 1-50-50-1 on 100 points with a gap, Gaussian noise of 0.1 in standardized units.
+`gap_few`: the same on 54 of them. `gap_narrow`: MLP 1-16-1 on these 54.
 `breast_cancer`: MLP 30-16-1, Bernoulli. `digits`: MLP 64-50-50-10 on 1,500 digits, categorical.
 All have tanh units and use float32. A peer reads one npz file with data, prior scales, initial
 positions, and the density and its gradient at some points. It checks its model against these
@@ -122,9 +123,16 @@ def starting_positions(model: BayesianModel, chains: int, seed: int) -> torch.Te
 
 
 def _problem(
-    name: str, widths: tuple[int, ...], likelihood: AnyLikelihood, prior: Prior, **data: Any
+    name: str,
+    widths: tuple[int, ...],
+    likelihood: AnyLikelihood,
+    prior: Prior,
+    *,
+    data_name: str | None = None,
+    **data: Any,
 ) -> Problem:
-    dataset = load_dataset(name, validation_fraction=0, **data)
+    data_name = data_name or name
+    dataset = load_dataset(data_name, validation_fraction=0, **data)
     outputs = likelihood.num_net_outputs(dataset.num_outputs)
     net = build_network(
         MLPConfig(widths=widths, activation="tanh"),
@@ -134,7 +142,7 @@ def _problem(
     sizes = (int(np.prod(dataset.input_shape)), *widths, outputs)
     return Problem(
         name=name,
-        title=f"MLP {'-'.join(map(str, sizes))}, {name}, {len(dataset.train):,} points",
+        title=f"MLP {'-'.join(map(str, sizes))}, {data_name}, {len(dataset.train):,} points",
         sizes=sizes,
         kind=likelihood.name,
         model=BayesianModel(net, prior, likelihood),
@@ -144,15 +152,21 @@ def _problem(
 
 @cache
 def problem(name: str) -> Problem:
-    """Return a problem by name: gap, breast_cancer or digits."""
+    """Return a problem by name: gap, gap_few, gap_narrow, breast_cancer or digits."""
     match name:
-        case "gap":
+        case "gap_narrow":
+            few = {"data_name": "gap", "limit": 54}
+            return _problem(name, (16,), Gaussian(noise=NOISE), Prior(scale="fan_in"), **few)
+        case "gap" | "gap_few":
             # The first layer has scales that allow the oscillations of the function. The others
             # scale with fan-in; otherwise functions of 50 hidden units per layer are far larger
             # than the data.
             wide = PriorOverride(scale=2.0)
             prior = Prior(scale="fan_in", overrides={"layers.0.*": wide})
-            return _problem("gap", (50, 50), Gaussian(noise=NOISE), prior)
+            few = {"limit": 54} if name == "gap_few" else {}
+            return _problem(
+                name, (50, 50), Gaussian(noise=NOISE), prior, data_name="gap", **few
+            )
         case "breast_cancer":
             return _problem("breast_cancer", (16,), Bernoulli(), Prior(scale="fan_in"))
         case "digits":
@@ -161,7 +175,10 @@ def problem(name: str) -> Problem:
             return _problem(
                 "digits", (50, 50), Categorical(), prior, test_fraction=0.165, limit=1500
             )
-    raise SystemExit(f"no problem {name!r}; wanted gap, breast_cancer or digits")
+    raise SystemExit(
+        f"no problem {name!r}; wanted gap, gap_few, gap_narrow, breast_cancer or "
+        "digits"
+    )
 
 
 def quality(predictions: np.ndarray) -> dict[str, float]:

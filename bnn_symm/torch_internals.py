@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._higher_order_ops.while_loop import while_loop
+from torch._inductor.codecache import PyCodeCache
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -110,3 +111,71 @@ def repeat(
     for number in range(int(count)):
         state = body(first + number, *state)
     return state
+
+
+# One call of a compiled kernel: the function, and its arguments.
+KernelCall = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def record_kernels(call: Callable[[], Any]) -> list[KernelCall]:
+    """Run compiled code on the CPU, and return the kernels that it calls.
+
+    Most of the time of a small compiled function is spent on everything but its kernels: on Dynamo,
+    on checks, and on new tensors for every intermediate value. Called again with the same
+    arguments, the kernels alone do the same, in the same tensors. This is the idea of CUDA graphs.
+    The caller should verify it.
+
+    Args:
+        call: calls functions that have been compiled by a former call.
+
+    Returns:
+        The kernels in the order of their calls; empty if the code has other operations.
+    """
+    calls: list[KernelCall] = []
+    others: list[str] = []
+
+    class Recorded:
+        def __init__(self, function: Callable[..., Any]):
+            self._function = function
+
+        def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+            calls.append((self._function, arguments, keywords))
+            return self._function(*arguments, **keywords)
+
+    class Products:
+        def __init__(self, kernels: Any):
+            self._kernels = kernels
+
+        def __getattr__(self, name: str) -> Any:
+            return Recorded(getattr(self._kernels, name))
+
+    class Torch:
+        def __getattr__(self, name: str) -> Any:
+            if name == "ops":
+                others.append(name)
+            return getattr(torch, name)
+
+    # The generated modules have a function `call`. It allocates tensors, and calls kernels, which
+    # are functions of the module, products of matrices, and, as a last resort, torch's operations,
+    # whose results are in new tensors each time.
+    replaced: list[tuple[dict[str, Any], str, Any]] = []
+    for module in getattr(PyCodeCache, "modules", ()):
+        names = vars(module)
+        if "call" not in names:
+            continue
+        for name, value in list(names.items()):
+            if name.startswith("cpp_fused"):
+                names[name] = Recorded(value)
+            elif name == "extern_kernels":
+                names[name] = Products(value)
+            elif value is torch:
+                names[name] = Torch()
+            else:
+                continue
+            replaced.append((names, name, value))
+    try:
+        call()
+    finally:
+        for names, name, value in replaced:
+            names[name] = value
+    return [] if others else calls

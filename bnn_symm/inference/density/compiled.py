@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 
-from bnn_symm.torch_internals import compile_keywords, mark_first_axis_dynamic
+from torch import Tensor
+
+from bnn_symm.torch_internals import (
+    KernelCall,
+    compile_keywords,
+    mark_first_axis_dynamic,
+    record_kernels,
+)
 
 _OPTIONS = {
     # tanh by one exponential is six times as fast as its series, with the same absolute accuracy.
@@ -63,6 +70,11 @@ class Compiled:
             _warn(name, "there is no C++ compiler; install g++ or clang++")
         self._works = False
 
+    @property
+    def is_compiled(self) -> bool:
+        """Return whether calls run compiled code; it may still fail at the first call."""
+        return self._compiled is not None
+
     def __call__(self, *arguments: Any) -> Any:
         """Return the result of the function."""
         if self._compiled is None:
@@ -80,6 +92,61 @@ class Compiled:
             _warn(self._name, (str(error).strip().splitlines() or [type(error).__name__])[0])
             self._compiled = None
             return result
+
+
+class Replayed:
+    """A function that modifies tensors in place, always the same ones, and is called many times.
+
+    If it is compiled, for the CPU, the kernels of its second call are recorded. From then on only
+    these are called, in the same memory. That takes a tenth of the time of a call of the compiled
+    function where networks are small. The third call does both and compares the results. If any bit
+    differs, or nothing was recorded, the function is called as before.
+
+    Args:
+        function: a function of tensors, which modifies them in place and returns nothing.
+        tensors: its arguments in all calls.
+    """
+
+    def __init__(self, function: Callable[..., Any], tensors: Sequence[Tensor]):
+        self._function, self._tensors = function, list(tensors)
+        self._kernels: list[KernelCall] = []
+        self.is_replayed = False
+        on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+        self._calls_left = 2 if isinstance(function, Compiled) and on_cpu else -1
+
+    def __call__(self) -> None:
+        """Call the function with its tensors."""
+        if self.is_replayed:
+            for kernel, arguments, keywords in self._kernels:
+                kernel(*arguments, **keywords)
+            return
+        if self._calls_left < 0 or not self._is_compiled():
+            self._function(*self._tensors)
+            return
+        self._calls_left -= 1
+        if self._calls_left == 1:
+            self._function(*self._tensors)
+        elif self._calls_left == 0:
+            self._kernels = record_kernels(lambda: self._function(*self._tensors))
+        else:
+            self._verify()
+
+    def _is_compiled(self) -> bool:
+        return isinstance(self._function, Compiled) and self._function.is_compiled
+
+    def _verify(self) -> None:
+        """Replay the kernels, and call the function; keep the result of the function."""
+        before = [tensor.clone() for tensor in self._tensors]
+        for kernel, arguments, keywords in self._kernels:
+            kernel(*arguments, **keywords)
+        replayed = [tensor.clone() for tensor in self._tensors]
+        for tensor, value in zip(self._tensors, before, strict=True):
+            tensor.copy_(value)
+        self._function(*self._tensors)
+        self.is_replayed = bool(self._kernels) and all(
+            tensor.numpy().tobytes() == value.numpy().tobytes()
+            for tensor, value in zip(self._tensors, replayed, strict=True)
+        )
 
 
 def _warn(name: str, reason: str) -> None:

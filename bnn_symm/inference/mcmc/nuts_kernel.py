@@ -19,98 +19,30 @@ References:
     Hoffman & Gelman 2014, arXiv:1111.4246.
 """
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bnn_symm.inference.density.compiled import Compiled, Replayed
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, kinetic_energy, momentum_from_noise
+from bnn_symm.inference.mcmc.integrator import kinetic_energy, momentum_from_noise
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
-from bnn_symm.inference.mcmc.nuts_tree import compile_leaf_step, is_turning
+from bnn_symm.inference.mcmc.nuts_tree import (
+    SUBTREE_COMPLETE,
+    TRANSITION_COMPLETE,
+    Checkpoints,
+    Trees,
+    compile_leaf_step,
+    join_and_start,
+)
 
-
-@dataclass
-class _Trees:
-    """The trees of all chains, (chain, ...), each within its newest subtree.
-
-    Of the newest subtree: `position`, `momentum`, `gradient` of its last leaf; `drawn_*`, its
-    sample so far; `sum` of its momenta; `log_weight`; `direction` in time; `leaf`, the index of the
-    next leaf; `first_momentum`, `first_sum`, the checkpoints, the last of which is never read. Of
-    the tree without it: `end_*`, both ends (backward, forward); `tree_sum`; `tree_log_weight`;
-    `depth`. Its sample is the kernel's point. Of the transition: `start_energy`, `acceptance`
-    summed over `leaves`, and uniform numbers `choose_leaf`, `choose_subtree`, `choose_direction`.
-    """
-
-    position: Tensor
-    momentum: Tensor
-    gradient: Tensor
-    drawn_position: Tensor
-    drawn_gradient: Tensor
-    drawn_energy: Tensor
-    sum: Tensor
-    log_weight: Tensor
-    first_momentum: Tensor
-    first_sum: Tensor
-    end_position: Tensor
-    end_momentum: Tensor
-    end_gradient: Tensor
-    tree_sum: Tensor
-    start_energy: Tensor
-    direction: Tensor
-    tree_log_weight: np.ndarray
-    choose_leaf: np.ndarray
-    choose_subtree: np.ndarray
-    choose_direction: np.ndarray
-    leaf: np.ndarray
-    depth: np.ndarray
-    leaves: np.ndarray
-    acceptance: np.ndarray
-    under_way: np.ndarray
-
-
-def _new_trees(positions: Tensor, max_depth: int) -> _Trees:
-    chains, size = positions.shape
-
-    def rows(*leading: int) -> Tensor:
-        return positions.new_zeros(*leading, size)
-
-    def double() -> Tensor:
-        return positions.new_zeros(chains, dtype=torch.float64)
-
-    def counts() -> np.ndarray:
-        return np.zeros(chains, dtype=np.int64)
-
-    return _Trees(
-        position=rows(chains),
-        momentum=rows(chains),
-        gradient=rows(chains),
-        drawn_position=rows(chains),
-        drawn_gradient=rows(chains),
-        drawn_energy=double(),
-        sum=rows(chains),
-        log_weight=double(),
-        first_momentum=rows(chains, max_depth),
-        first_sum=rows(chains, max_depth),
-        end_position=rows(2, chains),
-        end_momentum=rows(2, chains),
-        end_gradient=rows(2, chains),
-        tree_sum=rows(chains),
-        start_energy=double(),
-        direction=positions.new_ones(chains),
-        tree_log_weight=np.zeros(chains),
-        choose_leaf=positions.new_zeros(2**max_depth, chains).cpu().numpy(),
-        choose_subtree=np.zeros((chains, max_depth)),
-        choose_direction=np.zeros((chains, max_depth)),
-        leaf=counts(),
-        depth=counts(),
-        leaves=counts(),
-        acceptance=np.zeros(chains),
-        under_way=np.zeros(chains, dtype=bool),
-    )
+# Up to this many numbers in the checkpoints, a leaf is compared with all of them. With more, it is
+# compared with those that it needs, which are listed for every leaf.
+_COMPARE_ALL = 2**17
+# Maximum number of leaves that are added before the driver is asked whether to stop.
+_MOST_LEAVES = 64
 
 
 class NUTSKernel(Kernel):
@@ -137,22 +69,18 @@ class NUTSKernel(Kernel):
     ):
         super().__init__(density, positions, inverse_mass, seed)
         self._max_depth = max_depth
-        self._trees = _new_trees(positions, max_depth)
-        self._leaf_step = compile_leaf_step(density)
-        leaves = range(2 ** max(max_depth - 1, 0))
-        # Odd leaves are stored too, at a checkpoint that is never read, so that all chains are
-        # treated alike.
-        unread = max_depth - 1
-        self._checkpoint = np.array(
-            [unread if leaf % 2 else (leaf >> 1).bit_count() for leaf in leaves]
-        )
-        # Checkpoints of the subtrees that end at a leaf, one for each of its trailing ones.
-        self._ended = [
-            np.arange((leaf >> 1).bit_count(), (leaf >> 1).bit_count() - _trailing_ones(leaf), -1)
-            for leaf in leaves
-        ]
-        self._num_ended = np.array([len(ended) for ended in self._ended])
-        self._chains = np.arange(len(positions))
+        self._trees = Trees.new(positions, max_depth)
+        self._checkpoints = Checkpoints.of(max_depth, positions.device)
+        state = [*vars(self._trees).values(), *vars(self.points).values()]
+        self._tensors = [*state, *vars(self._checkpoints).values()]
+        compares_all = self._trees.first_momentum.numel() <= _COMPARE_ALL
+        self._lists_pairs = not (compares_all and density.can_be_inlined)
+        step = compile_leaf_step(density, lists_pairs=self._lists_pairs)
+        self._leaf_step = step if self._lists_pairs else Replayed(step, self._tensors)
+        join = join_and_start
+        if density.is_compiled:
+            join = Compiled(join, "the end of a subtree")
+        self._join_and_start = Replayed(join, state)
 
     def _parts(self) -> dict[str, Any]:
         return {"trees": self._trees}
@@ -170,135 +98,77 @@ class NUTSKernel(Kernel):
         ):
             generator = self._noise(chain, iteration)
             noise[row] = torch.randn(noise.shape[1], generator=generator, dtype=noise.dtype)
-            for name in ("choose_direction", "choose_subtree"):
-                uniform = torch.rand(self._max_depth, generator=generator, dtype=torch.float64)
-                getattr(trees, name)[chain] = uniform.numpy()
-            uniform = torch.rand(2**self._max_depth, generator=generator, dtype=noise.dtype)
-            trees.choose_leaf[:, chain] = uniform.numpy()
+            for uniform in (trees.choose_direction, trees.choose_subtree):
+                uniform[chain] = torch.rand(
+                    self._max_depth, generator=generator, dtype=torch.float64
+                )
+            trees.choose_leaf[:, chain] = torch.rand(
+                2**self._max_depth, generator=generator, dtype=noise.dtype
+            )
         momentum = momentum_from_noise(noise, inverse_mass)
         trees.start_energy[index] = points.energy[index] + kinetic_energy(momentum, inverse_mass)
         trees.end_position[:, index] = points.position[index]
         trees.end_momentum[:, index] = momentum
         trees.end_gradient[:, index] = points.gradient[index]
         trees.tree_sum[index] = momentum
-        trees.tree_log_weight[chains] = 0.0
-        trees.depth[chains] = trees.leaves[chains] = 0
-        trees.acceptance[chains] = 0.0
-        trees.under_way[chains] = True
-        self._begin_subtrees(chains)
-
-    def _begin_subtrees(self, chains: np.ndarray) -> None:
-        """Start a subtree at one end of each tree, in a random direction."""
-        trees, index = self._trees, torch.from_numpy(chains)
-        forward = trees.choose_direction[chains, trees.depth[chains]] < 0.5
-        end = torch.from_numpy(forward.astype(np.int64))
-        trees.direction[index] = 2.0 * end.to(trees.direction) - 1.0
-        trees.position[index] = trees.end_position[end, index]
-        trees.momentum[index] = trees.end_momentum[end, index]
-        trees.gradient[index] = trees.end_gradient[end, index]
-        trees.sum[index] = 0.0
-        trees.log_weight[index] = -math.inf
-        trees.leaf[chains] = 0
+        for zeroed in (trees.tree_log_weight, trees.depth, trees.leaves, trees.acceptance):
+            zeroed[index] = 0
+        trees.under_way[index] = trees.starts[index] = True
+        with torch.no_grad():
+            self._join_and_start()
 
     def advance(self) -> CompletedTransitions:
-        """Add one leaf to the tree of every active chain."""
-        trees, points = self._trees, self.points
-        device = trees.position.device
-        leaf = np.where(trees.under_way, trees.leaf, 0)
-        ending = np.repeat(self._chains, self._num_ended[leaf])
-        # The compiled function takes any number of pairs from two on. Results of padding are
-        # ignored.
-        pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
-        pairs[0, : len(ending)] = ending
-        pairs[1, : len(ending)] = np.concatenate([self._ended[number] for number in leaf.tolist()])
-        uniform = trees.choose_leaf[trees.leaves, self._chains]
+        """Add leaves to the trees of all active chains, until a transition is complete.
+
+        Where a leaf takes long, and at least every 64 leaves, return without one.
+        """
+        pending = 0
         with torch.no_grad():
-            (
-                trees.position,
-                trees.momentum,
-                trees.gradient,
-                trees.drawn_position,
-                trees.drawn_gradient,
-                trees.drawn_energy,
-                trees.sum,
-                trees.log_weight,
-                weight,
-                ended_turn,
-            ) = self._leaf_step(
-                trees.position,
-                trees.momentum,
-                trees.gradient,
-                trees.direction * points.step,
-                points.inverse_mass,
-                trees.start_energy,
-                trees.log_weight,
-                torch.from_numpy(uniform).to(device),
-                trees.drawn_position,
-                trees.drawn_gradient,
-                trees.drawn_energy,
-                trees.sum,
-                trees.first_momentum,
-                trees.first_sum,
-                torch.from_numpy(self._checkpoint[leaf]).to(device),
-                *torch.from_numpy(pairs).to(device),
-            )
-            weights = weight.cpu().numpy()
-            trees.leaves += trees.under_way
-            trees.acceptance += np.where(trees.under_way, np.exp(np.minimum(weights, 0.0)), 0.0)
-            diverging = weights < -MAX_ENERGY_ERROR
-            ends = diverging.copy()
-            ends[ending[ended_turn.cpu().numpy()[: len(ending)]]] = True
-            complete = trees.under_way & ~ends & (trees.leaf + 1 == 2**trees.depth)
-            trees.leaf += 1
-            if complete.any():
-                chains = np.flatnonzero(complete)
-                ends[chains] = self._join(chains)
-                grown = chains[~ends[chains]]
-                if len(grown):
-                    self._begin_subtrees(grown)
-        return self._complete(np.flatnonzero(trees.under_way & ends), diverging)
+            for _ in range(1 if self._lists_pairs else _MOST_LEAVES):
+                if self._lists_pairs:
+                    self._leaf_step(*self._tensors, *self._pairs())
+                else:
+                    self._leaf_step()
+                pending = int(self._trees.pending)
+                if pending & SUBTREE_COMPLETE:
+                    self._join_and_start()
+                    pending = int(self._trees.pending)
+                if pending & TRANSITION_COMPLETE:
+                    break
+        ended = self._trees.ended.cpu().numpy()
+        return self._complete(np.flatnonzero(ended) if pending else np.arange(0))
 
-    def _join(self, chains: np.ndarray) -> np.ndarray:
-        """Join complete subtrees to their trees; return which trees are complete."""
-        trees, points = self._trees, self.points
-        index = torch.from_numpy(chains)
-        log_weight = trees.log_weight[index].cpu().numpy()
-        odds = np.exp(np.minimum(log_weight - trees.tree_log_weight[chains], 0.0))
-        taken = torch.from_numpy(chains[trees.choose_subtree[chains, trees.depth[chains]] < odds])
-        points.position[taken] = trees.drawn_position[taken]
-        points.gradient[taken] = trees.drawn_gradient[taken]
-        points.energy[taken] = trees.drawn_energy[taken]
-        trees.tree_log_weight[chains] = np.logaddexp(trees.tree_log_weight[chains], log_weight)
-        end = (trees.direction[index] > 0).long().cpu()
-        trees.end_position[end, index] = trees.position[index]
-        trees.end_momentum[end, index] = trees.momentum[index]
-        trees.end_gradient[end, index] = trees.gradient[index]
-        trees.tree_sum[index] += trees.sum[index]
-        trees.depth[chains] += 1
-        turning = is_turning(
-            trees.tree_sum[index],
-            trees.end_momentum[0, index],
-            trees.end_momentum[1, index],
-            points.inverse_mass[index],
-        )
-        return turning.cpu().numpy() | (trees.depth[chains] == self._max_depth)
+    def _pairs(self) -> Tensor:
+        """Return each chain once for every subtree that its next leaf ends, (2, pair), and the
+        checkpoints of the first leaves of these subtrees."""
+        trees, checkpoints = self._trees, self._checkpoints
+        leaf = torch.where(trees.under_way, trees.leaf, 0).cpu().numpy()
+        last = checkpoints.last.cpu().numpy()[leaf]
+        number = last - checkpoints.before.cpu().numpy()[leaf]
+        ending = np.repeat(np.arange(len(leaf)), number)
+        rank = np.arange(len(ending)) - np.repeat(np.cumsum(number) - number, number)
+        # Compiled functions take any number of pairs from two on. Those of chain 0 and a checkpoint
+        # that it does not need are ignored.
+        pairs = np.zeros((2, max(len(ending), 2)), dtype=np.int64)
+        pairs[0, : len(ending)], pairs[1, : len(ending)] = ending, last[ending] - rank
+        return torch.from_numpy(pairs).to(trees.leaf.device)
 
-    def _complete(self, chains: np.ndarray, diverging: np.ndarray) -> CompletedTransitions:
+    def _complete(self, chains: np.ndarray) -> CompletedTransitions:
         if not len(chains):
             return CompletedTransitions(chains, {})
-        trees, points = self._trees, self.points
-        trees.under_way[chains] = False
-        index = torch.from_numpy(chains)
+        trees, points, index = self._trees, self.points, torch.from_numpy(chains)
+        trees.under_way[index] = False
+
+        def of_chains(values: Tensor) -> np.ndarray:
+            return values[index].cpu().numpy()
+
+        leaves = of_chains(trees.leaves)
         stats = {
-            "acceptance_rate": trees.acceptance[chains] / np.maximum(trees.leaves[chains], 1),
-            "diverging": diverging[chains],
-            "energy": trees.start_energy[index].cpu().numpy(),
-            "lp": -points.energy[index].cpu().numpy(),
-            "n_steps": trees.leaves[chains],
-            "step_size": points.step[index].cpu().double().numpy(),
+            "acceptance_rate": of_chains(trees.acceptance) / np.maximum(leaves, 1),
+            "diverging": of_chains(trees.diverging),
+            "energy": of_chains(trees.start_energy),
+            "lp": -of_chains(points.energy),
+            "n_steps": leaves,
+            "step_size": of_chains(points.step).astype(np.float64),
         }
         return CompletedTransitions(chains, stats)
-
-
-def _trailing_ones(number: int) -> int:
-    return (number ^ (number + 1)).bit_length() - 1
