@@ -245,15 +245,22 @@ def _add_leaf(
         turns = is_turning(since, first, momentum[ending], inverse_mass[ending])
         turns = turns & (ended <= last[ending]) & (ended > before[ending])
         turned = torch.zeros_like(leaf).index_add(0, ending, turns.long()) > 0
-    chains = torch.arange(len(position), device=position.device)
     stored = checkpoints.stored[leaf]
     diverging = weight < -MAX_ENERGY_ERROR
     ends = diverging | turned
     ended = active & ends
     joins = active & ~ends & (leaf + 1 == torch.ones_like(leaf) << trees.depth)
     pending = SUBTREE_COMPLETE * joins.any() + TRANSITION_COMPLETE * ended.any()
-    trees.first_momentum[chains, stored] = momentum
-    trees.first_sum[chains, stored] = sum
+    if pairs:
+        chains = torch.arange(len(position), device=position.device)
+        trees.first_momentum[chains, stored] = momentum
+        trees.first_sum[chains, stored] = sum
+    else:
+        # Compiled, the assignments would copy all checkpoints four times.
+        levels = torch.arange(trees.first_sum.shape[1], device=position.device)
+        here = (levels == stored[:, None])[..., None]
+        trees.first_momentum.copy_(torch.where(here, momentum[:, None], trees.first_momentum))
+        trees.first_sum.copy_(torch.where(here, sum[:, None], trees.first_sum))
     trees.position.copy_(position)
     trees.momentum.copy_(momentum)
     trees.gradient.copy_(gradient)
