@@ -164,9 +164,7 @@ def problem(name: str) -> Problem:
             wide = PriorOverride(scale=2.0)
             prior = Prior(scale="fan_in", overrides={"layers.0.*": wide})
             few = {"limit": 54} if name == "gap_few" else {}
-            return _problem(
-                name, (50, 50), Gaussian(noise=NOISE), prior, data_name="gap", **few
-            )
+            return _problem(name, (50, 50), Gaussian(noise=NOISE), prior, data_name="gap", **few)
         case "breast_cancer":
             return _problem("breast_cancer", (16,), Bernoulli(), Prior(scale="fan_in"))
         case "digits":
@@ -176,8 +174,7 @@ def problem(name: str) -> Problem:
                 "digits", (50, 50), Categorical(), prior, test_fraction=0.165, limit=1500
             )
     raise SystemExit(
-        f"no problem {name!r}; wanted gap, gap_few, gap_narrow, breast_cancer or "
-        "digits"
+        f"no problem {name!r}; wanted gap, gap_few, gap_narrow, breast_cancer or digits"
     )
 
 

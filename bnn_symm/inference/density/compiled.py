@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-
 from torch import Tensor
 
 from bnn_symm.torch_internals import (

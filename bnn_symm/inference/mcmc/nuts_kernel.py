@@ -3,7 +3,8 @@
 Vectorized samplers usually advance all chains by a whole transition, and every transition takes as
 long as the largest tree among the chains. Here, a batch advances by one leapfrog step: each chain
 is at its own leaf of its own tree, and starts its next transition when its tree is complete. So no
-gradient is wasted.
+gradient is wasted. The trees are tensors (`nuts_tree`). Where networks are small, a leaf is one
+replayed kernel, and Python only records complete transitions.
 
 A tree is built iteratively. The leaves of a subtree of depth d are numbered from 0 to 2^d - 1. At
 an even leaf n, its momentum and the sum of momenta so far are stored as checkpoint number
@@ -36,6 +37,7 @@ from bnn_symm.inference.mcmc.nuts_tree import (
     Trees,
     compile_leaf_step,
     join_and_start,
+    store_leaf,
 )
 
 # Up to this many numbers in the checkpoints, a leaf is compared with all of them. With more, it is
@@ -127,6 +129,7 @@ class NUTSKernel(Kernel):
             for _ in range(1 if self._lists_pairs else _MOST_LEAVES):
                 if self._lists_pairs:
                     self._leaf_step(*self._tensors, *self._pairs())
+                    store_leaf(self._trees, self._checkpoints)
                 else:
                     self._leaf_step()
                 pending = int(self._trees.pending)
@@ -139,8 +142,11 @@ class NUTSKernel(Kernel):
         return self._complete(np.flatnonzero(ended) if pending else np.arange(0))
 
     def _pairs(self) -> Tensor:
-        """Return each chain once for every subtree that its next leaf ends, (2, pair), and the
-        checkpoints of the first leaves of these subtrees."""
+        """Return (2, pair): chains, and checkpoints with which their next leaves are compared.
+
+        A chain is listed for every subtree that its leaf ends, with the checkpoint of the first
+        leaf of that subtree.
+        """
         trees, checkpoints = self._trees, self._checkpoints
         leaf = torch.where(trees.under_way, trees.leaf, 0).cpu().numpy()
         last = checkpoints.last.cpu().numpy()[leaf]

@@ -170,9 +170,7 @@ def _trailing_ones(number: int) -> int:
     return (number ^ (number + 1)).bit_length() - 1
 
 
-def compile_leaf_step(
-    density: TemperedDensity, *, lists_pairs: bool
-) -> Callable[..., None]:
+def compile_leaf_step(density: TemperedDensity, *, lists_pairs: bool) -> Callable[..., None]:
     """Return a leapfrog step that adds a leaf to every tree, compiled as far as the density allows.
 
     Args:
@@ -217,8 +215,8 @@ def _add_leaf(
     """Sample the new leaf of every chain from its subtree by its weight, and store it.
 
     The last two tensors are pairs, int64: each chain once for every subtree that its leaf ends, and
-    the checkpoint of the first leaf of that subtree; others are ignored. Without them, all
-    checkpoints are compared with the leaf.
+    the checkpoint of the first leaf of that subtree; others are ignored. `store_leaf` must follow.
+    Without pairs, all checkpoints are compared with the leaf, and written.
     """
     trees, points, checkpoints, pairs = _unpack(tensors)
     active = trees.under_way
@@ -245,20 +243,14 @@ def _add_leaf(
         turns = is_turning(since, first, momentum[ending], inverse_mass[ending])
         turns = turns & (ended <= last[ending]) & (ended > before[ending])
         turned = torch.zeros_like(leaf).index_add(0, ending, turns.long()) > 0
-    stored = checkpoints.stored[leaf]
     diverging = weight < -MAX_ENERGY_ERROR
     ends = diverging | turned
     ended = active & ends
     joins = active & ~ends & (leaf + 1 == torch.ones_like(leaf) << trees.depth)
     pending = SUBTREE_COMPLETE * joins.any() + TRANSITION_COMPLETE * ended.any()
-    if pairs:
-        chains = torch.arange(len(position), device=position.device)
-        trees.first_momentum[chains, stored] = momentum
-        trees.first_sum[chains, stored] = sum
-    else:
-        # Compiled, the assignments would copy all checkpoints four times.
+    if not pairs:
         levels = torch.arange(trees.first_sum.shape[1], device=position.device)
-        here = (levels == stored[:, None])[..., None]
+        here = (levels == checkpoints.stored[leaf][:, None])[..., None]
         trees.first_momentum.copy_(torch.where(here, momentum[:, None], trees.first_momentum))
         trees.first_sum.copy_(torch.where(here, sum[:, None], trees.first_sum))
     trees.position.copy_(position)
@@ -276,6 +268,21 @@ def _add_leaf(
     trees.joins.copy_(joins)
     trees.ended.copy_(ended)
     trees.pending.copy_(pending[None])
+
+
+def store_leaf(trees: Trees, checkpoints: Checkpoints) -> None:
+    """Store the new leaf of every chain at its checkpoint.
+
+    Compiled with the rest, this would copy all checkpoints.
+
+    Args:
+        trees: modified in place.
+        checkpoints: for the maximum depth of the trees.
+    """
+    chains = torch.arange(len(trees.leaf), device=trees.leaf.device)
+    stored = checkpoints.stored[trees.leaf - 1]
+    trees.first_momentum[chains, stored] = trees.momentum
+    trees.first_sum[chains, stored] = trees.sum
 
 
 def join_and_start(*tensors: Tensor) -> None:

@@ -169,6 +169,8 @@ def check_compiled(chains: int, dense: bool, groups: bool) -> None:
                     kernel.steps += ended.stats["n_steps"].tolist()
                     begin(kernel, ended.chains, np.full(len(ended.chains), iteration))
                     iteration += 1
+    assert groups or compiled._leaf_step.is_replayed
+    assert compiled._join_and_start.is_replayed
     assert compiled.steps == plain.steps
     torch.testing.assert_close(
         compiled.points.position, plain.points.position, rtol=1e-8, atol=1e-10
