@@ -12,7 +12,7 @@ from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.dataset import Dataset, Provenance, Split
 from bnn_symm.data.preprocessing.column_values import is_missing, numbers
-from bnn_symm.data.preprocessing.columns import infer_columns
+from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import sorted_labels
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted
@@ -47,6 +47,7 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
     features = preprocessing.features(raw.x)
     target = preprocessing.encode_target(raw.y, torch.float64).numpy()
     split = split_raw_data(raw, config, preprocessing, features, target)
+    preprocessing, features = preprocessing.with_medians(features, split.train)
     if preprocessing.task == "classification":
         _check_classes(preprocessing, target, split, config)
     regression = preprocessing.task == "regression"
@@ -142,6 +143,11 @@ def split_raw_data(
         gap_values = features.reshape(len(features), -1)[
             :, preprocessing.feature_names.index(config.gap_feature)
         ]
+        if np.isnan(gap_values).any():
+            raise InvalidData(
+                f"data.gap_feature: {quoted(config.gap_feature)} has missing values; choose "
+                "another feature, or drop the rows"
+            )
     return split_points(
         len(raw.y),
         config,
@@ -172,7 +178,7 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         columns, shape = (), raw.x.shape[1:]
         names = raw.feature_names or default_feature_names(shape)
     else:
-        columns = infer_columns(raw.x) if raw.columns is None else raw.columns
+        columns = raw.columns or tuple(Column(name=str(name), kind="number") for name in raw.x)
         names = tuple(name for column in columns for name in column.feature_names)
         shape = (len(names),)
     preprocessing = Preprocessing(
@@ -184,6 +190,8 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         input_shape=shape,
         feature_names=names,
         scaling=Scaling.identity(shape),
+        target_notation=raw.target_notation,
+        delimiter=config.delimiter,
     )
     return preprocessing, reason
 

@@ -2,14 +2,31 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
+
+_TYPES = ("number", "category", "boolean", "date", "text")
 
 
 def _names(value: Any) -> Any:
     """Return a single name as the list of it."""
     return (value,) if isinstance(value, str) else value
+
+
+def _known_types(types: dict[str, str]) -> dict[str, str]:
+    """Return the declared types of columns, all of which exist.
+
+    Raises:
+        ValueError: naming the first other type.
+    """
+    for column, kind in types.items():
+        if kind not in _TYPES and "%" not in kind:
+            raise ValueError(
+                f"{column}: got {kind!r}, expected {', '.join(_TYPES)}, or a format of dates such "
+                "as '%d/%m/%Y'"
+            )
+    return types
 
 
 @settings
@@ -21,6 +38,14 @@ class DataConfig:
             .parquet or .npz (also .tsv, .tab, .txt, .data or .dat; text files also with .gz).
         target: column (CSV, Parquet) or array (NPZ) to predict.
         drop: columns of a table in a file to leave out, such as identifiers.
+        features: columns of a table to use; all others but the target are left out.
+        types: column -> type, where the inferred one is not meant: `number`, `category`, `boolean`,
+            `date`, a format of dates such as `%d/%m/%Y`, or `text`, whose words are hashed.
+        decimal: decimal mark of numbers in text; `auto` infers it for each column.
+        delimiter: character between the fields of a text file; default: found from the first rows.
+        missing: `impute`: a missing number or date is the median of the training split, with a
+            feature that says so, and a missing category is a category; `error`: none may be
+            missing.
         task: type of the target; `auto` infers it from the values.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
@@ -37,6 +62,11 @@ class DataConfig:
     name: str = "digits"
     target: str | None = None
     drop: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    features: Annotated[tuple[str, ...], BeforeValidator(_names)] | None = None
+    types: Annotated[dict[str, str], AfterValidator(_known_types)] = Field(default_factory=dict)
+    decimal: Literal["auto", "point", "comma"] = "auto"
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    missing: Literal["impute", "error"] = "impute"
     task: Literal["auto", "classification", "regression", "count"] = "auto"
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.1

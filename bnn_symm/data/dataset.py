@@ -111,6 +111,83 @@ class Dataset(Summarized):
     summary: str = ""
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_frame(
+        cls, frame: Any, target: str, *, dtype: torch.dtype = torch.float32, **keys: Any
+    ) -> "Dataset":
+        """Return the data set of a table of pandas or polars, split and standardized.
+
+        Args:
+            frame: table with features and target.
+            target: name of the target.
+            dtype: floating-point type of the features and of a numeric target.
+            **keys: further keys of `DataConfig`, such as `drop=["id"]` and `test_fraction=0.1`.
+
+        Raises:
+            ConfigError: if it is no table, or a key is not valid.
+            InvalidData: as `load_dataset` does.
+
+        Example:
+            >>> import pandas as pd
+            >>> table = pd.DataFrame({"size": [50.0, 81.5, 120.0] * 9, "price": [1, 2, 4] * 9})
+            >>> data = Dataset.from_frame(table, "price", task="regression")
+            >>> len(data.train), data.feature_names
+            (20, ('size',))
+        """
+        from bnn_symm.data import in_memory, registry
+
+        config = registry.data_config("a table in memory", {"target": target, **keys})
+        return in_memory.frame_dataset(frame, config, dtype)
+
+    @classmethod
+    def from_arrays(
+        cls, x: Any, y: Any, *, dtype: torch.dtype = torch.float32, **keys: Any
+    ) -> "Dataset":
+        """Return the data set of arrays or tensors, split and standardized.
+
+        Args:
+            x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
+                and (point, height, width) has one channel.
+            y: labels or numbers (point,).
+            dtype: floating-point type of the features and of a numeric target.
+            **keys: further keys of `DataConfig`, such as `task="count"`.
+
+        Raises:
+            ConfigError: if a key is not valid.
+            InvalidData: if shapes, types or values do not fit.
+
+        Example:
+            >>> x = np.linspace(0, 1, 50)
+            >>> Dataset.from_arrays(x, np.sin(x)).task
+            'regression'
+        """
+        from bnn_symm.data import in_memory, registry
+
+        config = registry.data_config("arrays in memory", keys)
+        return in_memory.arrays_dataset(x, y, config, dtype)
+
+    @classmethod
+    def from_torch(
+        cls, points: Any, *, dtype: torch.dtype = torch.float32, **keys: Any
+    ) -> "Dataset":
+        """Return the data set of a map-style data set of torch, which is read into memory.
+
+        Random augmentation in it would be frozen, so that each point has one input.
+
+        Args:
+            points: `points[i]` is the input and the target of point i.
+            dtype: floating-point type of the features and of a numeric target.
+            **keys: as for `from_arrays`.
+
+        Raises:
+            ConfigError: if it has no length, or its points are not pairs.
+            InvalidData: if shapes, types or values do not fit.
+        """
+        from bnn_symm.data import in_memory
+
+        x, y = in_memory.stacked_points(points)
+        return cls.from_arrays(x, y, dtype=dtype, **keys)
+
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""
         return {

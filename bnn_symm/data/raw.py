@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
 
+from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
 
@@ -33,6 +34,7 @@ class RawData:
         test: row indices of a fixed test split, if there is one.
         columns: types of the columns of a table, if the reader has determined them; None if they
             are to be inferred.
+        target_notation: how the numbers of the target are written in its file, if not plainly.
         notes: sentences about unexpected properties of the data.
     """
 
@@ -47,6 +49,7 @@ class RawData:
     train: np.ndarray | None = None
     test: np.ndarray | None = None
     columns: tuple[Column, ...] | None = None
+    target_notation: NumberNotation | None = None
     notes: Sequence[str] = ()
 
     def sha256(self) -> str:

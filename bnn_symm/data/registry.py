@@ -117,7 +117,7 @@ def load_dataset(
         >>> data.train.x.shape, data.class_labels
         (torch.Size([108, 4]), ('setosa', 'versicolor', 'virginica'))
     """
-    config = _config(name_or_config, keys)
+    config = data_config(name_or_config, keys)
     return assemble(_read(config), config, dtype)
 
 
@@ -189,14 +189,15 @@ def _read_raw_points(
     source: str | Path | DataConfig, preprocessing: Preprocessing, part: str, *, need_target: bool
 ) -> tuple[Any, Any]:
     _check_preprocessing(preprocessing)
-    config = _config(source, {})
+    config = data_config(source, {})
     if (
         config.name not in _LOADERS
         and not config.name.startswith("uci/")
         and is_file_name(config.name)
     ):
         target = config.target or preprocessing.target
-        x, y = read_points(config.name, target)
+        delimiter = config.delimiter or preprocessing.delimiter
+        x, y = read_points(config.name, target, delimiter=delimiter)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
             hint = one_line(nearest(target, known), 120) if known else "save it as array y"
@@ -235,9 +236,11 @@ def _read(config: DataConfig) -> RawData:
             f"got {quoted(name, 80)}, which is no data set; give a name, or a path that ends in "
             f".csv, .parquet or .npz; {nearest(name, dataset_names())}"
         )
-    if config.drop:
+    for setting in ("drop", "features", "types", "delimiter"):
+        if not getattr(config, setting):
+            continue
         raise ConfigError(
-            f"data.drop is for tables in files, but {name!r} is a named data set; remove data.drop"
+            f"data.{setting} is for tables in files, but {name!r} is a named data set; remove it"
         )
     if config.target not in (None, raw.target):
         raise ConfigError(
@@ -247,13 +250,20 @@ def _read(config: DataConfig) -> RawData:
     return raw
 
 
-def _config(source: Any, keys: dict[str, Any]) -> DataConfig:
-    """Return the configuration that a name, a path or a configuration stands for."""
+def data_config(source: Any, keys: dict[str, Any]) -> DataConfig:
+    """Return the configuration that a name, a path or a configuration stands for.
+
+    Args:
+        source: name of a data set, path of a file, or a configuration.
+        keys: further keys.
+
+    Raises:
+        ConfigError: if a key or a value is not valid.
+    """
     if not isinstance(source, str | Path | DataConfig):
         raise ConfigError(
             f"got {_kind(source)}, expected the name of a data set, the path of a file, or a "
-            "DataConfig; for data in memory use bnn_symm.estimators, or save a file with "
-            "DataFrame.to_csv or numpy.savez(FILE, x=..., y=...)"
+            "DataConfig; for data in memory use Dataset.from_frame or Dataset.from_arrays"
         )
     known = [field.name for field in fields(DataConfig)]
     for key in keys:

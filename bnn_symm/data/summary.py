@@ -1,6 +1,7 @@
 """Summary of a data set in one line, and notes about unexpected properties."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData, one_line
+from bnn_symm.formatting import number
+from bnn_symm.summaries import Result
 
 # One-hot features are reported above this number and above this fraction of the training points;
 # one column with more than the second fraction is an error.
@@ -46,6 +49,62 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
     task = f"{preprocessing.task} of {quoted(preprocessing.target, 30)} ({reason})"
     line = f"{task}; {sum(sizes.values())} rows: {parts}; {count}"
     return one_line(f"{line}; encoded: {', '.join(encoded)}" if encoded else line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSummary(Result):
+    """What was decided for one column of a table.
+
+    Attributes:
+        column: its name.
+        type: `number`, `boolean`, `category`, `date` or `text`, and how values are written.
+        features: number of features that encode it.
+        missing: what replaces a missing value; empty if none may be missing.
+    """
+
+    column: str
+    type: str
+    features: int
+    missing: str
+
+
+def column_summaries(preprocessing: Preprocessing) -> tuple[ColumnSummary, ...]:
+    """Return what was decided for each column of a table; nothing for an array.
+
+    Args:
+        preprocessing: encoding of the data.
+    """
+    return tuple(
+        ColumnSummary(
+            column=column.name,
+            type=_type_of(column),
+            features=len(column.feature_names),
+            missing=_replacement(column),
+        )
+        for column in preprocessing.columns
+    )
+
+
+def _type_of(column: Column) -> str:
+    if column.kind == "category":
+        pooled = ", others are one more" if column.pools else ""
+        return (
+            f"category ({len(column.categories)}: {short_list(column.categories, 4, 40)}{pooled})"
+        )
+    if column.kind == "date":
+        return f"date ({'ISO' if column.date_format == 'iso' else column.date_format})"
+    if column.notation is not None:
+        return f"{column.kind} ({column.notation.describe()})"
+    return "text (counts of words)" if column.kind == "text" else column.kind
+
+
+def _replacement(column: Column) -> str:
+    if not column.has_missing:
+        return ""
+    if not column.can_be_filled:
+        return "a category"
+    values = "medians" if len(column.fill) != 1 else f"median {number(column.fill[0])}"
+    return f"{values} and a feature"
 
 
 def data_notes(

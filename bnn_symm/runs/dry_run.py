@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bnn_symm.data.summary import ColumnSummary, column_summaries
 from bnn_symm.inference import (
     DeepEnsemble,
     Method,
@@ -69,7 +70,8 @@ class FitEstimate(Result):
         threads: threads of torch.
         gradient_bytes: memory that one gradient keeps between its two passes.
         stages: the methods, those of the warm start first.
-        notes: remarks on the data, such as columns that are ignored.
+        columns: what was decided for each column of a table.
+        notes: remarks on the data, such as columns that are left out.
     """
 
     dataset: str
@@ -83,6 +85,7 @@ class FitEstimate(Result):
     threads: int
     gradient_bytes: int
     stages: tuple[StageEstimate, ...]
+    columns: tuple[ColumnSummary, ...]
     notes: tuple[str, ...]
 
 
@@ -116,6 +119,7 @@ def estimate_fit(config: Config) -> FitEstimate:
         threads=prepared.threads,
         gradient_bytes=max(_gradient_bytes(prepared, method) for method in methods),
         stages=tuple(_estimate(prepared, method) for method in methods),
+        columns=column_summaries(dataset.preprocessing),
         notes=tuple(dataset.notes),
     )
 

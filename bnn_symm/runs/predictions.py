@@ -1,10 +1,13 @@
 """Predict for the raw inputs of a file, and write the predictions to a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pandas
+from jaxtyping import Float
+from torch import Tensor
 
 from bnn_symm.advice import advise
 from bnn_symm.data import read_inputs_and_table
@@ -64,17 +67,7 @@ def predict_file(
         The number of rows.
     """
     x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
-    columns: dict[str, list[np.ndarray]] = {}
-    with use_threads(run.threads):
-        for predictive in run.posterior.iter_predict(x):
-            part = (
-                _class_columns(run, predictive)
-                if predictive.is_classification
-                else _regression_columns(predictive, levels)
-            )
-            for name, values in part.items():
-                columns.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    joined = prediction_columns(run, x, levels)
     if not isinstance(output, Path):
         _write(joined, ".csv", output, excel_safe)
         return len(x)
@@ -85,9 +78,32 @@ def predict_file(
     return len(x)
 
 
-def _regression_columns(predictive: Predictive, levels: list[float]) -> dict[str, np.ndarray]:
+def prediction_columns(
+    run: Run, x: Float[Tensor, "point *feature"], levels: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """Return the predictions of a run by the name of the column, as `predict_file` writes them.
+
+    Args:
+        run: the run whose posterior predicts.
+        x: encoded inputs.
+        levels: the levels of the quantiles.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    with use_threads(run.threads):
+        for predictive in run.posterior.iter_predict(x):
+            part = (
+                _class_columns(run, predictive)
+                if predictive.is_classification
+                else _regression_columns(predictive, levels)
+            )
+            for name, values in part.items():
+                columns.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _regression_columns(predictive: Predictive, levels: Sequence[float]) -> dict[str, np.ndarray]:
     """Return the columns of predictions of numbers."""
-    quantiles = predictive.quantiles(levels)
+    quantiles = predictive.quantiles(list(levels))
     values: dict[str, Any] = {
         "mean": predictive.mean(),
         "sd": predictive.standard_deviation(),

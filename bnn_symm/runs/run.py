@@ -2,11 +2,11 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from bnn_symm.advice import advise, advise_setting
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Preprocessing, load_dataset
+from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState
 from bnn_symm.io.boundary import parser_errors
@@ -26,6 +26,9 @@ from bnn_symm.runs.directory.file_schemas import check_preprocessing
 from bnn_symm.runs.directory.network_record import NetworkRecord
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.stages import stages_of
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class DeviceWarning(UserWarning):
@@ -118,6 +121,38 @@ class Run:
                 )
                 for step, chains in states.items()
             }
+
+    def predict(
+        self, inputs: Any, *, quantiles: Sequence[float] = (0.05, 0.5, 0.95)
+    ) -> "pandas.DataFrame":
+        """Predict for raw inputs; rows, units and labels are those of the data, nothing is scaled.
+
+        Args:
+            inputs: a table of pandas or polars with the columns of the training data in any order,
+                an array (point, *feature), or the path of a file.
+            quantiles: levels between 0 and 1, for numbers.
+
+        Returns:
+            One row for each point. Of numbers: `mean`, `sd`, `epistemic_sd`, `aleatoric_sd` and
+            `quantile_<level>`. Of classes: `prediction`, `probability_<label>`, `entropy`,
+            `expected_entropy` and `mutual_information`.
+
+        Raises:
+            ConfigError: if the inputs are of another type, or a level is not between 0 and 1.
+            InvalidData: if the inputs do not fit the training data.
+        """
+        import pandas as pd
+
+        from bnn_symm.runs.predictions import prediction_columns
+
+        if not all(0 < level < 1 for level in quantiles):
+            raise ConfigError(f"quantiles={tuple(quantiles)}: expected numbers between 0 and 1")
+        if isinstance(inputs, str | Path):
+            x = read_inputs(inputs, self.preprocessing, self.model.dtype)
+        else:
+            x = self.preprocessing.encode(inputs, self.model.dtype)
+        index = inputs.index if isinstance(inputs, pd.DataFrame) else None
+        return pd.DataFrame(prediction_columns(self, x, quantiles), index=index)
 
     @property
     def metrics(self) -> dict[str, Any] | None:

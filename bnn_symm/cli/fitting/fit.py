@@ -241,6 +241,13 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
         ]
         for stage in estimate.stages
     ]
+    columns = ""
+    if estimate.columns:
+        decided = [
+            [one_line(each.column, 30), one_line(each.type, 70), each.features, each.missing or "-"]
+            for each in estimate.columns
+        ]
+        columns = f"{table(['column', 'type', 'features', 'missing values'], decided)}\n"
     header = ["method", "chains", "points", "gradients", "ms each", "seconds", "draws, MB"]
     text = (
         f"{one_line(estimate.dataset, 100)}, {estimate.task}: {estimate.train} training, "
@@ -248,7 +255,7 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
         f"{config.architecture.name}: {estimate.parameters} parameters, "
         f"{estimate.outputs} outputs, {estimate.threads} threads; one gradient keeps "
         f"{number(estimate.gradient_bytes / 1e6)} MB\n"
-        f"{table(header, rows)}\nnothing was fitted or written"
+        f"{table(header, rows)}\n{columns}nothing was fitted or written"
     )
     answer(options, estimate.to_dict(), text)
     return 0

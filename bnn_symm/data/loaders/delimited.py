@@ -1,17 +1,24 @@
 """Delimited text files (CSV and similar), read as tables of strings.
 
-Types of the columns are inferred later, in `bnn_symm.data.preprocessing.text_columns`.
+Types of the columns are inferred later, in `bnn_symm.data.preprocessing.column_types.text_columns`.
 """
 
 import csv
 import gzip
 import io
+import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from bnn_symm.data.preprocessing.notation import NOT_FINITE, NUMBER, form_of, is_integer
+from bnn_symm.data.preprocessing.column_types.notation import (
+    NOT_FINITE,
+    NUMBER,
+    form_of,
+    is_integer,
+)
 from bnn_symm.data.preprocessing.quoting import short_list
 from bnn_symm.errors import InvalidData
 from bnn_symm.io.boundary import parser_errors, shown
@@ -28,7 +35,9 @@ _EXPANSION = 12
 _CHUNK, _SAMPLE = 16_000_000, 20
 
 
-def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
+def read_delimited(
+    path: Path, *, check_names: bool = False, delimiter: str | None = None
+) -> "pandas.DataFrame":
     """Read a text file as a table of strings with distinct column names.
 
     The separator is the one of comma, semicolon, tab and vertical bar with which the first rows
@@ -40,6 +49,7 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
         check_names: whether a first line that resembles values is an error. It is not checked where
             the names are known, as for a stored run, so that the result does not depend on the
             rows.
+        delimiter: character between fields; None finds it.
 
     Raises:
         InvalidData: if the file is empty, damaged, not UTF-8, without a header, or has duplicate
@@ -50,7 +60,7 @@ def read_delimited(path: Path, *, check_names: bool = False) -> "pandas.DataFram
 
     with parser_errors(path, "correct the file", InvalidData):
         text = _decode(path)
-        separator = _separator(path, text)
+        separator = delimiter or _separator(path, text)
         rows = _parse(text, separator)
         names = [name.strip() for name in next(rows)]
         body = []
@@ -95,14 +105,33 @@ def _content(path: Path) -> bytes:
         "use fewer rows, or a machine with more memory",
     )
     check_memory(_EXPANSION * check_regular_file(path), what, advice)
-    if path.suffix.lower() != ".gz":
+    suffix = path.suffix.lower()
+    if suffix not in (".gz", ".zip"):
         return path.read_bytes()
     parts: list[bytes] = []
-    with gzip.open(path) as file:
+    with gzip.open(path) if suffix == ".gz" else _only_member(path) as file:
         while part := file.read(_CHUNK):
             parts.append(part)
             check_memory(_EXPANSION * sum(map(len, parts)), what, advice)
     return b"".join(parts)
+
+
+@contextmanager
+def _only_member(path: Path) -> Iterator[IO[bytes]]:
+    """Open the only file of a ZIP archive."""
+    with zipfile.ZipFile(path) as archive:
+        # Archives of macOS have hidden copies of each file.
+        names = [
+            name
+            for name in archive.namelist()
+            if not name.endswith("/") and not name.startswith("__MACOSX/")
+        ]
+        if len(names) != 1:
+            raise InvalidData(
+                f"{shown(path)} contains {len(names)} files, expected one table; unpack it"
+            )
+        with archive.open(names[0]) as file:
+            yield file
 
 
 def _parse(text: str, separator: str) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""User data: tables in text and Parquet files, and arrays in NPZ files."""
+"""User data: tables in text, Parquet, Feather and Excel files, and arrays in NPZ files."""
 
 import math
 import os
@@ -11,11 +11,15 @@ import yaml
 
 from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.config import DataConfig
+from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
 from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
-from bnn_symm.data.loaders.parquet import read_parquet
+from bnn_symm.data.preprocessing.column_types.inference import (
+    InferredColumn,
+    infer_column,
+    infer_target,
+)
 from bnn_symm.data.preprocessing.column_values import table_column
-from bnn_symm.data.preprocessing.columns import InferredColumn, infer_column, infer_values
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import (
@@ -33,8 +37,12 @@ if TYPE_CHECKING:
     import pandas
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
-SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".npz")
-FORMATS = ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat; text also with .gz)"
+_BINARY_READERS = {".parquet": read_parquet, ".feather": read_feather, ".xlsx": read_excel}
+SUFFIXES = (*TEXT_SUFFIXES, *_BINARY_READERS, ".npz")
+FORMATS = (
+    ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat, .xlsx, .feather; text also with .gz "
+    "or .zip)"
+)
 # A last column with one of these names is the default target.
 _TARGET_NAMES = ("target", "label", "class", "y")
 _LICENCE = "not known (a file of the user's)"
@@ -73,44 +81,86 @@ def load_file(config: DataConfig) -> RawData:
 
     path = data_file_path(config.name)
     if _suffix(path.name) == ".npz":
-        if config.drop:
-            raise ConfigError(f"data.drop is for tables, but {shown(path)} is none; remove it")
+        for setting in ("drop", "features", "types"):
+            if getattr(config, setting):
+                raise ConfigError(
+                    f"data.{setting} is for tables, but {shown(path)} is none; remove it"
+                )
         target = config.target or "y"
         x, y = read_npz(path, target)
         if y is None:
             raise missing_array_error(path, target, npz_names(path))
-        y, notes = (
-            _target_values(pd.Series(y), target, is_text=False) if y.dtype == object else (y, ())
+        named = pd.Series(y, name=target)
+        found = infer_target(named, is_text=False) if y.dtype == object else None
+        return RawData(
+            x=x,
+            y=y if found is None else found.values,
+            target=target,
+            source=path.name,
+            licence=_LICENCE,
+            notes=() if found is None else found.notes,
         )
-        return RawData(x=x, y=y, target=target, source=path.name, licence=_LICENCE, notes=notes)
-    frame = _without_columns(read_table(path, check_names=True), config, path)
-    is_text = _suffix(path.name) != ".parquet"
-    target = _target_column(frame, config.target, path)
+    frame = read_table(path, check_names=True, delimiter=config.delimiter)
+    is_text = _suffix(path.name) in TEXT_SUFFIXES
+    return raw_table(frame, config, source=path.name, is_text=is_text)
+
+
+def raw_table(
+    frame: "pandas.DataFrame", config: DataConfig, *, source: str, is_text: bool = False
+) -> RawData:
+    """Return a table with its target separated, and the types of its columns inferred.
+
+    Args:
+        frame: table with distinct column names and at least one row.
+        config: target, columns, their types, and the policy for missing values.
+        source: name of its origin.
+        is_text: whether all values are texts of a text file.
+
+    Raises:
+        ConfigError: if no target is given and none can be inferred.
+        InvalidData: if there is no such target, no feature, or a column is ambiguous.
+    """
+    import pandas as pd
+
+    frame = _chosen_columns(frame, config, source)
+    target = _target_column(frame, config.target, source)
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
         raise InvalidData(
-            f"{shown(path)} has only the target column {quoted(target)}, expected at least one "
+            f"{shown(source)} has only the target column {quoted(target)}, expected at least one "
             "feature column"
         )
-    y, notes = _target_values(table_column(frame, target), target, is_text=is_text)
-    inferred = [
-        _feature_column(features, name, config.drop, is_text=is_text) for name in features.columns
-    ]
+    found = infer_target(table_column(frame, target), config, is_text=is_text)
+    inferred = {
+        name: _feature_column(features, name, config, is_text=is_text) for name in features.columns
+    }
+    kept = [each for each in inferred.values() if each.column is not None]
+    notes = [*found.notes, *(note for each in inferred.values() for note in each.notes)]
+    if not kept:
+        raise InvalidData(
+            f"{shown(source)} has no column that is a feature ({one_line(notes[-1], 150)}); "
+            "declare one with data.types"
+        )
     if is_text:
-        features = pd.DataFrame({each.column.name: _series(each.values) for each in inferred})
+        features = pd.DataFrame(
+            {name: _series(each.values) for name, each in inferred.items() if each.column}
+        )
+    else:
+        features = features[[name for name, each in inferred.items() if each.column]]
     return RawData(
         x=features,
-        y=y,
+        y=found.values,
         target=target,
-        source=path.name,
+        source=source,
         licence=_LICENCE,
-        columns=tuple(each.column for each in inferred),
-        notes=(*notes, *(note for each in inferred for note in each.notes)),
+        columns=tuple(each.column for each in kept if each.column),
+        target_notation=found.notation,
+        notes=notes,
     )
 
 
 def read_points(
-    name: str, target: str
+    name: str, target: str, *, delimiter: str | None = None
 ) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
     """Read the inputs of all rows of a file, and the target.
 
@@ -119,6 +169,7 @@ def read_points(
     Args:
         name: path of the file.
         target: name of the target.
+        delimiter: character between the fields of a text file; None finds it.
 
     Returns:
         Inputs and target; the target is None if the file does not have it.
@@ -126,7 +177,7 @@ def read_points(
     path = data_file_path(name)
     if _suffix(path.name) == ".npz":
         return read_npz(path, target)
-    frame = read_table(path)
+    frame = read_table(path, delimiter=delimiter)
     column = find_column(frame, target)
     return frame, None if column is None else table_column(frame, column).astype(object).to_numpy()
 
@@ -167,18 +218,25 @@ def data_file_path(name: str) -> Path:
     return path
 
 
-def read_table(path: Path, *, check_names: bool = False) -> "pandas.DataFrame":
-    """Return a text or Parquet file as a table with distinct column names and at least one row.
+def read_table(
+    path: Path, *, check_names: bool = False, delimiter: str | None = None
+) -> "pandas.DataFrame":
+    """Return a file as a table with distinct column names and at least one row.
 
     Args:
         path: path of the file.
         check_names: whether a text file whose first line resembles values is an error.
+        delimiter: character between the fields of a text file; None finds it.
 
     Raises:
         InvalidData: if the file is empty or damaged, or has duplicate columns or no rows.
     """
-    is_parquet = _suffix(path.name) == ".parquet"
-    frame = read_parquet(path) if is_parquet else read_delimited(path, check_names=check_names)
+    reader = _BINARY_READERS.get(_suffix(path.name))
+    frame = (
+        read_delimited(path, check_names=check_names, delimiter=delimiter)
+        if reader is None
+        else reader(path)
+    )
     frame.columns = frame.columns.map(str)
     if frame.columns.has_duplicates:
         duplicates = list(dict.fromkeys(frame.columns[frame.columns.duplicated()]))
@@ -203,9 +261,9 @@ def find_column(frame: "pandas.DataFrame", name: str) -> str | None:
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix in lower case, without `.gz` for compressed text files."""
+    """Return the suffix in lower case, without `.gz` or `.zip` for compressed text files."""
     path = Path(name.lower())
-    if path.suffix == ".gz" and Path(path.stem).suffix in TEXT_SUFFIXES:
+    if path.suffix in (".gz", ".zip") and Path(path.stem).suffix in TEXT_SUFFIXES:
         return Path(path.stem).suffix
     return path.suffix
 
@@ -222,61 +280,56 @@ def _others(path: Path) -> str:
     return nearest(path.name, [one_line(other, 40) for other in others[:5]])
 
 
-def _without_columns(
-    frame: "pandas.DataFrame", config: DataConfig, path: Path
+def _chosen_columns(
+    frame: "pandas.DataFrame", config: DataConfig, source: str
 ) -> "pandas.DataFrame":
     """Return a table without the columns to leave out."""
-    found = []
-    for name in config.drop:
-        column = find_column(frame, name)
-        if column is None:
-            raise InvalidData(
-                f"data.drop: {shown(path)} has no column {quoted(name)}; "
-                f"{nearest(name, _shown_names(list(frame.columns)))}"
-            )
-        if config.target is not None and column == find_column(frame, config.target):
-            raise ConfigError(f"data.drop leaves out the target {quoted(column)}; remove it there")
-        found.append(column)
-    return frame.drop(columns=found)
+    for setting in ("drop", "features", "types"):
+        for name in getattr(config, setting) or ():
+            if find_column(frame, name) is None:
+                raise InvalidData(
+                    f"data.{setting}: {shown(source)} has no column {quoted(name)}; "
+                    f"{nearest(name, _shown_names(list(frame.columns)))}"
+                )
+    target = None if config.target is None else find_column(frame, config.target)
+    dropped = [find_column(frame, name) for name in config.drop]
+    if target is not None and target in dropped:
+        raise ConfigError(f"data.drop leaves out the target {quoted(target)}; remove it there")
+    if config.features is not None:
+        kept = {find_column(frame, name) for name in config.features}
+        target = _target_column(frame, config.target, source)
+        dropped += [name for name in frame.columns if name not in kept and name != target]
+    return frame.drop(columns=list(dict.fromkeys(dropped)))
 
 
 def _feature_column(
-    frame: "pandas.DataFrame", name: str, dropped: Sequence[str], *, is_text: bool
+    frame: "pandas.DataFrame", name: str, config: DataConfig, *, is_text: bool
 ) -> InferredColumn:
     """Infer the type of a feature column; an error names the setting that leaves it out."""
     try:
-        return infer_column(table_column(frame, name), is_text=is_text)
+        return infer_column(table_column(frame, name), config, is_text=is_text)
     except InvalidData as error:
-        names = [*dropped, name]
+        names = [*config.drop, name]
         value = yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=math.inf)
-        listed = value.strip() if dropped else value.strip()[1:-1]
+        listed = value.strip() if config.drop else value.strip()[1:-1]
         advice = advise(f"--set {shell_words(f'data.drop={listed}')}", f"drop={names!r}")
         raise InvalidData(f"{error}; {one_line(advice, 150)} leaves the column out") from None
 
 
-def _target_values(
-    series: "pandas.Series", target: str, *, is_text: bool
-) -> tuple[np.ndarray, Sequence[str]]:
-    values, decision = infer_values(
-        series, f"target {quoted(target)}", is_text=is_text, is_target=True
-    )
-    return values, decision.notes
-
-
-def _target_column(frame: "pandas.DataFrame", target: str | None, path: Path) -> str:
+def _target_column(frame: "pandas.DataFrame", target: str | None, source: str) -> str:
     names = list(frame.columns)
     if target is not None:
         name = find_column(frame, target)
         if name is None:
             raise InvalidData(
-                f"{shown(path)} has no column {quoted(target)}; "
+                f"{shown(source)} has no column {quoted(target)}; "
                 f"{nearest(target, _shown_names(names))}"
             )
         return name
     if names[-1].lower() in _TARGET_NAMES:
         return names[-1]
     raise ConfigError(
-        f"no target column of {shown(path)} is given; use "
+        f"no target column of {shown(source)} is given; use "
         f"{advise_setting('data.target=COLUMN')} with one of: {short_list(names, 30)}"
     )
 

@@ -43,7 +43,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
             key = target if target in names else "y"
             x = _read(archive, "x", path)
             y = _read(archive, key, path) if key in names else None
-    x = _with_feature_axes(x, path)
+    x = with_feature_axes(x, shown(path))
     if y is None:
         return x, None
     if y.ndim == 2 and y.shape[1] == 1:
@@ -53,7 +53,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
             f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, expected ({len(x)},), one "
             "value for each row of x"
         )
-    return x, _convert_target(y, key, path)
+    return x, convert_target(y)
 
 
 def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -145,10 +145,13 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _convert_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
+def convert_target(y: np.ndarray) -> np.ndarray:
     """Return a target as an array of the type that matches its values.
 
     Types are bool, int64, float64, or object (texts, and integers that do not fit into int64).
+
+    Args:
+        y: (point,), numbers or texts.
     """
     if y.dtype.kind == "U":
         return np.array([text.strip() for text in y.tolist()], dtype=object)
@@ -157,18 +160,27 @@ def _convert_target(y: np.ndarray, key: str, path: Path) -> np.ndarray:
     return y
 
 
-def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
+def with_feature_axes(x: np.ndarray, what: str) -> np.ndarray:
+    """Return inputs as (point, feature) or (point, channel, height, width).
+
+    Args:
+        x: numbers; (point,) is one feature, and (point, height, width) has one channel.
+        what: description of the origin for messages.
+
+    Raises:
+        InvalidData: if they are no numbers, empty, or of another shape.
+    """
     if x.dtype.kind not in "buif":
         raise InvalidData(
-            f"{shown(path)}: got x of type {x.dtype}, expected numbers; convert x to float32"
+            f"{what}: got x of type {x.dtype}, expected numbers; convert x to float32"
         )
     if x.size == 0:
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, which is empty; expected at least one row"
+            f"{what}: got x of shape {x.shape}, which is empty; expected at least one row"
         )
     if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, which seems to be channels last; expected "
+            f"{what}: got x of shape {x.shape}, which seems to be channels last; expected "
             "(point, channel, height, width); use x.transpose(0, 3, 1, 2)"
         )
     if x.ndim == 1:
@@ -177,7 +189,7 @@ def _with_feature_axes(x: np.ndarray, path: Path) -> np.ndarray:
         return x[:, None]
     if x.ndim not in (2, 4):
         raise InvalidData(
-            f"{shown(path)}: got x of shape {x.shape}, expected (point, feature) or (point, "
+            f"{what}: got x of shape {x.shape}, expected (point, feature) or (point, "
             "channel, height, width); reshape x"
         )
     return x

@@ -1,10 +1,11 @@
 """Values of a table column of any type: missing values and numbers."""
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.notation import (
+from bnn_symm.data.preprocessing.column_types.notation import (
     LARGEST_EXACT,
     describe_value,
     is_exact,
@@ -119,7 +120,7 @@ def _as_float(value: Any, booleans: bool) -> float:
         return words.get(text.lower(), parse_number(text))
     if isinstance(value, int):
         return float(value) if is_exact(value) else np.nan
-    return value if isinstance(value, float) else np.nan
+    return float(value) if isinstance(value, float | Decimal) else np.nan
 
 
 def column_values(series: "pandas.Series") -> np.ndarray:

@@ -1,247 +1,255 @@
 """Columns of a table: their types and their encoding as numbers."""
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bnn_symm.advice import advise
+from bnn_symm.data.preprocessing.column_types import dates
+from bnn_symm.data.preprocessing.column_types.notation import PLACEHOLDER, form_of
+from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
-    all_integers,
     check_missing,
     column_values,
+    is_missing,
     numbers,
-    table_column,
 )
-from bnn_symm.data.preprocessing.labels import Label, label_indices, sorted_labels
+from bnn_symm.data.preprocessing.labels import Label, label_indices
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
-from bnn_symm.data.preprocessing.text_columns import (
-    Kind,
-    TextColumn,
-    infer_text_column,
-    typed_values,
-)
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas
 
-_ID_NAME = re.compile(
-    r"(?i:id|index|idx|uuid|guid|row[ _.-]?(?:id|no|nr|num|number|index|names?)"
-    r"|record[ _.-]?(?:no|nr|number)"
-    r"|.*[ _.-]id|unnamed: \d+)|.*[a-z0-9](?:Id|ID)|rownames"
-)
-# Integers that are stored as text are codes if they have at most this many distinct values.
-_MAX_CODES = 20
+ColumnKind = Literal["number", "boolean", "category", "date", "text"]
+# Features of a column of free text: counts of its words by hash.
+_WORD_FEATURES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """Type and encoding of one raw column of a table.
 
+    A missing value of a number, boolean or date is replaced by the medians of the training split,
+    and has a further feature that is 1; a missing category is a category of its own.
+
     Args:
         name: name in the table.
         kind: `number` is unchanged, `boolean` becomes 0 or 1, `category` becomes one 0/1 feature
-            per category.
+            per category, `date` becomes a trend and positions in the year, week and day, and `text`
+            becomes counts of words by hash.
         categories: sorted categories, for `category` only.
+        notation: how numbers are written; None for the plain notation.
+        date_format: `iso` or a format of `strptime`, for `date` only.
+        has_time: whether dates have times of the day.
+        has_missing: whether values may be missing.
+        fill: the features of a missing number, boolean or date; empty if not fitted yet.
+        pools: whether all other categories are one more category.
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     categories: tuple[Label, ...] = ()
+    notation: NumberNotation | None = None
+    date_format: str = ""
+    has_time: bool = False
+    has_missing: bool = False
+    fill: tuple[float, ...] = ()
+    pools: bool = False
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Return the names of the features of a value that is not missing."""
+        if self.kind == "category":
+            others = (f"{self.name} (other)",) if self.pools else ()
+            return (*(f"{self.name}={category}" for category in self.categories), *others)
+        if self.kind == "date":
+            day = dates.has_day(self.date_format)
+            return dates.feature_names(self.name, day=day, time=self.has_time)
+        if self.kind == "text":
+            return tuple(f"{self.name} (words {number})" for number in range(_WORD_FEATURES))
+        return (self.name,)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Return the names of the features that encode this column."""
-        if self.kind == "category":
-            return tuple(f"{self.name}={category}" for category in self.categories)
-        return (self.name,)
+        return (*self.value_names, *((f"{self.name} (missing)",) if self.has_missing else ()))
+
+    @property
+    def can_be_filled(self) -> bool:
+        """Return whether missing values are replaced by fitted features."""
+        return self.has_missing and self.kind != "category"
 
     def encode(self, series: "pandas.Series") -> np.ndarray:
         """Return the column as float64 numbers (point, feature).
 
-        Each value is parsed by the stored type alone, independently of the other rows.
+        Each value is parsed by the stored type alone, independently of the other rows. The features
+        of missing values are NaN if `fill` is not fitted yet.
 
         Args:
             series: column of a table.
 
         Raises:
-            InvalidData: if a value is missing, infinite, not a number, or an unseen category.
+            InvalidData: if a value is missing where the training data had none, infinite, not of
+                the type, or an unseen category.
         """
-        check_missing(series, self.name)
+        if self.kind == "text":
+            return _word_counts(series)
+        if not self.has_missing:
+            check_missing(series, self.name)
+            return self._encode_present(series)
+        missing = self._missing(series)
+        present = series.astype(object).where(~missing, self._stand_in(series, missing))
+        features = self._encode_present(present)
+        features[missing] = self.fill or (0.0 if self.kind == "category" else np.nan)
+        return np.concatenate([features, missing[:, None].astype(np.float64)], axis=1)
+
+    def fitted(self, features: np.ndarray) -> "Column":
+        """Return the column with the medians of its features as replacement of missing values.
+
+        Args:
+            features: (point, feature) of the training split, from `encode` before fitting.
+        """
+        if not self.can_be_filled:
+            return self
+        present = features[features[:, -1] == 0, : len(self.value_names)]
+        fill = np.median(present, axis=0) if len(present) else np.zeros(len(self.value_names))
+        return replace(self, fill=tuple(fill.tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the column as JSON types; settings that do not apply are left out."""
+        content: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "categories": list(self.categories),
+        }
+        if self.notation is not None:
+            content["notation"] = self.notation.to_dict()
+        if self.kind == "date":
+            content |= {"date_format": self.date_format, "has_time": self.has_time}
+        if self.has_missing:
+            content |= {"has_missing": True, "fill": list(self.fill)}
+        if self.pools:
+            content["pools"] = True
+        return content
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Column":
+        """Return the column from the result of `to_dict`, or of earlier versions."""
+        notation = content.get("notation")
+        return cls(
+            name=content["name"],
+            kind=content["kind"],
+            categories=tuple(content["categories"]),
+            notation=None if notation is None else NumberNotation.from_dict(notation),
+            date_format=content.get("date_format", ""),
+            has_time=content.get("has_time", False),
+            has_missing=content.get("has_missing", False),
+            fill=tuple(content.get("fill", ())),
+            pools=content.get("pools", False),
+        )
+
+    def _missing(self, series: "pandas.Series") -> np.ndarray:
+        """Return where values are missing; placeholders are, unless the column has words."""
+        missing = is_missing(series)
+        if self.kind == "category" or series.dtype.kind in "buif":
+            return missing
+        return missing | np.array([is_placeholder(value) for value in series.tolist()], dtype=bool)
+
+    def _stand_in(self, series: "pandas.Series", missing: np.ndarray) -> Any:
+        """Return a value of the type, which takes the place of missing ones while encoding."""
+        if not missing.any():
+            return None
+        if not missing.all():
+            return series.iloc[int(np.argmin(missing))]
+        stand_ins = {"category": self.categories[0] if self.categories else "", "boolean": 0}
+        moment = dates.EPOCH.isoformat() if self.date_format == dates.ISO else None
+        if self.kind == "date":
+            return moment or dates.EPOCH.strftime(self.date_format)
+        return stand_ins.get(self.kind, 0)
+
+    def _encode_present(self, series: "pandas.Series") -> np.ndarray:
+        what = f"column {quoted(self.name)}"
         if self.kind == "category":
-            indices = label_indices(column_values(series), self.categories)
-            if (indices < 0).any():
-                row = int(np.argmax(indices < 0))
-                raise InvalidData(
-                    f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
-                    f"a category of the training data ({short_list(self.categories, width=60)}); "
-                    "correct it or drop the row"
-                )
-            return np.eye(len(self.categories))[indices]
-        values = numbers(series, f"column {quoted(self.name)}", booleans=self.kind == "boolean")
+            return self._one_hot(series)
+        if self.kind == "date":
+            return self._date_features(series)
+        values = numbers(plain_texts(series, self.notation), what, booleans=self.kind == "boolean")
         if self.kind == "boolean" and (wrong := ~np.isin(values, (0.0, 1.0))).any():
             row = int(np.argmax(wrong))
             raise InvalidData(
-                f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, "
+                f"{what}, row {row + 1}: got {quoted(series.iloc[row])}, "
                 "expected true or false; correct it"
             )
         return values[:, None]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the column as JSON types."""
-        return {"name": self.name, "kind": self.kind, "categories": list(self.categories)}
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Column":
-        """Return the column from the result of `to_dict`."""
-        return cls(
-            name=content["name"], kind=content["kind"], categories=tuple(content["categories"])
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class InferredColumn:
-    """A column of a table with its inferred type.
-
-    Args:
-        column: inferred type and encoding.
-        values: values of that type: int64, float64, bool or objects.
-        notes: sentences about unexpected properties of the column.
-    """
-
-    column: Column
-    values: np.ndarray
-    notes: tuple[str, ...] = ()
-
-
-def infer_columns(frame: "pandas.DataFrame") -> tuple[Column, ...]:
-    """Return the types of the feature columns of a table.
-
-    Args:
-        frame: feature columns.
-
-    Raises:
-        InvalidData: if a column contains dates, identifiers, free text, or values other than
-            numbers and text.
-    """
-    return tuple(infer_column(table_column(frame, name)).column for name in frame.columns)
-
-
-def infer_column(series: "pandas.Series", *, is_text: bool = False) -> InferredColumn:
-    """Infer the type of a feature column.
-
-    Args:
-        series: column.
-        is_text: whether it comes from a text file, where numbers are strings as well.
-
-    Raises:
-        InvalidData: as `infer_columns` does.
-    """
-    name = str(series.name)
-    what = f"column {quoted(name)}"
-    values, decision = infer_values(series, what, is_text=is_text)
-    if (
-        decision.kind == "number"
-        and values.dtype.kind in "iuO"
-        and _ID_NAME.fullmatch(name.strip())
-    ):
-        raise InvalidData(
-            f"{what} contains integers and has the name of an identifier; drop it, or rename it if "
-            "it is a feature"
-        )
-    categories = sorted_labels(values.tolist()) if decision.kind == "category" else ()
-    column = Column(name=name, kind=decision.kind, categories=categories)
-    return InferredColumn(
-        column=column, values=values, notes=(*decision.notes, *_counter_notes(what, values))
-    )
-
-
-def infer_values(
-    series: "pandas.Series", what: str, *, is_text: bool, is_target: bool = False
-) -> tuple[np.ndarray, TextColumn]:
-    """Infer the type of a column, and return its values in that type.
-
-    Args:
-        series: column.
-        what: description of the column for messages.
-        is_text: whether it comes from a text file.
-        is_target: whether it is the target.
-
-    Raises:
-        InvalidData: if values are missing, dates, numbers in an unsupported notation, or of other
-            types.
-    """
-    check_missing(series, what=what)
-    if is_text:
-        texts = series.tolist()
-        decision = infer_text_column(what, texts, is_target=is_target)
-        return typed_values(decision.kind, texts), decision
-    _refuse_types(series, what)
-    values = column_values(series)
-    if values.dtype.kind == "b":
-        return values, TextColumn(kind="boolean")
-    if values.dtype.kind in "iuf" or all_integers(values):
-        if not is_target:
-            numbers(values, what)
-        return values, TextColumn(kind="number")
-    if not all(isinstance(value, str) for value in values.tolist()):
-        return values, TextColumn(kind="category")  # the categories of a categorical type
-    decision = infer_text_column(what, values.tolist(), is_target=is_target)
-    if decision.kind == "number":
-        _check_codes(what, values.tolist())
-    return np.array([value.strip() for value in values.tolist()], dtype=object), TextColumn(
-        kind="category", notes=decision.notes
-    )
-
-
-def _refuse_types(series: "pandas.Series", what: str) -> None:
-    from pandas.api import types
-
-    dtype = series.dtype
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        raise InvalidData(
-            f"{what} contains dates or times, which are not supported as features; drop it or "
-            "convert it"
-        )
-    if types.is_complex_dtype(dtype):
-        raise InvalidData(
-            f"{what} contains complex numbers, which are not supported as features; drop it or "
-            "convert it"
-        )
-    if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
-        kinds = {type(value).__name__ for value in column_values(series).tolist()}
-        if not kinds <= {"str", "int", "float", "bool"}:
+    def _one_hot(self, series: "pandas.Series") -> np.ndarray:
+        indices = label_indices(column_values(series), self.categories)
+        unknown = indices < 0
+        if self.pools:
+            indices[unknown] = len(self.categories)
+        elif unknown.any():
+            row = int(np.argmax(unknown))
             raise InvalidData(
-                f"{what} contains values of type {short_list(sorted(kinds), 3)}, expected numbers "
-                "or text; drop it or convert it"
+                f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
+                f"a category of the training data ({short_list(self.categories, width=60)}); "
+                "correct it or drop the row"
             )
+        return np.eye(len(self.value_names))[indices]
+
+    def _date_features(self, series: "pandas.Series") -> np.ndarray:
+        moments = dates.moments_of(series, self.date_format)
+        if None in moments:
+            row = moments.index(None)
+            expected = "an ISO date" if self.date_format == dates.ISO else self.date_format
+            raise InvalidData(
+                f"column {quoted(self.name)}, row {row + 1}: got {quoted(series.iloc[row])}, "
+                f"expected a date or time as in the training data ({expected}); correct it"
+            )
+        day = dates.has_day(self.date_format)
+        return dates.features(moments, day=day, time=self.has_time)
 
 
-def _check_codes(what: str, texts: list[str]) -> None:
-    """Raise an error if the texts of a typed column are numbers instead of categories."""
-    distinct = set(texts)
-    if len(distinct) > _MAX_CODES or any("." in text or "e" in text.lower() for text in distinct):
-        raise InvalidData(
-            f"{what} contains numbers that are stored as text ({quoted(texts[0])} in row 1); "
-            "convert the column to numbers"
-        )
+def plain_texts(series: "pandas.Series", notation: NumberNotation | None) -> "pandas.Series":
+    """Return a column whose texts of a notation are in the plain one; other values are unchanged.
+
+    Args:
+        series: column.
+        notation: the notation; None for the plain one.
+    """
+    if notation is None or series.dtype.kind in "buif":
+        return series
+    known: dict[str, str] = {}
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in known:
+            known[value] = notation.plain(value.strip()) or value
+        return known[value]
+
+    return series.map(plain)
 
 
-def _counter_notes(what: str, values: np.ndarray) -> list[str]:
-    """Return a note if the values of a column resemble row numbers or identifiers."""
-    if values.dtype.kind not in "iu" or len(values) < 20 or len(np.unique(values)) < len(values):
-        return []
-    drop = advise("use --set data.drop=COLUMN", "drop it")
-    if (np.diff(values) == 1).all():
-        return [
-            f"{what} counts the rows ({values[0]}, {values[1]}, ...); {drop} if it is a row number"
-        ]
-    digits = {len(str(abs(value))) for value in values.tolist()}
-    if len(digits) == 1 and min(digits) >= 5:
-        return [
-            f"{what} contains {len(values)} distinct integers of {min(digits)} digits; {drop} if "
-            "it is an identifier"
-        ]
-    return []
+def is_placeholder(value: Any) -> bool:
+    """Return whether a value is a text that stands for a missing one, such as `NA`.
+
+    Args:
+        value: value of any type.
+    """
+    return isinstance(value, str) and bool(value.strip()) and form_of(value.strip()) == PLACEHOLDER
+
+
+def _word_counts(series: "pandas.Series") -> np.ndarray:
+    """Return log(1 + count) of the words of each text, by hash; a missing text has no words."""
+    counts = np.zeros((len(series), _WORD_FEATURES))
+    places: dict[str, int] = {}
+    blank = is_missing(series)
+    for row, value in enumerate(series.tolist()):
+        for word in () if blank[row] else str(value).casefold().split():
+            if word not in places:
+                digest = hashlib.sha256(word.encode()).digest()
+                places[word] = int.from_bytes(digest[:8], "little") % _WORD_FEATURES
+            counts[row, places[word]] += 1
+    return np.log1p(counts)

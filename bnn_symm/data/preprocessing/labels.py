@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.notation import CODE, NUMBER, form_of, is_integer, parse_number
+from bnn_symm.data.preprocessing.column_types.notation import (
+    CODE,
+    NUMBER,
+    form_of,
+    is_integer,
+    parse_number,
+)
 
 Label = str | int | float | bool
 

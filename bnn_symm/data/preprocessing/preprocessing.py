@@ -1,7 +1,7 @@
 """Encoding of raw inputs and targets as tensors; stored with a run and applied to new data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
@@ -10,15 +10,16 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.advice import advise, advise_setting
+from bnn_symm.data.preprocessing.column_types.notation import is_exact
+from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
     is_missing,
     numbers,
     table_column,
 )
-from bnn_symm.data.preprocessing.columns import Column
+from bnn_symm.data.preprocessing.columns import Column, plain_texts
 from bnn_symm.data.preprocessing.labels import Label, label_array, label_indices
-from bnn_symm.data.preprocessing.notation import is_exact
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
@@ -41,6 +42,8 @@ class Preprocessing:
         input_shape: shape of one encoded point.
         feature_names: names of the encoded features, flattened.
         scaling: standardization fitted to the training split.
+        target_notation: how the numbers of the target are written as text, if not plainly.
+        delimiter: the declared character between fields of text files; None if it is found.
     """
 
     task: Task
@@ -51,6 +54,29 @@ class Preprocessing:
     input_shape: tuple[int, ...]
     feature_names: tuple[str, ...]
     scaling: Scaling
+    target_notation: NumberNotation | None = None
+    delimiter: str | None = None
+
+    def with_medians(
+        self, features: np.ndarray, rows: np.ndarray
+    ) -> "tuple[Preprocessing, np.ndarray]":
+        """Return the preprocessing that replaces missing values, and the features with them.
+
+        Args:
+            features: (point, feature) of a table, from `features` before this call; NaN is missing.
+            rows: the rows of the training split, whose medians are taken.
+        """
+        if not any(column.can_be_filled for column in self.columns):
+            return self, features
+        columns, filled, start = [], features.copy(), 0
+        for column in self.columns:
+            where = slice(start, start + len(column.feature_names))
+            fitted = column.fitted(features[rows, where])
+            part = filled[:, where]
+            part[np.isnan(part).any(axis=1), : len(fitted.fill)] = fitted.fill
+            columns.append(fitted)
+            start = where.stop
+        return replace(self, columns=tuple(columns)), filled
 
     def encode(
         self, raw_x: Union["pandas.DataFrame", np.ndarray], dtype: torch.dtype = torch.float32
@@ -80,6 +106,8 @@ class Preprocessing:
             ConfigError: if the inputs are neither a table nor an array.
             InvalidData: as `encode` does.
         """
+        if hasattr(raw_x, "to_pandas"):  # a table of another library, such as polars
+            raw_x = raw_x.to_pandas()
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
                 f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy "
@@ -114,6 +142,8 @@ class Preprocessing:
             InvalidData: if a value is missing, an unknown class, not a number, or not a count.
         """
         values = np.asarray(raw_y)
+        if self.target_notation is not None:
+            values = plain_texts(_series(values), self.target_notation).to_numpy()
         if self.task == "classification":
             return torch.from_numpy(self._class_indices(values))
         result = numbers(values, f"target {quoted(self.target)}", booleans=True)
@@ -159,11 +189,14 @@ class Preprocessing:
             "input_shape": list(self.input_shape),
             "feature_names": list(self.feature_names),
             "scaling": self.scaling.to_dict(),
+            **({"target_notation": self.target_notation.to_dict()} if self.target_notation else {}),
+            **({"delimiter": self.delimiter} if self.delimiter else {}),
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Preprocessing":
         """Return the preprocessing from the result of `to_dict`."""
+        notation = content.get("target_notation")
         return cls(
             task=content["task"],
             kind=content["kind"],
@@ -173,6 +206,8 @@ class Preprocessing:
             input_shape=tuple(content["input_shape"]),
             feature_names=tuple(content["feature_names"]),
             scaling=Scaling.from_dict(content["scaling"]),
+            target_notation=NumberNotation.from_dict(notation) if notation else None,
+            delimiter=content.get("delimiter"),
         )
 
     def _class_indices(self, values: np.ndarray) -> np.ndarray:

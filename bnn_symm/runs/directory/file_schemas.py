@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -102,12 +103,26 @@ class RunRecord(FileSchema):
     prior_scale: Annotated[float, Field(gt=0)] | None = None
 
 
+class NotationFile(FileSchema):
+    """Define how numbers are written in a column of a table, in `preprocessing.json`."""
+
+    decimal: Literal[".", ","]
+    thousands: Annotated[str, Field(max_length=1)]
+    affix: Annotated[str, Field(max_length=60)]
+
+
 class ColumnFile(FileSchema):
     """Define a column of a table in `preprocessing.json`."""
 
     name: str
-    kind: Literal["number", "boolean", "category"]
+    kind: Literal["number", "boolean", "category", "date", "text"]
     categories: list[Label] = Field(default_factory=list)
+    notation: NotationFile | None = None
+    date_format: Annotated[str, Field(max_length=100)] = ""
+    has_time: bool = False
+    has_missing: bool = False
+    fill: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
+    pools: bool = False
 
 
 class ScalingFile(FileSchema):
@@ -130,6 +145,8 @@ class PreprocessingFile(FileSchema):
     input_shape: Annotated[list[Annotated[int, Field(ge=1, le=_MAX_SIZE)]], Field(max_length=8)]
     feature_names: list[str]
     scaling: ScalingFile
+    target_notation: NotationFile | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
 
 
 class Scores(FileSchema):
@@ -322,9 +339,14 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
     if len(content["feature_names"]) != features:
         problems.append(f"{len(content['feature_names'])} feature_names for {features} features")
     if content["kind"] == "table":
-        sizes = [len(c["categories"]) if c["kind"] == "category" else 1 for c in content["columns"]]
-        if sum(sizes) != features:
-            problems.append(f"columns make {sum(sizes)} features, input_shape has {features}")
+        columns = [Column.from_dict(column) for column in content["columns"]]
+        size = sum(len(column.feature_names) for column in columns)
+        if size != features:
+            problems.append(f"columns make {size} features, input_shape has {features}")
+        for column in columns:
+            if column.can_be_filled and len(column.fill) != len(column.value_names):
+                wanted = len(column.value_names)
+                problems.append(f"{len(column.fill)} values fill {wanted} features")
     names = [column["name"] for column in content["columns"]]
     if len(set(names)) < len(names):
         problems.append("a column appears twice")

@@ -1,13 +1,11 @@
 """Damaged and malicious data files raise an error of one line within bounded memory and time."""
 
-import decimal
 import gzip
 import os
 import struct
 import subprocess
 import sys
 import zipfile
-from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -116,15 +114,10 @@ def test_npz_encrypted_or_with_two_members_of_a_name(tmp_path):
     [
         ([{"a": 1}] * ROWS, "dict"),
         ([[1, 2]] * ROWS, "ndarray"),
-        ([decimal.Decimal("1.5")] * ROWS, "Decimal"),
         ([b"x"] * ROWS, "bytes"),
-        ([date(2024, 1, 1)] * ROWS, "date"),
-        (pa.array([1] * ROWS, pa.timestamp("s")), "dates"),
-        (pa.array([1] * ROWS, pa.time32("s")), "time"),
-        (["0,5"] * ROWS, "decimal comma"),
+        (pa.array([1] * ROWS, pa.duration("s")), "durations"),
         ([f"{row}.5" for row in range(ROWS)], "stored as text"),
         ([2**63 + 1] * ROWS, "9223372036854775809"),
-        (["a", " "] * (ROWS // 2), "missing value in row 2"),
     ],
 )
 @pytest.mark.parametrize("target", ["y", "bad"])
@@ -271,7 +264,9 @@ def test_names_of_identifiers(tmp_path, name):
         {name: np.arange(40) * 3 % 41, "a": np.arange(40) / 7, "y": np.arange(40) / 9}
     )
     frame.to_csv(tmp_path / "x.csv", index=False)
-    assert "identifier" in refused(tmp_path / "x.csv")
+    dataset = load_dataset(tmp_path / "x.csv")
+    assert dataset.feature_names == ("a",)
+    assert "identifier and is left out" in dataset.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Notations of numbers: the supported one, and names for all others.
 
 A text is a number only if it is written in ASCII digits with a decimal point, as in Python and C.
-Other notations (decimal commas, thousands separators, percent signs, units, ...) are never
-converted. Each has a name here, so that an error message can state it.
+Other notations (decimal commas, thousands separators, percent signs, units, ...) are converted for
+whole columns of one notation (`number_notation`), never value by value. Each has a name here, so
+that an error message can state it.
 """
 
 import math
@@ -38,7 +39,7 @@ _PLACEHOLDERS = frozenset(_PLACEHOLDER_TEXTS.split()) | {
 
 # A number in any notation, as a component of the patterns below.
 _N = r"[+-]?(?:\d{1,3}(?:[ '.,_]\d{3})+|\d+)?(?:[.,]\d+)?"
-_CURRENCY = (
+CURRENCY = (
     r"[$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20bf\u00a2]"
     r"|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|Rs\.?|kr\.?"
 )
@@ -50,7 +51,7 @@ _NOTATIONS = {
     "a decimal comma or a comma between thousands": r"[+-]?(?:\d*(?:,\d+)+|\d+,)"
     r"(?:\.\d*)?(?:[eE][+-]?\d+)?",
     "a percent sign": rf"{_N} ?[%\u2030]",
-    "a currency": rf"[+-]? ?(?:{_CURRENCY}) ?{_N} ?[kKmMbB]?|{_N} ?(?:{_CURRENCY})",
+    "a currency": rf"[+-]? ?(?:{CURRENCY}) ?{_N} ?[kKmMbB]?|{_N} ?(?:{CURRENCY})",
     "feet and inches": r"\d+'(?: ?\d+(?:\.\d+)?(?:\"|''))?",
     "a fraction": r"[+-]?(?:\d+ ?)?\d+ ?[/\u2044] ?\d+",
     "another base than ten": r"[+-]?0(?:[xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)",
@@ -102,7 +103,7 @@ def form_of(text: str) -> str:
         return NOT_FINITE
     if len(text) > 60 or not any(character.isnumeric() for character in text):
         return WORD
-    plain = _ascii_lookalike(text)
+    plain = ascii_lookalike(text)
     for name, pattern in _PATTERNS.items():
         if pattern.fullmatch(plain) and any(character.isdigit() for character in plain):
             return name
@@ -128,10 +129,19 @@ def unit_of(text: str) -> tuple[float, str] | None:
     Args:
         text: text without surrounding spaces.
     """
-    match = _UNIT.fullmatch(_ascii_lookalike(text)) if len(text) <= 30 else None
-    if match is None or match[2].lower() in _ORDINALS:
+    match = _UNIT.fullmatch(ascii_lookalike(text)) if len(text) <= 30 else None
+    if match is None or is_ordinal(match[2]):
         return None
     return float(match[1].replace(",", ".")), match[2].strip()
+
+
+def is_ordinal(suffix: str) -> bool:
+    """Return whether the letters after a number make it an ordinal, such as 1st.
+
+    Args:
+        suffix: the letters.
+    """
+    return suffix.lower() in _ORDINALS
 
 
 def parse_number(text: str) -> float:
@@ -198,8 +208,12 @@ def describe_value(value: object) -> str:
     }.get(form, f", a number with {form}")
 
 
-def _ascii_lookalike(text: str) -> str:
-    """Return a text with digits, signs and spaces of other scripts replaced by ASCII."""
+def ascii_lookalike(text: str) -> str:
+    """Return a text with digits, signs and spaces of other scripts replaced by ASCII.
+
+    Args:
+        text: any text.
+    """
     if text.isascii():
         return text
     normal = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES)

@@ -1,8 +1,7 @@
 """Types of columns of text files: numbers, booleans or categories.
 
-The type is inferred once, from the data of a fit, and stored with the run; later files are parsed
-by it, value by value. Ambiguous columns are errors regardless of their number of distinct values:
-numbers in other notations, placeholders among numbers, and dates.
+Ambiguous columns are errors regardless of their number of distinct values: numbers in several
+notations, placeholders among numbers, and dates of several formats.
 """
 
 import re
@@ -14,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from bnn_symm.data.preprocessing.notation import (
+from bnn_symm.data.preprocessing.column_types.notation import (
     CODE,
     NOT_FINITE,
     NUMBER,
@@ -154,13 +153,21 @@ def _check_exact(column: _Distinct) -> None:
         )
 
 
+def looks_like_dates(texts: Sequence[str]) -> bool:
+    """Return whether nearly all texts resemble dates or times.
+
+    Args:
+        texts: distinct texts without surrounding spaces.
+    """
+    return sum(_DATE_TEXT.fullmatch(text) is not None for text in texts) > 0.8 * len(texts)
+
+
 def _refuse_dates(column: _Distinct) -> None:
-    dates = [text for text in column.counts if _DATE_TEXT.fullmatch(text)]
-    if dates and len(dates) > 0.8 * len(column.counts):
+    if looks_like_dates(list(column.counts)):
+        text = next(text for text in column.counts if _DATE_TEXT.fullmatch(text))
         raise InvalidData(
-            f"{column.what} contains dates or times ({_quote(dates[0])} in row "
-            f"{column.first_row[dates[0]]}), which are not supported as features; drop it or "
-            "convert it to numbers"
+            f"{column.what} contains dates or times ({_quote(text)} in row "
+            f"{column.first_row[text]}) of several formats; drop it or write all in one format"
         )
 
 
@@ -270,7 +277,7 @@ def _refuse_free_text(column: _Distinct) -> None:
         )
         raise InvalidData(
             f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, too "
-            "many for categories; drop it"
+            "many for categories; declare it as text, or drop it"
         )
 
 

@@ -1,0 +1,117 @@
+"""Data sets from tables and arrays in memory."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from bnn_symm.data.assemble import assemble
+from bnn_symm.data.config import DataConfig
+from bnn_symm.data.dataset import Dataset
+from bnn_symm.data.loaders.files import raw_table
+from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
+from bnn_symm.data.preprocessing.column_types.inference import infer_target
+from bnn_symm.data.raw import RawData
+from bnn_symm.errors import ConfigError, InvalidData
+
+_LICENCE = "not known (data in memory)"
+
+
+def as_pandas(table: Any) -> Any:
+    """Return a table of pandas, or of a library that converts to it, such as polars.
+
+    Args:
+        table: the table.
+
+    Raises:
+        ConfigError: if it is no table.
+        InvalidData: if it has no rows, or two columns of one name.
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame) and hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    if not isinstance(table, pd.DataFrame):
+        raise ConfigError(
+            f"got {type(table).__name__}, expected a DataFrame of pandas or polars; for arrays use "
+            "Dataset.from_arrays(x, y)"
+        )
+    table = table.rename(columns=str)
+    if table.columns.has_duplicates:
+        raise InvalidData("the table has two columns of one name; rename or drop one")
+    if not len(table):
+        raise InvalidData("the table has no rows, expected at least one")
+    return table.reset_index(drop=True)
+
+
+def frame_dataset(frame: Any, config: DataConfig, dtype: torch.dtype) -> Dataset:
+    """Return the data set of a table.
+
+    Args:
+        frame: table of pandas or polars with features and target.
+        config: target, columns, their types, and the split; `name` is only shown.
+        dtype: floating-point type of the features and of a numeric target.
+
+    Raises:
+        ConfigError: if it is no table, or the target is not given.
+        InvalidData: as `load_dataset` does.
+    """
+    raw = raw_table(as_pandas(frame), config, source=config.name)
+    return assemble(raw, config, dtype)
+
+
+def arrays_dataset(x: Any, y: Any, config: DataConfig, dtype: torch.dtype) -> Dataset:
+    """Return the data set of arrays.
+
+    Args:
+        x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
+            and (point, height, width) has one channel.
+        y: labels or numbers (point,).
+        config: task and split; `name` is only shown.
+        dtype: floating-point type of the features and of a numeric target.
+
+    Raises:
+        ConfigError: if a setting is for tables.
+        InvalidData: if shapes or types do not fit.
+    """
+    import pandas as pd
+
+    for setting in ("drop", "features", "types"):
+        if getattr(config, setting):
+            raise ConfigError(f"{setting} is for tables; use Dataset.from_frame")
+    x, y = (
+        each.detach().cpu().numpy() if isinstance(each, torch.Tensor) else np.asarray(each)
+        for each in (x, y)
+    )
+    x, y = with_feature_axes(x, "the data"), y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or len(y) != len(x):
+        raise InvalidData(
+            f"got x of {len(x)} points and y of shape {y.shape}, expected y of shape ({len(x)},)"
+        )
+    y = convert_target(y)
+    if y.dtype == object:
+        y = infer_target(pd.Series(y, name="y"), config, is_text=False).values
+    raw = RawData(x=x, y=y, target=config.target or "y", source=config.name, licence=_LICENCE)
+    return assemble(raw, config, dtype)
+
+
+def stacked_points(points: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs and targets of a map-style data set of torch, as arrays.
+
+    Args:
+        points: has a length, and `points[i]` is the input and the target of point i.
+
+    Raises:
+        ConfigError: if it has no length, or its points are not pairs.
+    """
+    try:
+        pairs = [points[index] for index in range(len(points))]
+        inputs, targets = zip(*((np.asarray(x), np.asarray(y)) for x, y in pairs), strict=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"got {type(points).__name__}, expected a data set with a length, whose points are "
+            f"pairs of an input and a target ({error})"
+        ) from error
+    if len({each.shape for each in inputs}) > 1:
+        raise ConfigError("the points have inputs of several shapes, expected one; pad or resize")
+    return np.stack(inputs), np.stack(targets)
