@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bnn_symm.data.preprocessing.column_types import dates
-from bnn_symm.data.preprocessing.column_types.notation import PLACEHOLDER, form_of
+from bnn_symm.data.preprocessing.column_types.notation import (
+    PLACEHOLDER,
+    describe_value,
+    form_of,
+)
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
@@ -175,7 +179,8 @@ class Column:
             return self._one_hot(series)
         if self.kind == "date":
             return self._date_features(series)
-        values = numbers(plain_texts(series, self.notation), what, booleans=self.kind == "boolean")
+        series = plain_texts(series, self.notation, what)
+        values = numbers(series, what, booleans=self.kind == "boolean")
         if self.kind == "boolean" and (wrong := ~np.isin(values, (0.0, 1.0))).any():
             row = int(np.argmax(wrong))
             raise InvalidData(
@@ -211,25 +216,33 @@ class Column:
         return dates.features(moments, day=day, time=self.has_time)
 
 
-def plain_texts(series: "pandas.Series", notation: NumberNotation | None) -> "pandas.Series":
+def plain_texts(
+    series: "pandas.Series", notation: NumberNotation | None, what: str
+) -> "pandas.Series":
     """Return a column whose texts of a notation are in the plain one; other values are unchanged.
 
     Args:
         series: column.
         notation: the notation; None for the plain one.
+        what: description of the column for the message.
+
+    Raises:
+        InvalidData: naming the first text of another notation.
     """
     if notation is None or series.dtype.kind in "buif":
         return series
     known: dict[str, str] = {}
-
-    def plain(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value not in known:
-            known[value] = notation.plain(value.strip()) or value
-        return known[value]
-
-    return series.map(plain)
+    for row, value in enumerate(series.tolist(), start=1):
+        if not isinstance(value, str) or value in known:
+            continue
+        plain = notation.plain(value.strip())
+        if plain is None:
+            raise InvalidData(
+                f"{what}, row {row}: got {quoted(value)}{describe_value(value)}, expected a number "
+                f"with {notation.describe()} as in the training data; correct it"
+            )
+        known[value] = plain
+    return series.map(lambda value: known.get(value, value) if isinstance(value, str) else value)
 
 
 def is_placeholder(value: Any) -> bool:

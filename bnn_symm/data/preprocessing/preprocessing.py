@@ -143,7 +143,8 @@ class Preprocessing:
         """
         values = np.asarray(raw_y)
         if self.target_notation is not None:
-            values = plain_texts(_series(values), self.target_notation).to_numpy()
+            what = f"target {quoted(self.target)}"
+            values = plain_texts(_series(values), self.target_notation, what).to_numpy()
         if self.task == "classification":
             return torch.from_numpy(self._class_indices(values))
         result = numbers(values, f"target {quoted(self.target)}", booleans=True)

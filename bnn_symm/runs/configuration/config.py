@@ -276,7 +276,8 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
             )
         kind = _fields(cls)[key].type
         for below in (kind, *get_args(kind)):
-            if not (prefix and dataclasses.is_dataclass(below) and isinstance(raw[key], Mapping)):
+            is_settings = isinstance(below, type) and dataclasses.is_dataclass(below)
+            if not (prefix and is_settings and isinstance(raw[key], Mapping)):
                 continue
             # The keys of a `dict` of settings are chosen by the user, such as patterns.
             groups = raw[key] if get_origin(kind) is dict else {"": raw[key]}

@@ -48,6 +48,8 @@ _ID_NAME = re.compile(
 _SUPPORTED = {"str", "int", "float", "bool", "Decimal", "date", "datetime", "Timestamp", "time"}
 # Integers that are stored as text are codes if they have at most this many distinct values.
 _MAX_CODES = 20
+# Numbers such as 1.250, and how many distinct ones of a column suggest thousands.
+_GROUPED, _FEWEST_GROUPED = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+"), 3
 # Of a column with more categories than the first number, those with fewer rows than the second are
 # one category.
 _MANY_CATEGORIES, _RARE_ROWS = 20, 5
@@ -139,7 +141,7 @@ def infer_target(
         texts = series.tolist()
         notation = _notation(what, [text.strip() for text in texts], config)
         if notation is not None:
-            plain = plain_texts(series, notation).tolist()
+            plain = plain_texts(series, notation, what).tolist()
             note = f"{what}: numbers with {notation.describe()} ({texts[0].strip()!r} in row 1)"
             return InferredTarget(
                 values=typed_values("number", plain), notation=notation, notes=(note,)
@@ -279,8 +281,11 @@ def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> Infer
     """Infer the type of a column of numbers, booleans or a categorical type."""
     what, has_missing = f"column {quoted(name)}", bool(missing.any())
     values = column_values(series[~missing])
-    if any(isinstance(value, Decimal) for value in values.tolist()):
+    kinds = {type(value) for value in values.tolist()}
+    if Decimal in kinds:
         values = numbers(values, what)
+    elif kinds == {bool}:
+        values = values.astype(bool)  # objects, because others are missing
     if values.dtype.kind in "biuf" or all_integers(values):
         kind = "boolean" if values.dtype.kind == "b" else "number"
         if kind == "number":
@@ -386,6 +391,12 @@ def _notation(what: str, texts: Sequence[str], config: DataConfig) -> NumberNota
     """
     distinct = list(dict.fromkeys(texts))
     is_plain = all(form_of(text) == NUMBER for text in distinct)
+    if is_plain and config.decimal == "auto" and (grouped := _grouped(distinct)):
+        raise InvalidData(
+            f"{what}: {grouped[0]!r} in row {texts.index(grouped[0]) + 1}, among numbers without a "
+            "point, may have a decimal point or a point between thousands; declare "
+            "data.decimal=comma or data.decimal=point"
+        )
     if not distinct or (is_plain and not (config.decimal == "comma" and "." in "".join(distinct))):
         return None
     found = notations(distinct, config.decimal)
@@ -396,6 +407,16 @@ def _notation(what: str, texts: Sequence[str], config: DataConfig) -> NumberNota
             f"comma or a comma between thousands; declare {settings}"
         )
     return found[0] if found else None
+
+
+def _grouped(numbers: Sequence[str]) -> list[str]:
+    """Return the numbers with a point if it may separate thousands in all of them, as in 1.250.
+
+    Numbers with three decimals each are not beside numbers without a point.
+    """
+    pointed = [text for text in numbers if "." in text]
+    is_mixed = _FEWEST_GROUPED <= len(pointed) < len(numbers)
+    return pointed if is_mixed and all(map(_GROUPED.fullmatch, pointed)) else []
 
 
 def _date_format(

@@ -277,7 +277,7 @@ def _refuse_free_text(column: _Distinct) -> None:
         )
         raise InvalidData(
             f"{column.what} is text with {distinct} distinct values in {rows} rows{zeros}, too "
-            "many for categories; declare it as text, or drop it"
+            "many for categories; declare it as text with data.types, or drop it"
         )
 
 

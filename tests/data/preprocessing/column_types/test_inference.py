@@ -117,7 +117,9 @@ def test_declared_types(tmp_path):
     assert from_csv(table, tmp_path / "x.csv").feature_names == ("zip", "a")
     data = from_csv(table, tmp_path / "x.csv", types={"zip": "category"})
     assert data.feature_names == (*(f"zip={10_000 + code}" for code in range(4)), "a")
-    with pytest.raises(InvalidData, match="data.types: .* has no column 'zap'; did you mean 'zip'"):
+    with pytest.raises(
+        InvalidData, match=r"data\.types: .* has no column 'zap'; did you mean 'zip'"
+    ):
         from_csv(table, tmp_path / "x.csv", types={"zap": "category"})
     with pytest.raises(InvalidData, match="expected true or false"):
         from_csv(table, tmp_path / "x.csv", types={"zip": "boolean"})

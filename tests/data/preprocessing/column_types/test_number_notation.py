@@ -13,7 +13,7 @@ from bnn_symm.errors import InvalidData
     [
         (["1,5", "2", "-0,25"], ["1.5", "2", "-0.25"], ",  "),
         (["1.234,5", "12,25"], ["1234.5", "12.25"], ",. "),
-        (["1.234.567", "89"], ["1234567", "89"], ".. "),
+        (["1.234.567", "89"], ["1234567", "89"], ",. "),
         (["1,234.5", "999"], ["1234.5", "999"], "., "),
         (["1,234,567", "1,000"], ["1234567", "1000"], "., "),
         (["1 234,5", "2\u00a0000,5"], ["1234.5", "2000.5"], ",  "),
@@ -68,10 +68,22 @@ def test_two_meanings_need_a_declaration(tmp_path, texts):
         assert data.preprocessing.columns[0].notation == wanted
 
 
-def test_a_target_and_later_files_are_read_by_the_stored_notation(tmp_path):
+def test_points_among_thousands_need_a_declaration(tmp_path):
+    swap = str.maketrans(",.", ".,")
     rows = [
-        (f"{row / 8:.3f}".replace(".", ","), f"{row * 250:,}".replace(",", "."))
-        for row in range(40)
+        (f"{row / 8:.3f}".translate(swap), f"{row * 250:,}".translate(swap)) for row in range(40)
+    ]
+    frame = pd.DataFrame(rows, columns=["a", "y"])
+    frame.to_csv(tmp_path / "x.csv", index=False, sep=";")
+    with pytest.raises(InvalidData, match=r"'1\.000' in row 5, among numbers without a point"):
+        load_dataset(tmp_path / "x.csv")
+    assert load_dataset(tmp_path / "x.csv", decimal="comma").scaling.y_mean > 1000
+
+
+def test_a_target_and_later_files_are_read_by_the_stored_notation(tmp_path):
+    swap = str.maketrans(",.", ".,")
+    rows = [
+        (f"{row / 8:.3f}".translate(swap), f"{row * 250:,.2f}".translate(swap)) for row in range(40)
     ]
     frame = pd.DataFrame(rows, columns=["a", "y"])
     frame.to_csv(tmp_path / "x.csv", index=False, sep=";")
@@ -84,5 +96,5 @@ def test_a_target_and_later_files_are_read_by_the_stored_notation(tmp_path):
     y = data.preprocessing.encode_target(["2.000"])
     assert y.item() * data.scaling.y_scale + data.scaling.y_mean == pytest.approx(2000, rel=1e-5)
     frame.assign(a="1.5").to_csv(tmp_path / "one.csv", index=False, sep=";")
-    with pytest.raises(InvalidData, match="'1.5'"):
+    with pytest.raises(InvalidData, match=r"'1\.5'"):
         read_inputs(tmp_path / "one.csv", data.preprocessing)

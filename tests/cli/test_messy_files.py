@@ -59,7 +59,7 @@ def numeric_types(path):
 # Name of the file -> its content, or a function that writes it; settings.
 FILES = {
     "windows.tsv": (b"\xef\xbb\xbf" + text("\t", "\r\n"), ()),
-    "tilde.csv": (text("~"), ("data.delimiter='~'",)),
+    "caret.csv": (text("^"), ("data.delimiter=^",)),
     "german.csv": (
         plain(size=map(german, SIZE), price=[german(p, 2) + " €" for p in PRICE])
         .to_csv(index=False, sep=";")
