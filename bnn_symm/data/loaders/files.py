@@ -146,7 +146,7 @@ def raw_table(
             {name: _series(each.values) for name, each in inferred.items() if each.column}
         )
     else:
-        features = features[[name for name, each in inferred.items() if each.column]]
+        features = features.drop(columns=[name for name in inferred if not inferred[name].column])
     return RawData(
         x=features,
         y=found.values,

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bnn_symm.data.preprocessing.column_types import dates
-from bnn_symm.data.preprocessing.column_types.notation import (
-    PLACEHOLDER,
-    describe_value,
-    form_of,
-)
+from bnn_symm.data.preprocessing.column_types.notation import describe_value, is_placeholder_text
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
@@ -103,7 +99,7 @@ class Column:
         if not self.has_missing:
             check_missing(series, self.name)
             return self._encode_present(series)
-        missing = self._missing(series)
+        missing = self.missing(series)
         present = series.astype(object).where(~missing, self._stand_in(series, missing))
         features = self._encode_present(present)
         features[missing] = self.fill or (0.0 if self.kind == "category" else np.nan)
@@ -154,12 +150,19 @@ class Column:
             pools=content.get("pools", False),
         )
 
-    def _missing(self, series: "pandas.Series") -> np.ndarray:
-        """Return where values are missing; placeholders are, unless the column has words."""
+    def missing(self, series: "pandas.Series") -> np.ndarray:
+        """Return where values (point,) are missing; placeholders are, unless it has words.
+
+        Args:
+            series: column of a table.
+        """
         missing = is_missing(series)
         if self.kind == "category" or series.dtype.kind in "buif":
             return missing
-        return missing | np.array([is_placeholder(value) for value in series.tolist()], dtype=bool)
+        values = series.tolist()
+        texts = {value for value in values if isinstance(value, str)}
+        placeholders = {text for text in texts if is_placeholder(text)}
+        return missing | np.array([value in placeholders for value in values], dtype=bool)
 
     def _stand_in(self, series: "pandas.Series", missing: np.ndarray) -> Any:
         """Return a value of the type, which takes the place of missing ones while encoding."""
@@ -251,7 +254,7 @@ def is_placeholder(value: Any) -> bool:
     Args:
         value: value of any type.
     """
-    return isinstance(value, str) and bool(value.strip()) and form_of(value.strip()) == PLACEHOLDER
+    return isinstance(value, str) and is_placeholder_text(value.strip())
 
 
 def _word_counts(series: "pandas.Series") -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import numpy as np
 import torch
@@ -106,8 +106,8 @@ class Preprocessing:
             ConfigError: if the inputs are neither a table nor an array.
             InvalidData: as `encode` does.
         """
-        if hasattr(raw_x, "to_pandas"):  # a table of another library, such as polars
-            raw_x = raw_x.to_pandas()
+        if not isinstance(raw_x, np.ndarray) and hasattr(raw_x, "to_pandas"):
+            raw_x = cast(Any, raw_x).to_pandas()  # a table of another library, such as polars
         if not hasattr(raw_x, "columns") and not isinstance(raw_x, np.ndarray):
             raise ConfigError(
                 f"got {type(raw_x).__name__}, expected raw inputs as a pandas DataFrame or a numpy "

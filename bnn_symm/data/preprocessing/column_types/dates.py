@@ -46,6 +46,8 @@ def formats(texts: Sequence[str]) -> list[str]:
         candidates = [each for each in candidates if parse(text, each) is not None]
         if not candidates:
             return []
+    if len(candidates) == 1:
+        return candidates
     # Formats of one meaning, such as short and long names of months that are May, are one.
     meanings = {tuple(parse(text, each) for text in texts): each for each in reversed(candidates)}
     return list(reversed(meanings.values()))

@@ -17,7 +17,7 @@ import numpy as np
 from bnn_symm.advice import advise
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.preprocessing.column_types import dates
-from bnn_symm.data.preprocessing.column_types.notation import NUMBER, form_of
+from bnn_symm.data.preprocessing.column_types.notation import are_numbers
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation, notations
 from bnn_symm.data.preprocessing.column_types.text_columns import (
     infer_text_column,
@@ -109,7 +109,7 @@ def infer_column(
         return _left_out(series, f"{what} has no values and is left out")
     if declared is not None:
         return _declared(series, name, declared, missing, config)
-    present = series[~missing]
+    present = _rows(series, ~missing)
     if not is_text:
         refuse_types(series, what)
         form = _form_of_objects(present)
@@ -189,7 +189,9 @@ def refuse_types(series: "pandas.Series", what: str) -> None:
     if _is_date_type(series):
         return
     if not types.is_numeric_dtype(dtype) or str(dtype) == "category":
-        kinds = {type(value).__name__ for value in column_values(series[~is_missing(series)])}
+        kinds = {
+            type(value).__name__ for value in column_values(_rows(series, ~is_missing(series)))
+        }
         if not kinds <= _SUPPORTED:
             raise InvalidData(
                 f"{what} contains values of type {short_list(sorted(kinds), 3)}, expected numbers "
@@ -209,11 +211,12 @@ def _of_texts(
     """Infer the type of a column of texts; `texts` are those of the rows with a value."""
     what = f"column {quoted(name)}"
     real = texts
-    if config.missing != "error":
-        real = [text for text in texts if not is_placeholder(text)] or texts
+    if config.missing != "error" and not are_numbers(texts):
+        placeholders = {text for text in set(texts) if is_placeholder(text)}
+        real = [text for text in texts if text not in placeholders] or texts
     has_missing = len(real) < len(series)
     notation = _notation(what, real, config)
-    is_plain = all(form_of(text) == NUMBER for text in set(real))
+    is_plain = are_numbers(real)
     if notation is not None or (is_plain and (is_text or len(real) < len(texts))):
         return _of_numbers(series, name, real, notation, has_missing)
     found = _date_format(what, real, name)
@@ -250,9 +253,9 @@ def _of_numbers(
         infer_text_column(what, real)  # refuses integers that float64 does not represent
         return _number_column(name, typed_values("number", real))
     column = Column(name=name, kind="number", notation=notation, has_missing=has_missing)
-    missing = column.encode(series)[:, -1] > 0 if has_missing else np.zeros(len(series), dtype=bool)
-    if notation is not None and not has_missing:
-        column.encode(series)
+    missing = column.missing(series) if has_missing else np.zeros(len(series), dtype=bool)
+    if notation is None:
+        column.encode(series)  # raises an error for integers that float64 does not represent
     notes = [] if notation is None else [f"{what}: numbers with {notation.describe()}"]
     return InferredColumn(
         column=column,
@@ -280,7 +283,7 @@ def _number_column(name: str, values: np.ndarray) -> InferredColumn:
 def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> InferredColumn:
     """Infer the type of a column of numbers, booleans or a categorical type."""
     what, has_missing = f"column {quoted(name)}", bool(missing.any())
-    values = column_values(series[~missing])
+    values = column_values(_rows(series, ~missing))
     kinds = {type(value) for value in values.tolist()}
     if Decimal in kinds:
         values = numbers(values, what)
@@ -309,9 +312,10 @@ def _of_dates(series: "pandas.Series", name: str, form: str, has_missing: bool) 
     column = Column(
         name=name, kind="date", date_format=form, has_time=True, has_missing=has_missing
     )
-    encoded = column.encode(series)
-    missing = encoded[:, -1] > 0 if has_missing else np.zeros(len(series), dtype=bool)
-    moments = dates.moments_of(series[~missing], form)
+    missing = column.missing(series) if has_missing else np.zeros(len(series), dtype=bool)
+    moments = dates.moments_of(_rows(series, ~missing), form)
+    if None in moments:
+        column.encode(series)  # raises an error that names the first other value
     if dates.has_day(form):
         has_time = any(moment and moment.time() != dates.EPOCH.time() for moment in moments)
         column = replace(column, has_time=has_time)
@@ -331,7 +335,7 @@ def _declared(
 ) -> InferredColumn:
     """Return a column of a declared type."""
     what, has_missing = f"column {quoted(name)}", bool(missing.any())
-    present = series[~missing]
+    present = _rows(series, ~missing)
     texts = [str(value).strip() for value in present.tolist()]
     if kind == "text":
         return InferredColumn(
@@ -344,7 +348,7 @@ def _declared(
         form = _date_format(what, real, name, is_declared=True)
         return _of_dates(series, name, form or dates.ISO, len(real) < len(series))
     if kind == "category":
-        is_text = present.map(type).eq(str).all()
+        is_text = all(isinstance(value, str) for value in present.tolist())
         values = texts if is_text else column_values(present).tolist()
         column, notes = _categories(name, values, has_missing=has_missing)
         return InferredColumn(column=column, values=_with_gaps(series, missing), notes=notes)
@@ -390,7 +394,7 @@ def _notation(what: str, texts: Sequence[str], config: DataConfig) -> NumberNota
         InvalidData: if the texts are numbers in two notations with different meanings.
     """
     distinct = list(dict.fromkeys(texts))
-    is_plain = all(form_of(text) == NUMBER for text in distinct)
+    is_plain = are_numbers(distinct)
     if is_plain and config.decimal == "auto" and (grouped := _grouped(distinct)):
         raise InvalidData(
             f"{what}: {grouped[0]!r} in row {texts.index(grouped[0]) + 1}, among numbers without a "
@@ -438,6 +442,11 @@ def _date_format(
             f"data.types={{{name}: '{found[0]}'}}"
         )
     return found[0] if found else None
+
+
+def _rows(series: "pandas.Series", chosen: np.ndarray) -> Any:
+    """Return some rows of a column, whose type the stubs of pandas do not know."""
+    return series[chosen]
 
 
 def _left_out(series: "pandas.Series", note: str) -> InferredColumn:

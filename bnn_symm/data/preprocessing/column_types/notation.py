@@ -9,7 +9,7 @@ that an error message can state it.
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def form_of(text: str) -> str:
         return NUMBER if math.isfinite(float(text)) else NOT_FINITE
     if _CODE.fullmatch(text):
         return CODE
-    if text.lower() in _PLACEHOLDERS:
+    if is_placeholder_text(text):
         return PLACEHOLDER
     if _NOT_FINITE.fullmatch(text):
         return NOT_FINITE
@@ -110,6 +110,24 @@ def form_of(text: str) -> str:
     if plain != text and (_NUMBER.fullmatch(plain) or _CODE.fullmatch(plain)):
         return "digits or signs outside ASCII"
     return WORD
+
+
+def is_placeholder_text(text: str) -> bool:
+    """Return whether a text stands for a missing value, such as `NA`.
+
+    Args:
+        text: text without surrounding spaces.
+    """
+    return text.lower() in _PLACEHOLDERS
+
+
+def are_numbers(texts: Iterable[str]) -> bool:
+    """Return whether all texts have the notation of numbers, as `form_of` decides it.
+
+    Args:
+        texts: texts without surrounding spaces.
+    """
+    return all(map(_NUMBER.fullmatch, texts))
 
 
 def is_integer(text: str) -> bool:
@@ -166,7 +184,7 @@ def parse_numbers(texts: Sequence[str]) -> np.ndarray:
     Args:
         texts: texts without surrounding spaces.
     """
-    if not all(map(_NUMBER.fullmatch, texts)):
+    if not are_numbers(texts):
         return np.array([parse_number(text) for text in texts], dtype=np.float64)
     values = np.array(texts, dtype=object).astype(np.float64)
     for row in np.flatnonzero(np.abs(values) >= LARGEST_EXACT):
