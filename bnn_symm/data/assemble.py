@@ -3,14 +3,16 @@
 The scaling is fitted to the training split alone.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.dataset import Dataset, Provenance, Split
+from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.column_values import is_missing, numbers
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import sorted_labels
@@ -30,10 +32,16 @@ _MAX_CLASSES, _ROWS_PER_CLASS = 20, 20
 _FEW_CLASSES = 10
 
 
-def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
+Built = TypeVar("Built")
+
+
+def assemble(
+    build: Callable[..., Built], raw: RawData, config: DataConfig, dtype: torch.dtype
+) -> Built:
     """Return the data set that a configuration describes.
 
     Args:
+        build: the class of the data set, called with its attributes.
         raw: data as a loader read them.
         config: target, task, split and standardization.
         dtype: floating-point type of the features and of a numeric target.
@@ -63,7 +71,7 @@ def assemble(raw: RawData, config: DataConfig, dtype: torch.dtype) -> Dataset:
         *raw.notes,
         *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred),
     ]
-    return Dataset(
+    return build(
         name=config.name,
         task=preprocessing.task,
         num_outputs=len(preprocessing.class_labels) or 1,

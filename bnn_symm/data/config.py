@@ -1,9 +1,12 @@
 """The `data` section of a configuration."""
 
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 
 _TYPES = ("number", "category", "boolean", "date", "text")
@@ -14,7 +17,14 @@ def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-def _known_types(types: dict[str, str]) -> dict[str, str]:
+class _ColumnTypes(dict[str, str]):
+    """Declared types of columns, which make no configuration unhashable; they never change."""
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return hash(frozenset(self.items()))
+
+
+def _known_types(types: dict[str, str]) -> _ColumnTypes:
     """Return the declared types of columns, all of which exist.
 
     Raises:
@@ -26,7 +36,7 @@ def _known_types(types: dict[str, str]) -> dict[str, str]:
                 f"{column}: got {kind!r}, expected {', '.join(_TYPES)}, or a format of dates such "
                 "as '%d/%m/%Y'"
             )
-    return types
+    return _ColumnTypes(types)
 
 
 @settings
@@ -63,7 +73,7 @@ class DataConfig:
     target: str | None = None
     drop: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     features: Annotated[tuple[str, ...], BeforeValidator(_names)] | None = None
-    types: Annotated[dict[str, str], AfterValidator(_known_types)] = Field(default_factory=dict)
+    types: Annotated[dict[str, str], AfterValidator(_known_types)] = _ColumnTypes()
     decimal: Literal["auto", "point", "comma"] = "auto"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     missing: Literal["impute", "error"] = "impute"
@@ -74,3 +84,41 @@ class DataConfig:
     standardize: bool = True
     limit: PositiveInt | None = None
     gap_feature: str | None = None
+
+
+def data_config(source: Any, keys: dict[str, Any]) -> DataConfig:
+    """Return the configuration that a name, a path or a configuration stands for.
+
+    Args:
+        source: name of a data set, path of a file, or a configuration.
+        keys: further keys.
+
+    Raises:
+        ConfigError: if a key or a value is not valid.
+    """
+    if not isinstance(source, str | Path | DataConfig):
+        raise ConfigError(
+            f"got {kind_of(source)}, expected the name of a data set, the path of a file, or a "
+            "DataConfig; for data in memory use Dataset.from_frame or Dataset.from_arrays"
+        )
+    known = [field.name for field in fields(DataConfig)]
+    for key in keys:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key {one_line(repr(key), 42)} of data; {nearest(key, known)}"
+            )
+    try:
+        if isinstance(source, DataConfig):
+            return replace(source, **keys)
+        return DataConfig(**{"name": str(source), **keys})
+    except ConfigError as error:
+        raise ConfigError(f"data.{str(error).removeprefix('DataConfig: ')}") from None
+
+
+def kind_of(value: Any) -> str:
+    """Return the type of a value as error messages name it.
+
+    Args:
+        value: any value.
+    """
+    return f"an object of type {type(value).__module__.partition('.')[0]}.{type(value).__name__}"

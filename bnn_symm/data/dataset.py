@@ -3,83 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor
 
+from bnn_symm.data.config import data_config
+from bnn_symm.data.in_memory import arrays_dataset, frame_dataset, stacked_points
+from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
-from bnn_symm.summaries import Result, Summarized
+from bnn_symm.summaries import Summarized
 
 __all__ = ["Dataset", "Preprocessing", "Provenance", "Scaling", "Split", "Task"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Split(Summarized):
-    """Points of one split: train, validation or test.
-
-    Args:
-        x: standardized features, one point per row.
-        y: class indices (int64), a standardized target (regression), or raw counts in floating
-            point.
-    """
-
-    x: Float[Tensor, "point *feature"]
-    y: Shaped[Tensor, "point"]
-
-    def _facts(self) -> dict[str, Any]:
-        """Return what its representation shows."""
-        return {"x": tuple(self.x.shape), "y": tuple(self.y.shape)}
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def to(
-        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> "Split":
-        """Return the split on a device.
-
-        Args:
-            device: device of the result; None keeps it.
-            dtype: type of floating-point tensors; class indices stay int64.
-        """
-        y_dtype = dtype if self.y.is_floating_point() else None
-        return replace(
-            self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
-        )
-
-    def take(self, indices: Any) -> "Split":
-        """Return the points at `indices`, in that order.
-
-        Args:
-            indices: row indices, a Boolean mask or a slice.
-        """
-        if isinstance(indices, np.ndarray | list):
-            indices = torch.as_tensor(indices, device=self.x.device)
-            indices = indices if indices.dtype == torch.bool else indices.long()
-        return replace(self, x=self.x[indices], y=self.y[indices])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance(Result):
-    """Origin of a data set.
-
-    Args:
-        source: description of the source, or name of the file.
-        licence: license of the data.
-        sha256: hash of the decoded features, then target; it does not depend on the file format.
-        split_seed: seed of the shuffle behind the split.
-        split_sha256: hash of the row indices of the three splits; None in runs of earlier versions.
-    """
-
-    source: str
-    licence: str
-    sha256: str
-    split_seed: int
-    split_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -134,10 +69,8 @@ class Dataset(Summarized):
             >>> len(data.train), data.feature_names
             (20, ('size',))
         """
-        from bnn_symm.data import in_memory, registry
-
-        config = registry.data_config("a table in memory", {"target": target, **keys})
-        return in_memory.frame_dataset(frame, config, dtype)
+        config = data_config("a table in memory", {"target": target, **keys})
+        return frame_dataset(cls, frame, config, dtype)
 
     @classmethod
     def from_arrays(
@@ -157,14 +90,12 @@ class Dataset(Summarized):
             InvalidData: if shapes, types or values do not fit.
 
         Example:
-            >>> x = np.linspace(0, 1, 50)
-            >>> Dataset.from_arrays(x, np.sin(x)).task
+            >>> x = torch.linspace(0, 1, 50)
+            >>> Dataset.from_arrays(x, x.sin()).task
             'regression'
         """
-        from bnn_symm.data import in_memory, registry
-
-        config = registry.data_config("arrays in memory", keys)
-        return in_memory.arrays_dataset(x, y, config, dtype)
+        config = data_config("arrays in memory", keys)
+        return arrays_dataset(cls, x, y, config, dtype)
 
     @classmethod
     def from_torch(
@@ -183,9 +114,7 @@ class Dataset(Summarized):
             ConfigError: if it has no length, or its points are not pairs.
             InvalidData: if shapes, types or values do not fit.
         """
-        from bnn_symm.data import in_memory
-
-        x, y = in_memory.stacked_points(points)
+        x, y = stacked_points(points)
         return cls.from_arrays(x, y, dtype=dtype, **keys)
 
     def _facts(self) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Data sets from tables and arrays in memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from bnn_symm.data.assemble import assemble
+from bnn_symm.data.assemble import Built, assemble
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.dataset import Dataset
 from bnn_symm.data.loaders.files import raw_table
 from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
 from bnn_symm.data.preprocessing.column_types.inference import infer_target
@@ -44,10 +44,13 @@ def as_pandas(table: Any) -> Any:
     return table.reset_index(drop=True)
 
 
-def frame_dataset(frame: Any, config: DataConfig, dtype: torch.dtype) -> Dataset:
+def frame_dataset(
+    build: Callable[..., Built], frame: Any, config: DataConfig, dtype: torch.dtype
+) -> Built:
     """Return the data set of a table.
 
     Args:
+        build: the class of the data set.
         frame: table of pandas or polars with features and target.
         config: target, columns, their types, and the split; `name` is only shown.
         dtype: floating-point type of the features and of a numeric target.
@@ -57,13 +60,16 @@ def frame_dataset(frame: Any, config: DataConfig, dtype: torch.dtype) -> Dataset
         InvalidData: as `load_dataset` does.
     """
     raw = raw_table(as_pandas(frame), config, source=config.name)
-    return assemble(raw, config, dtype)
+    return assemble(build, raw, config, dtype)
 
 
-def arrays_dataset(x: Any, y: Any, config: DataConfig, dtype: torch.dtype) -> Dataset:
+def arrays_dataset(
+    build: Callable[..., Built], x: Any, y: Any, config: DataConfig, dtype: torch.dtype
+) -> Built:
     """Return the data set of arrays.
 
     Args:
+        build: the class of the data set.
         x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
             and (point, height, width) has one channel.
         y: labels or numbers (point,).
@@ -92,7 +98,7 @@ def arrays_dataset(x: Any, y: Any, config: DataConfig, dtype: torch.dtype) -> Da
     if y.dtype == object:
         y = infer_target(pd.Series(y, name="y"), config, is_text=False).values
     raw = RawData(x=x, y=y, target=config.target or "y", source=config.name, licence=_LICENCE)
-    return assemble(raw, config, dtype)
+    return assemble(build, raw, config, dtype)
 
 
 def stacked_points(points: Any) -> tuple[np.ndarray, np.ndarray]:

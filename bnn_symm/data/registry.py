@@ -1,7 +1,7 @@
 """Loading of data sets by name and of files by path."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnn_symm.arguments import checked
 from bnn_symm.data.assemble import SPLIT_NAMES, assemble, build_preprocessing, split_raw_data
-from bnn_symm.data.config import DataConfig
+from bnn_symm.data.config import DataConfig, data_config, kind_of
 from bnn_symm.data.dataset import Dataset, Preprocessing, Split
 from bnn_symm.data.loaders import bundled, idx, images
 from bnn_symm.data.loaders.data_folders import find
@@ -118,7 +118,7 @@ def load_dataset(
         (torch.Size([108, 4]), ('setosa', 'versicolor', 'virginica'))
     """
     config = data_config(name_or_config, keys)
-    return assemble(_read(config), config, dtype)
+    return assemble(Dataset, _read(config), config, dtype)
 
 
 def load_points(
@@ -250,41 +250,9 @@ def _read(config: DataConfig) -> RawData:
     return raw
 
 
-def data_config(source: Any, keys: dict[str, Any]) -> DataConfig:
-    """Return the configuration that a name, a path or a configuration stands for.
-
-    Args:
-        source: name of a data set, path of a file, or a configuration.
-        keys: further keys.
-
-    Raises:
-        ConfigError: if a key or a value is not valid.
-    """
-    if not isinstance(source, str | Path | DataConfig):
-        raise ConfigError(
-            f"got {_kind(source)}, expected the name of a data set, the path of a file, or a "
-            "DataConfig; for data in memory use Dataset.from_frame or Dataset.from_arrays"
-        )
-    known = [field.name for field in fields(DataConfig)]
-    for key in keys:
-        if key not in known:
-            raise ConfigError(f"unknown key {quoted(key)} of data; {nearest(key, known)}")
-    try:
-        if isinstance(source, DataConfig):
-            return replace(source, **keys)
-        return DataConfig(**{"name": str(source), **keys})
-    except ConfigError as error:
-        raise ConfigError(f"data.{str(error).removeprefix('DataConfig: ')}") from None
-
-
 def _check_preprocessing(preprocessing: Any) -> None:
     if not isinstance(preprocessing, Preprocessing):
         raise ConfigError(
-            f"got {_kind(preprocessing)} as preprocessing, expected a Preprocessing; pass "
+            f"got {kind_of(preprocessing)} as preprocessing, expected a Preprocessing; pass "
             "dataset.preprocessing of the data set that the network was fitted to"
         )
-
-
-def _kind(value: Any) -> str:
-    """Return the type of a value as error messages name it."""
-    return f"an object of type {type(value).__module__.partition('.')[0]}.{type(value).__name__}"

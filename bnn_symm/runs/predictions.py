@@ -1,22 +1,17 @@
 """Predict for the raw inputs of a file, and write the predictions to a file."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 import pandas
-from jaxtyping import Float
-from torch import Tensor
 
 from bnn_symm.advice import advise
 from bnn_symm.data import read_inputs_and_table
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.io.atomic import write_atomically
-from bnn_symm.posteriors import Predictive
 from bnn_symm.runs.directory.output_directory import disk_errors
 from bnn_symm.runs.run import Run
-from bnn_symm.threads import use_threads
 
 _SUFFIXES = (".csv", ".parquet", ".npz")
 # A spreadsheet interprets a cell that starts with one of these characters as a formula.
@@ -67,7 +62,7 @@ def predict_file(
         The number of rows.
     """
     x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
-    joined = prediction_columns(run, x, levels)
+    joined = run.prediction_columns(x, levels)
     if not isinstance(output, Path):
         _write(joined, ".csv", output, excel_safe)
         return len(x)
@@ -76,55 +71,6 @@ def predict_file(
             output, lambda temporary: _write(joined, output.suffix.lower(), temporary, excel_safe)
         )
     return len(x)
-
-
-def prediction_columns(
-    run: Run, x: Float[Tensor, "point *feature"], levels: Sequence[float]
-) -> dict[str, np.ndarray]:
-    """Return the predictions of a run by the name of the column, as `predict_file` writes them.
-
-    Args:
-        run: the run whose posterior predicts.
-        x: encoded inputs.
-        levels: the levels of the quantiles.
-    """
-    columns: dict[str, list[np.ndarray]] = {}
-    with use_threads(run.threads):
-        for predictive in run.posterior.iter_predict(x):
-            part = (
-                _class_columns(run, predictive)
-                if predictive.is_classification
-                else _regression_columns(predictive, levels)
-            )
-            for name, values in part.items():
-                columns.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in columns.items()}
-
-
-def _regression_columns(predictive: Predictive, levels: Sequence[float]) -> dict[str, np.ndarray]:
-    """Return the columns of predictions of numbers."""
-    quantiles = predictive.quantiles(list(levels))
-    values: dict[str, Any] = {
-        "mean": predictive.mean(),
-        "sd": predictive.standard_deviation(),
-        "epistemic_sd": predictive.epistemic_sd(),
-        "aleatoric_sd": predictive.aleatoric_sd(),
-        **{f"quantile_{level:g}": row for level, row in zip(levels, quantiles, strict=True)},
-    }
-    return {name: value.numpy() for name, value in values.items()}
-
-
-def _class_columns(run: Run, predictive: Predictive) -> dict[str, np.ndarray]:
-    """Return the columns of predictions of classes."""
-    probabilities = predictive.probabilities().numpy()
-    labels = run.preprocessing.class_labels or ()
-    return {
-        "prediction": run.preprocessing.decode_labels(probabilities.argmax(-1)),
-        **{f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)},
-        "entropy": predictive.entropy().numpy(),
-        "expected_entropy": predictive.expected_entropy().numpy(),
-        "mutual_information": predictive.mutual_information().numpy(),
-    }
 
 
 def _write(

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bnn_symm.advice import advise, advise_setting
@@ -25,7 +27,9 @@ from bnn_symm.runs.configuration.config import Config, load_config
 from bnn_symm.runs.directory.file_schemas import check_preprocessing
 from bnn_symm.runs.directory.network_record import NetworkRecord
 from bnn_symm.runs.directory.run_directory import RunDirectory
+from bnn_symm.runs.prediction_columns import prediction_columns
 from bnn_symm.runs.stages import stages_of
+from bnn_symm.threads import use_threads
 
 if TYPE_CHECKING:
     import pandas
@@ -143,8 +147,6 @@ class Run:
         """
         import pandas as pd
 
-        from bnn_symm.runs.predictions import prediction_columns
-
         if not all(0 < level < 1 for level in quantiles):
             raise ConfigError(f"quantiles={tuple(quantiles)}: expected numbers between 0 and 1")
         if isinstance(inputs, str | Path):
@@ -152,7 +154,19 @@ class Run:
         else:
             x = self.preprocessing.encode(inputs, self.model.dtype)
         index = inputs.index if isinstance(inputs, pd.DataFrame) else None
-        return pd.DataFrame(prediction_columns(self, x, quantiles), index=index)
+        return pd.DataFrame(self.prediction_columns(x, quantiles), index=index)
+
+    def prediction_columns(
+        self, x: Float[Tensor, "point *feature"], quantiles: Sequence[float]
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of `predict` for encoded inputs.
+
+        Args:
+            x: encoded inputs.
+            quantiles: levels between 0 and 1.
+        """
+        with use_threads(self.threads):
+            return prediction_columns(self.posterior, self.preprocessing, x, quantiles)
 
     @property
     def metrics(self) -> dict[str, Any] | None:

@@ -1,0 +1,63 @@
+"""Predictions as the columns of a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.data import Preprocessing
+from bnn_symm.posteriors import Posterior, Predictive
+
+
+def prediction_columns(
+    posterior: Posterior,
+    preprocessing: Preprocessing,
+    x: Float[Tensor, "point *feature"],
+    levels: Sequence[float],
+) -> dict[str, np.ndarray]:
+    """Return predictions by the name of their column, in the units and labels of the data.
+
+    Args:
+        posterior: the posterior that predicts.
+        preprocessing: encoding of the data.
+        x: encoded inputs.
+        levels: the levels of the quantiles.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    for predictive in posterior.iter_predict(x):
+        part = (
+            _class_columns(preprocessing, predictive)
+            if predictive.is_classification
+            else _regression_columns(predictive, levels)
+        )
+        for name, values in part.items():
+            columns.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _regression_columns(predictive: Predictive, levels: Sequence[float]) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of numbers."""
+    quantiles = predictive.quantiles(list(levels))
+    values: dict[str, Any] = {
+        "mean": predictive.mean(),
+        "sd": predictive.standard_deviation(),
+        "epistemic_sd": predictive.epistemic_sd(),
+        "aleatoric_sd": predictive.aleatoric_sd(),
+        **{f"quantile_{level:g}": row for level, row in zip(levels, quantiles, strict=True)},
+    }
+    return {name: value.numpy() for name, value in values.items()}
+
+
+def _class_columns(preprocessing: Preprocessing, predictive: Predictive) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of classes."""
+    probabilities = predictive.probabilities().numpy()
+    labels = preprocessing.class_labels or ()
+    return {
+        "prediction": preprocessing.decode_labels(probabilities.argmax(-1)),
+        **{f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)},
+        "entropy": predictive.entropy().numpy(),
+        "expected_entropy": predictive.expected_entropy().numpy(),
+        "mutual_information": predictive.mutual_information().numpy(),
+    }
