@@ -49,8 +49,8 @@ def betting_interval(
     Example:
         >>> import numpy as np
         >>> low, high = betting_interval(np.full(500, 0.1), bound=1.0, delta=0.01)
-        >>> round(low, 3), round(high, 3)
-        (0.087, 0.112)
+        >>> round(low, 2), round(high, 2)
+        (0.09, 0.11)
     """
     if len(values) == 0:
         return -bound, bound
