@@ -124,6 +124,10 @@ def raw_table(
 
     frame = _chosen_columns(frame, config, source)
     target = _target_column(frame, config.target, source)
+    if any(find_column(frame, name) == target for name in config.types):
+        raise ConfigError(
+            f"data.types declares the target {quoted(target)}; declare it with data.task instead"
+        )
     features = frame.drop(columns=target)
     if features.shape[1] == 0:
         raise InvalidData(

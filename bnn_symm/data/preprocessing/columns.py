@@ -100,7 +100,7 @@ class Column:
             check_missing(series, self.name)
             return self._encode_present(series)
         missing = self.missing(series)
-        present = series.astype(object).where(~missing, self._stand_in(series, missing))
+        present = series.astype(object).where(~missing, self._stand_in())
         features = self._encode_present(present)
         features[missing] = self.fill or (0.0 if self.kind == "category" else np.nan)
         return np.concatenate([features, missing[:, None].astype(np.float64)], axis=1)
@@ -164,17 +164,14 @@ class Column:
         placeholders = {text for text in texts if is_placeholder(text)}
         return missing | np.array([value in placeholders for value in values], dtype=bool)
 
-    def _stand_in(self, series: "pandas.Series", missing: np.ndarray) -> Any:
+    def _stand_in(self) -> Any:
         """Return a value of the type, which takes the place of missing ones while encoding."""
-        if not missing.any():
-            return None
-        if not missing.all():
-            return series.iloc[int(np.argmin(missing))]
-        stand_ins = {"category": self.categories[0] if self.categories else "", "boolean": 0}
-        moment = dates.EPOCH.isoformat() if self.date_format == dates.ISO else None
+        if self.kind == "category":
+            return self.categories[0] if self.categories else ""
         if self.kind == "date":
-            return moment or dates.EPOCH.strftime(self.date_format)
-        return stand_ins.get(self.kind, 0)
+            is_iso = self.date_format == dates.ISO
+            return dates.EPOCH.isoformat() if is_iso else dates.EPOCH.strftime(self.date_format)
+        return 0
 
     def _encode_present(self, series: "pandas.Series") -> np.ndarray:
         what = f"column {quoted(self.name)}"

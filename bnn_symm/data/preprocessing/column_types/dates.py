@@ -78,7 +78,7 @@ def has_day(form: str) -> bool:
     Args:
         form: `iso`, or a format of `strptime`.
     """
-    return form == ISO or "%d" in form or "%j" in form
+    return form == ISO or any(part in form for part in ("%Y", "%y", "%d", "%j", "%x", "%c"))
 
 
 def feature_names(name: str, *, day: bool, time: bool) -> tuple[str, ...]:

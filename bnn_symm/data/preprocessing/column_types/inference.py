@@ -17,7 +17,7 @@ import numpy as np
 from bnn_symm.advice import advise
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.preprocessing.column_types import dates
-from bnn_symm.data.preprocessing.column_types.notation import are_numbers
+from bnn_symm.data.preprocessing.column_types.notation import are_numbers, parse_numbers
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation, notations
 from bnn_symm.data.preprocessing.column_types.text_columns import (
     infer_text_column,
@@ -222,7 +222,7 @@ def _of_texts(
     found = _date_format(what, real, name)
     if found is not None:
         return _of_dates(series, name, found, has_missing)
-    if _ID_NAME.fullmatch(name.strip()) and len(set(texts)) == len(texts) > 1:
+    if _is_identifier(name) and len(set(texts)) == len(texts) > 1:
         return _left_out(series, f"{what} has the name of an identifier and is left out")
     decision = infer_text_column(what, texts)
     if decision.kind == "number":
@@ -249,6 +249,8 @@ def _of_numbers(
 ) -> InferredColumn:
     """Return a column of numbers that are written as texts."""
     what = f"column {quoted(name)}"
+    if notation is None and _is_identifier(name) and not (parse_numbers(real) % 1).any():
+        return _identifier(series, what)
     if notation is None and not has_missing:
         infer_text_column(what, real)  # refuses integers that float64 does not represent
         return _number_column(name, typed_values("number", real))
@@ -265,14 +267,8 @@ def _of_numbers(
 
 
 def _number_column(name: str, values: np.ndarray) -> InferredColumn:
-    """Return a column of numbers without missing values, unless it is an identifier."""
+    """Return a column of plain numbers without missing values."""
     what = f"column {quoted(name)}"
-    if values.dtype.kind in "iuO" and _ID_NAME.fullmatch(name.strip()):
-        return InferredColumn(
-            column=None,
-            values=values,
-            notes=(f"{what} contains integers, has the name of an identifier and is left out",),
-        )
     return InferredColumn(
         column=Column(name=name, kind="number"),
         values=values,
@@ -291,6 +287,8 @@ def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> Infer
         values = values.astype(bool)  # objects, because others are missing
     if values.dtype.kind in "biuf" or all_integers(values):
         kind = "boolean" if values.dtype.kind == "b" else "number"
+        if _is_identifier(name) and all(float(value).is_integer() for value in values.tolist()):
+            return _identifier(series, what)
         if kind == "number":
             numbers(values, what)
         if not has_missing:
@@ -447,6 +445,15 @@ def _date_format(
 def _rows(series: "pandas.Series", chosen: np.ndarray) -> Any:
     """Return some rows of a column, whose type the stubs of pandas do not know."""
     return series[chosen]
+
+
+def _is_identifier(name: str) -> bool:
+    return _ID_NAME.fullmatch(name.strip()) is not None
+
+
+def _identifier(series: "pandas.Series", what: str) -> InferredColumn:
+    note = f"{what} contains integers, has the name of an identifier and is left out"
+    return _left_out(series, note)
 
 
 def _left_out(series: "pandas.Series", note: str) -> InferredColumn:

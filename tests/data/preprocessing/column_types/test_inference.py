@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs
-from bnn_symm.errors import InvalidData
+from bnn_symm.errors import ConfigError, InvalidData
 
 ROWS = 60
 RANDOM = np.random.default_rng(0)
@@ -78,12 +78,12 @@ def test_a_missing_value_that_training_did_not_have(tmp_path):
 
 def test_columns_of_no_use_are_left_out_with_a_note(tmp_path):
     codes = [f"P{row:03}" for row in range(ROWS)]
-    table = frame(empty=[None] * ROWS, patient_id=codes, row_id=range(ROWS))
+    table = frame(empty=[None] * ROWS, patient_id=codes, row_id=gaps(range(ROWS), 9))
     data = from_csv(table, tmp_path / "x.csv")
     assert data.feature_names == ("a",)
     assert [note.split("'")[1] for note in data.notes] == ["empty", "patient_id", "row_id"]
     declared = from_csv(table, tmp_path / "x.csv", types={"row_id": "number"})
-    assert declared.feature_names == ("row_id", "a")
+    assert declared.feature_names == ("row_id", "row_id (missing)", "a")
 
 
 def test_rare_categories_are_pooled_and_new_ones_are_with_them(tmp_path):
@@ -121,5 +121,11 @@ def test_declared_types(tmp_path):
         InvalidData, match=r"data\.types: .* has no column 'zap'; did you mean 'zip'"
     ):
         from_csv(table, tmp_path / "x.csv", types={"zap": "category"})
+    with pytest.raises(ConfigError, match=r"declare it with data\.task instead"):
+        from_csv(table, tmp_path / "x.csv", types={"y": "category"})
+    table["zip"] = [*gaps(table["zip"].tolist(), 60)[:-1], "9007199254740993"]
+    with pytest.raises(InvalidData, match=r"'zip', row 60: got '9007199254740993'.*\(1 such"):
+        from_csv(table, tmp_path / "x.csv", types={"zip": "number"})
+    table["zip"] = "12"
     with pytest.raises(InvalidData, match="expected true or false"):
         from_csv(table, tmp_path / "x.csv", types={"zip": "boolean"})
