@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.errors import IncompatiblePosteriors
+
 # Dual averaging: Hoffman & Gelman's gamma, t0 and kappa, and shrinkage towards 10 times the first
 # step size.
 _GAMMA, _T0, _KAPPA = 0.05, 10.0, 0.75
@@ -323,9 +325,17 @@ def restore_arrays(state: Any, prefix: str, arrays: Mapping[str, np.ndarray]) ->
         state: the dataclass.
         prefix: precedes the name of each field.
         arrays: returned by `to_arrays`.
+
+    Raises:
+        IncompatiblePosteriors: if an array is missing, as in states of earlier versions.
     """
     for name, value in vars(state).items():
-        saved = arrays[f"{prefix}.{name}"]
+        saved = arrays.get(f"{prefix}.{name}")
+        if saved is None:
+            raise IncompatiblePosteriors(
+                f"the state of the sampler has no {prefix}.{name}: another version of this package "
+                "wrote it; resume with that version, or fit again (the draws so far can be used)"
+            )
         if isinstance(value, Tensor):
             value.copy_(torch.from_numpy(saved))
         else:

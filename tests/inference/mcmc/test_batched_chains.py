@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.errors import ConfigError, FitDiverged
+from bnn_symm.errors import ConfigError, FitDiverged, IncompatiblePosteriors
 from bnn_symm.inference import HMC, NUTS, ChEESHMC
 from bnn_symm.inference.mcmc.adaptation import (
     Adapter,
@@ -163,6 +163,8 @@ def test_state_goes_to_arrays_and_back():
     restore_arrays(fresh, "a", to_arrays(state, "a"))
     for name, value in vars(state).items():
         assert np.array_equal(np.asarray(value), np.asarray(getattr(fresh, name))), name
+    with pytest.raises(IncompatiblePosteriors, match=r"has no a\.\w+: another version"):
+        restore_arrays(fresh, "a", {})
 
 
 @pytest.mark.parametrize(
