@@ -10,7 +10,7 @@ from bnn_symm.data.assemble import Built, assemble
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.files import raw_table
 from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
-from bnn_symm.data.preprocessing.column_types.inference import infer_target
+from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import ConfigError, InvalidData
 

@@ -14,11 +14,8 @@ from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
 from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
-from bnn_symm.data.preprocessing.column_types.inference import (
-    InferredColumn,
-    infer_column,
-    infer_target,
-)
+from bnn_symm.data.preprocessing.column_types.inference import InferredColumn, infer_column
+from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.preprocessing.column_values import table_column
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
