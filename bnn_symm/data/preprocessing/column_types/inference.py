@@ -131,12 +131,12 @@ def _of_texts(
     if decision.kind == "number":
         check_codes(what, texts)
         decision = replace(decision, kind="category")
-    if decision.kind == "boolean":
-        column = Column(name=name, kind="boolean", has_missing=bool(missing.any()))
-    else:
-        column, notes = _categories(name, texts, has_missing=bool(missing.any()))
-        decision = replace(decision, notes=(*decision.notes, *notes))
     has_gaps = bool(missing.any())
+    if decision.kind == "boolean":
+        column = Column(name=name, kind="boolean", has_missing=has_gaps)
+    else:
+        column, notes = _categories(name, texts, has_missing=has_gaps)
+        decision = replace(decision, notes=(*decision.notes, *notes))
     values = _with_gaps(series, missing) if has_gaps else typed_values(decision.kind, texts)
     return InferredColumn(
         column=column, values=values, notes=(*decision.notes, *_missing_notes(column, missing))
@@ -182,7 +182,7 @@ def _number_column(name: str, values: np.ndarray) -> InferredColumn:
 def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> InferredColumn:
     """Infer the type of a column of numbers, booleans or a categorical type."""
     what, has_missing = f"column {quoted(name)}", bool(missing.any())
-    values = column_values(rows_of(series, ~missing))
+    values, notes = column_values(rows_of(series, ~missing)), ()
     kinds = {type(value) for value in values.tolist()}
     if Decimal in kinds:
         values = numbers(values, what)
@@ -200,11 +200,11 @@ def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> Infer
             return InferredColumn(column=Column(name=name, kind="boolean"), values=values)
         column = Column(name=name, kind=kind, has_missing=True)
     else:
-        column, _ = _categories(name, values.tolist(), has_missing=has_missing)
+        column, notes = _categories(name, values.tolist(), has_missing=has_missing)
     return InferredColumn(
         column=column,
         values=_with_gaps(series, missing) if has_missing else values,
-        notes=tuple(_missing_notes(column, missing)),
+        notes=(*notes, *_missing_notes(column, missing)),
     )
 
 
@@ -238,6 +238,8 @@ def _declared(
     what, has_missing = f"column {quoted(name)}", bool(missing.any())
     present = rows_of(series, ~missing)
     texts = [str(value).strip() for value in present.tolist()]
+    real = [text for text in texts if not is_placeholder(text)]
+    has_holes = len(real) < len(series) and config.missing != "error"
     if kind == "text":
         return InferredColumn(
             column=Column(name=name, kind="text"), values=_with_gaps(series, missing)
@@ -245,21 +247,19 @@ def _declared(
     if kind == "date" or "%" in kind:
         if kind != "date" or is_date_type(series):
             return _of_dates(series, name, dates.ISO if kind == "date" else kind, has_missing)
-        real = [text for text in texts if not is_placeholder(text)]
         form = date_format_of(what, real, name, is_declared=True)
-        return _of_dates(series, name, form or dates.ISO, len(real) < len(series))
+        return _of_dates(series, name, form or dates.ISO, has_holes)
     if kind == "category":
         is_text = all(isinstance(value, str) for value in present.tolist())
         values = texts if is_text else column_values(present).tolist()
         column, notes = _categories(name, values, has_missing=has_missing)
         return InferredColumn(column=column, values=_with_gaps(series, missing), notes=notes)
-    real = [text for text in texts if not is_placeholder(text)]
     notation = None if kind == "boolean" else notation_of(what, real, config)
     column = Column(
         name=name,
         kind="boolean" if kind == "boolean" else "number",
         notation=notation,
-        has_missing=len(real) < len(series) and config.missing != "error",
+        has_missing=has_holes,
     )
     column.encode(series)  # raises an error that names the first other value
     return InferredColumn(column=column, values=_with_gaps(series, missing))

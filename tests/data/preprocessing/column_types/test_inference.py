@@ -92,6 +92,8 @@ def test_rare_categories_are_pooled_and_new_ones_are_with_them(tmp_path):
     data = from_csv(table, tmp_path / "x.csv")
     assert data.feature_names == (*(f"zip=z{each}" for each in range(6)), "zip (other)", "a")
     assert "30 of 36 categories" in data.notes[0]
+    typed = Dataset.from_frame(table.assign(zip=table["zip"].astype("category")), "y")
+    assert typed.notes[0] == data.notes[0]
     raw = data.preprocessing.features(pd.DataFrame({"zip": ["z1", "rare 3", "new"], "a": 0.0}))
     assert raw[:, 6].tolist() == [0, 1, 1]
 
