@@ -1,0 +1,107 @@
+"""Define the Gaussian likelihoods of numbers. Targets are standardized."""
+
+import math
+from typing import Literal
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents
+from bnn_symm.models.pyro_distribution import PyroDistribution
+from bnn_symm.settings import Positive, settings
+
+
+class _Gaussian:
+    """Provide what the two Gaussian likelihoods share."""
+
+    task = "regression"
+
+    def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log standard deviation of the target, each (..., point)."""
+        raise NotImplementedError
+
+    def log_prob(
+        self,
+        outputs: Float[Tensor, "*draw point output"],
+        y: Float[Tensor, " point"],
+        latents: Latents,
+    ) -> Float[Tensor, "*draw point"]:
+        """Return the Gaussian log density of the target."""
+        mean, log_sd = self._moments(outputs, latents)
+        return -0.5 * ((y - mean) * (-log_sd).exp()).square() - log_sd - 0.5 * math.log(2 * math.pi)
+
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
+        """Return Pyro's Normal with the moments of the target."""
+        mean, log_sd = self._moments(outputs, latents)
+        return dist.Normal(mean, log_sd.exp())
+
+    def mean(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return E[y] given each draw."""
+        return self._moments(outputs, latents)[0]
+
+    def variance(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return Var[y] given each draw."""
+        return (2 * self._moments(outputs, latents)[1]).exp()
+
+    def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
+        """Return P(y <= value) given each draw."""
+        mean, log_sd = self._moments(outputs, latents)
+        return torch.special.ndtr((value - mean) * (-log_sd).exp())
+
+
+@settings
+class Gaussian(_Gaussian):
+    """Model y ~ Normal(output, noise), with fixed or learned noise.
+
+    Attributes:
+        noise: the standard deviation in standardized units, or `learned`: then log(noise) is a
+            latent variable with a normal prior, so noise itself is log-normal.
+        log_noise_mean: prior mean of log(noise).
+        log_noise_sd: prior standard deviation of log(noise). The defaults put 95 % of the prior on
+            noise between 5 % and 260 % of the target's standard deviation.
+    """
+
+    name: Literal["gaussian"] = "gaussian"
+    noise: Positive | Literal["learned"] = "learned"
+    log_noise_mean: float = -1.0
+    log_noise_sd: Positive = 1.0
+
+    @property
+    def latents(self) -> dict[str, tuple[float, float]]:
+        """Return the prior of `log_noise` if the noise is learned."""
+        return (
+            {"log_noise": (self.log_noise_mean, self.log_noise_sd)}
+            if self.noise == "learned"
+            else {}
+        )
+
+    def num_net_outputs(self, num_outputs: int) -> int:
+        """Return 1: the mean of the target."""
+        return 1
+
+    def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        mean = outputs.squeeze(-1)
+        if self.noise == "learned":
+            return mean, latents["log_noise"].unsqueeze(-1).expand_as(mean)
+        return mean, torch.full_like(mean, math.log(self.noise))
+
+
+@settings
+class HeteroscedasticGaussian(WithoutLatents, _Gaussian):
+    """Model y ~ Normal(first output, exp(second output)), with noise predicted per point."""
+
+    name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
+
+    # exp of an extreme second output overflows early in training. Beyond these bounds the noise
+    # would be below 5e-5 or above 2e4 standard deviations of the target, so no useful fit is
+    # affected.
+    _BOUND = 10.0
+
+    def num_net_outputs(self, num_outputs: int) -> int:
+        """Return 2: the mean and the log standard deviation."""
+        return 2
+
+    def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        return outputs[..., 0], outputs[..., 1].clamp(-self._BOUND, self._BOUND)
