@@ -187,6 +187,8 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         names = raw.feature_names or default_feature_names(shape)
     else:
         columns = raw.columns or tuple(Column(name=str(name), kind="number") for name in raw.x)
+        if config.unseen == "ignore":
+            columns = tuple(replace(column, accepts_unseen=True) for column in columns)
         names = tuple(name for column in columns for name in column.feature_names)
         shape = (len(names),)
     preprocessing = Preprocessing(

@@ -56,6 +56,9 @@ class DataConfig:
         missing: `impute`: a missing number or date is the median of the training split, with a
             feature that says so, and a missing category is a category; `error`: none may be
             missing.
+        unseen: a category or a missing value of later data, in a column whose training data have
+            none such: `error`, or `ignore`: the category is none of the known ones, and the value
+            is the median.
         task: type of the target; `auto` infers it from the values.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
@@ -77,6 +80,7 @@ class DataConfig:
     decimal: Literal["auto", "point", "comma"] = "auto"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     missing: Literal["impute", "error"] = "impute"
+    unseen: Literal["error", "ignore"] = "error"
     task: Literal["auto", "classification", "regression", "count"] = "auto"
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.1

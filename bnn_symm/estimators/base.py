@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Task
+from bnn_symm.data.in_memory import as_pandas
 from bnn_symm.data.preprocessing.labels import Label
-from bnn_symm.estimators.parameters import default_parameters, resolve
-from bnn_symm.estimators.training_data import training_data
+from bnn_symm.errors import InvalidData
+from bnn_symm.estimators.parameters import default_parameters, imputes, resolve
+from bnn_symm.estimators.training_data import is_table, training_data
 from bnn_symm.models import check_task, default_likelihood
 from bnn_symm.posteriors import Predictive
+from bnn_symm.randomness import numpy_generator
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import gradient_flops, resolve_prior_mean
 from bnn_symm.runs.run import build_model
@@ -66,9 +69,40 @@ class BNNEstimator(BaseEstimator):
         self.random_state = random_state
         self.config = config
 
-    def _resolve(self, x: np.ndarray) -> Config:
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = imputes(self.config)
+        return tags
+
+    def _check_training_data(
+        self, X: Any, y: Any, *, y_numeric: bool = False
+    ) -> tuple[Any, np.ndarray]:
+        """Return a table of pandas or an array (point, feature), and the target (point,)."""
+        self._reads_tables = is_table(X)
+        if not self._reads_tables:
+            checked: Any = validate_data(
+                self, X, y, y_numeric=y_numeric, ensure_min_samples=2, **self._array_checks()
+            )
+            return checked
+        # The target first: the other call stores the names of the columns.
+        target: Any = validate_data(self, y=y, y_numeric=y_numeric)
+        table = as_pandas(validate_data(self, X, reset=True, skip_check_array=True))
+        check_consistent_length(table, target)
+        if len(table) < 2:
+            raise InvalidData("X has 1 row, expected a minimum of 2; use more data")
+        return table, target
+
+    def _array_checks(self) -> dict[str, Any]:
+        """Return how scikit-learn checks arrays."""
+        return {
+            "dtype": [np.float64, np.float32],
+            "ensure_all_finite": "allow-nan" if imputes(self.config) else True,
+        }
+
+    def _resolve(self, x: Any) -> Config:
         """Return the configuration of a fit to these inputs, with a drawn seed."""
-        dtype = "float32" if x.dtype == np.float32 else "float64"
+        dtypes = [x.dtype] if isinstance(x, np.ndarray) else x.dtypes
+        dtype = "float32" if all(each == np.float32 for each in dtypes) else "float64"
         seed = _seed(self.random_state)
         return resolve(
             self.get_params(deep=False), default_parameters(type(self)), dtype=dtype, seed=seed
@@ -76,14 +110,14 @@ class BNNEstimator(BaseEstimator):
 
     def _fit(
         self,
-        x: np.ndarray,
+        x: Any,
         y: np.ndarray,
         config: Config,
         *,
         task: Task,
         class_labels: tuple[Label, ...] = (),
     ) -> None:
-        """Fit checked inputs (point, feature) and a target (point,) of class indices or numbers."""
+        """Fit checked inputs and a target (point,) of class indices or numbers."""
         likelihood = config.likelihood or default_likelihood(task)
         check_task(likelihood, task)
         config = dataclasses.replace(config, likelihood=likelihood)
@@ -107,21 +141,63 @@ class BNNEstimator(BaseEstimator):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = config
         self.preprocessing_ = dataset.preprocessing
+        self.notes_ = list(dataset.notes)
         self.model_ = posterior.model
         self.posterior_ = posterior
         self.history_ = posterior.history
         self.n_iter_ = max((int(row["step"]) for row in posterior.history), default=0)
 
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """Return samples of the predictive distribution: new targets, noise included.
+
+        Each sample is one function of the posterior at all points, with independent noise.
+
+        Args:
+            X: (point, feature).
+            n_samples: number of samples.
+            random_state: an int, a NumPy RandomState, or None for NumPy's global generator.
+
+        Returns:
+            (point, sample), in the units or labels of the target.
+        """
+        generator = numpy_generator(_seed(random_state), "samples of an estimator")
+        drawn: list[Any] = []
+
+        def summary(predictive: Predictive) -> Tensor:
+            if not drawn:
+                drawn.append(generator.integers(predictive.num_draws, size=n_samples))
+            seed = int(generator.integers(_MAX_SEED))
+            return predictive.select(torch.from_numpy(drawn[0])).sample(seed=seed)[0].T
+
+        samples = self._predict(X, summary)
+        return self._decoded(samples)
+
+    def _decoded(self, samples: np.ndarray) -> np.ndarray:
+        """Return targets as they were given to `fit`."""
+        return samples
+
     def _predict(self, X: Any, summary: Callable[[Predictive], Tensor]) -> np.ndarray:
         """Return a summary of the predictive distribution, (point, ...), at raw inputs."""
         check_is_fitted(self, "posterior_")
-        x: Any = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        x = self._raw_inputs(X)
         net, shape = self.model_.net, self.preprocessing_.input_shape
         with _LOCK, use_threads(_threads(count_flops(net, shape, len(x)), self.config_)):
             inputs = self.preprocessing_.encode(x, self.model_.dtype)
             return torch.cat(
                 [summary(part) for part in self.posterior_.iter_predict(inputs)]
             ).numpy()
+
+    def _raw_inputs(self, X: Any) -> Any:
+        """Return the inputs as the kind of data, table or array, that was fitted."""
+        if self._reads_tables and is_table(X):
+            return as_pandas(validate_data(self, X, reset=False, skip_check_array=True))
+        x: Any = validate_data(self, X, reset=False, **self._array_checks())
+        if not self._reads_tables:
+            return x
+        import pandas as pd
+
+        columns = [column.name for column in self.preprocessing_.columns]
+        return pd.DataFrame(x, columns=getattr(self, "feature_names_in_", columns))
 
 
 def _seed(random_state: Any) -> int:

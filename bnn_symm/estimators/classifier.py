@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from bnn_symm.data.preprocessing.labels import plain_label
 from bnn_symm.estimators.base import BNNEstimator
@@ -14,11 +13,14 @@ from bnn_symm.estimators.base import BNNEstimator
 class BNNClassifier(ClassifierMixin, BNNEstimator):
     """Classify with a Bayesian neural network, as a scikit-learn estimator.
 
-    Features are standardized internally, on the points that are fitted. Computation is in float32
-    for float32 inputs and in float64 for all others. Chains and ensemble members run sequentially,
-    unless `config` has `chain_method: parallel`; `n_jobs` of a grid search or a cross-validation
-    works as for any estimator. Nothing is written to disk. `sample_weight` is not supported: a
-    likelihood has no weights of points.
+    X is an array of numbers, or a data frame of pandas or polars, whose texts, categories,
+    booleans, dates and missing values become features as in `Dataset.from_frame` (`notes_` says
+    how). Features are standardized internally, on the points that are fitted. Computation is in
+    float32 for float32 inputs and in float64 for all others. Chains and ensemble members run
+    sequentially, unless `config` has `chain_method: parallel`; `n_jobs` of a grid search or a
+    cross-validation works as for any estimator. Nothing is written to disk. `sample_weight` is not
+    supported: a likelihood has no weights of points. There is no `partial_fit`: a posterior of some
+    points is no state from which any method continues to the posterior of more points.
 
     Args:
         widths: hidden units, layer by layer; `()` is a linear model.
@@ -47,6 +49,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.
         config_: the resolved configuration.
         preprocessing_: the conversion from raw inputs to those of the network.
+        notes_: sentences about what was decided for columns of a data frame.
         n_features_in_: the number of features in `fit`.
         feature_names_in_: their names, if all names of the columns of X were strings.
 
@@ -62,7 +65,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         """Fit the posterior.
 
         Args:
-            X: (point, feature), numbers.
+            X: (point, feature), a data frame or numbers; missing values are imputed.
             y: (point,), labels of any type that can be sorted.
 
         Returns:
@@ -70,13 +73,11 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
 
         Raises:
             ConfigError: if a parameter is not valid.
+            InvalidData: if a column of a data frame has no clear type.
             FitDiverged: if the objective became NaN or infinite.
             ValueError: if scikit-learn refuses the data.
         """
-        checked: Any = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2
-        )
-        x, y = checked
+        x, y = self._check_training_data(X, y)
         check_classification_targets(y)
         classes, indices = np.unique(y, return_inverse=True)
         labels = tuple(plain_label(label) for label in classes)
@@ -108,3 +109,6 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         """
         probabilities = self.predict_proba(X)  # Raises if the estimator is not fitted.
         return self.classes_[probabilities.argmax(axis=1)]
+
+    def _decoded(self, samples: np.ndarray) -> np.ndarray:
+        return self.classes_[samples]

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.inference import AnyMethod, Method
 from bnn_symm.runs.configuration.config import Config, parse_config
@@ -42,7 +43,10 @@ _SECTIONS = (
     "dtype",
     "threads",
 )
-_DATA_KEYS = ("standardize", "validation_fraction")
+_DATA_KEYS = (
+    *("standardize", "validation_fraction"),
+    *("drop", "types", "decimal", "missing", "unseen"),
+)
 # Sections of a configuration that an estimator does not have, and what to use instead.
 _UNSUPPORTED = {
     "seed": "use random_state",
@@ -92,6 +96,17 @@ def resolve(
     if isinstance(method, Method):
         config = dataclasses.replace(config, inference=method)
     return dataclasses.replace(config, inference=_sequential(config.inference))
+
+
+def imputes(config: Any) -> bool:
+    """Return whether missing values of X are replaced, as far as `config` is valid.
+
+    Args:
+        config: the parameter of an estimator.
+    """
+    data = config.get("data") if isinstance(config, Mapping) else None
+    policy = data.get("missing") if isinstance(data, Mapping) else None
+    return (DataConfig.missing if policy is None else policy) == "impute"
 
 
 def default_parameters(estimator: type) -> dict[str, Any]:

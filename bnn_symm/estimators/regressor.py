@@ -1,13 +1,15 @@
 """Provide a scikit-learn regressor that predicts with the posterior of a neural network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import validate_data
 
+from bnn_symm.errors import ConfigError
 from bnn_symm.estimators.base import BNNEstimator
+from bnn_symm.posteriors import Predictive
 
 
 class BNNRegressor(RegressorMixin, BNNEstimator):
@@ -43,6 +45,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         n_iter_: steps of the optimizer, or iterations of a chain, warm-up included.
         config_: the resolved configuration.
         preprocessing_: the conversion from raw inputs and targets to those of the network.
+        notes_: sentences about what was decided for columns of a data frame.
         n_features_in_: the number of features in `fit`.
         feature_names_in_: their names, if all names of the columns of X were strings.
 
@@ -90,7 +93,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         """Fit the posterior.
 
         Args:
-            X: (point, feature), numbers.
+            X: (point, feature), a data frame or numbers; missing values are imputed.
             y: (point,), numbers.
 
         Returns:
@@ -98,22 +101,20 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
 
         Raises:
             ConfigError: if a parameter is not valid.
-            InvalidData: if counts are negative or not integers.
+            InvalidData: if counts are negative or not integers, or a column of a data frame has no
+                clear type.
             FitDiverged: if the objective became NaN or infinite.
             ValueError: if scikit-learn refuses the data.
         """
-        checked: Any = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2
-        )
-        x, y = checked
+        x, y = self._check_training_data(X, y, y_numeric=True)
         config = self._resolve(x)
         counts = config.likelihood is not None and config.likelihood.task == "count"
         self._fit(x, y, config, task="count" if counts else "regression")
         return self
 
     def predict(
-        self, X: Any, return_std: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        self, X: Any, return_std: bool = False, return_interval: float | None = None
+    ) -> np.ndarray | tuple[np.ndarray, ...]:
         """Return the mean of the predictive distribution, in the units of the target.
 
         Args:
@@ -121,14 +122,68 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
             return_std: whether to return also the standard deviation (point,) of a new target,
                 noise included. `posterior_.predict(preprocessing_.encode(X))` has its epistemic and
                 aleatoric parts.
+            return_interval: the level of an interval to return also, such as 0.9: the lower and
+                upper ends (point, 2) between which a new target is with this probability, and
+                outside of which it is on both sides with the same.
 
         Returns:
-            The mean (point,), or mean and standard deviation.
+            The mean (point,), or a tuple of the mean and what else was asked for, in this order.
+
+        Raises:
+            ConfigError: if the level is not between 0 and 1.
         """
-        if not return_std:
+        if not return_std and return_interval is None:
             return self._predict(X, lambda predictive: predictive.mean())
-        both = self._predict(
-            X,
-            lambda predictive: torch.stack([predictive.mean(), predictive.standard_deviation()], 1),
-        )
-        return both[:, 0], both[:, 1]
+        levels = [] if return_interval is None else central_levels(return_interval)
+
+        def summary(predictive: Predictive) -> torch.Tensor:
+            columns = [predictive.mean(), predictive.standard_deviation()]
+            return torch.stack([*columns, *(predictive.quantiles(levels) if levels else ())], 1)
+
+        found = self._predict(X, summary)
+        parts = [found[:, 0], *([found[:, 1]] if return_std else [])]
+        return (*parts, *([found[:, 2:]] if levels else []))
+
+    def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
+        """Return quantiles of the predictive distribution, in the units of the target.
+
+        Args:
+            X: (point, feature).
+            levels: probabilities strictly between 0 and 1.
+
+        Returns:
+            (point, level), noise included; of counts, integers.
+
+        Raises:
+            ConfigError: if a level is not between 0 and 1.
+        """
+        levels = [check_level("levels", level) for level in levels]
+        return self._predict(X, lambda predictive: predictive.quantiles(levels).T)
+
+
+def central_levels(level: float) -> list[float]:
+    """Return the levels of the quantiles that are the ends of a central interval.
+
+    Args:
+        level: of the interval.
+
+    Raises:
+        ConfigError: if it is not between 0 and 1.
+    """
+    level = check_level("return_interval", level)
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def check_level(name: str, level: Any) -> float:
+    """Return a level as a number.
+
+    Args:
+        name: of the argument.
+        level: the level.
+
+    Raises:
+        ConfigError: if it is not between 0 and 1.
+    """
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise ConfigError(f"{name}: got {level!r}, expected numbers between 0 and 1, such as 0.9")
+    return float(level)

@@ -1,18 +1,41 @@
-"""Build the data set of a fit from arrays that scikit-learn has checked."""
+"""Build the data set of a fit from inputs that scikit-learn has checked.
+
+A data frame is read as `Dataset.from_frame` reads it: its columns get types, and texts, categories,
+booleans, dates and missing values become features. An array has numbers, of which some may be NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
 
 from bnn_symm.data import DataConfig, Dataset, Preprocessing, Provenance, Scaling, Split, Task
+from bnn_symm.data.loaders.files import chosen_columns, infer_features
+from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.raw import RawData, default_feature_names
 from bnn_symm.data.splits import split_points
+from bnn_symm.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAME = "the data given to fit"
 
 
+def is_table(x: Any) -> bool:
+    """Return whether inputs are a data frame of pandas, or of a library that converts to it.
+
+    Args:
+        x: inputs of any type.
+    """
+    return hasattr(x, "columns") and (hasattr(x, "iloc") or hasattr(x, "to_pandas"))
+
+
 def training_data(
-    x: np.ndarray,
+    x: Union["pandas.DataFrame", np.ndarray],
     y: np.ndarray,
     config: DataConfig,
     *,
@@ -28,12 +51,12 @@ def training_data(
     target.
 
     Args:
-        x: (point, feature), finite.
+        x: table, or array (point, feature) of numbers that are finite or NaN.
         y: (point,); class indices, or numbers.
-        config: its validation_fraction and standardize are used.
+        config: policies for columns and missing values, validation_fraction and standardize.
         task: the type of the target.
         class_labels: labels in the order of the indices; empty unless the task is classification.
-        feature_names: names of the features; None for x0, x1, ...
+        feature_names: names of the features of an array; None for x0, x1, ...
         dtype: floating type of the tensors.
         seed: the key of the shuffle that splits the data.
 
@@ -41,28 +64,23 @@ def training_data(
         The data set.
 
     Raises:
-        InvalidData: if there are too few rows for the parts, negative counts, or numbers too large
-            for `dtype`.
+        ConfigError: if a setting of columns is given for an array.
+        InvalidData: if there are too few rows for the parts, negative counts, numbers too large
+            for `dtype`, or a column of a table has no clear type.
     """
-    shape = (x.shape[1],)
+    raw = _raw_data(x, y, config, task, feature_names)
     classes = y if task == "classification" else None
     split_config = DataConfig(
         test_fraction=0.0, validation_fraction=config.validation_fraction, split_seed=seed
     )
-    split = split_points(len(x), split_config, classes=classes)
-    scaling = Scaling.identity(shape)
+    split = split_points(len(y), split_config, classes=classes)
+    preprocessing = _unscaled(raw, class_labels, feature_names)
+    features = preprocessing.features(raw.x)
+    preprocessing, features = preprocessing.with_medians(features, split.train)
     if config.standardize:
-        scaling = Scaling.fit(x, split.train, y if task == "regression" else None)
-    preprocessing = Preprocessing(
-        task=task,
-        kind="array",
-        columns=(),
-        target="y",
-        class_labels=class_labels,
-        input_shape=shape,
-        feature_names=feature_names or default_feature_names(shape),
-        scaling=scaling,
-    )
+        target = y if task == "regression" else None
+        scaling = Scaling.fit(features, split.train, target)
+        preprocessing = replace(preprocessing, scaling=scaling)
     # A copy: torch does not accept read-only arrays, such as those of memory maps and of pandas.
     target = (
         torch.from_numpy(y.astype(np.int64))
@@ -71,9 +89,9 @@ def training_data(
     )
 
     def part(rows: np.ndarray) -> Split:
-        return Split(x=scaling.standardize(x[rows], dtype), y=target[torch.from_numpy(rows)])
+        x = preprocessing.scaling.standardize(features[rows], dtype)
+        return Split(x=x, y=target[torch.from_numpy(rows)])
 
-    raw = RawData(x=x, y=y, target="y", source=_NAME, licence="", task=task)
     return Dataset(
         name=_NAME,
         task=task,
@@ -86,7 +104,60 @@ def training_data(
             split_seed=seed,
             split_sha256=split.sha256(),
         ),
+        notes=tuple(raw.notes),
         train=part(split.train),
         validation=part(split.validation),
         test=part(split.test),
+    )
+
+
+def _raw_data(
+    x: Union["pandas.DataFrame", np.ndarray],
+    y: np.ndarray,
+    config: DataConfig,
+    task: Task,
+    feature_names: tuple[str, ...] | None,
+) -> RawData:
+    """Return the data with the types of the columns; an array without gaps has none."""
+    notes: Sequence[str] = ()
+    if isinstance(x, np.ndarray):
+        for setting in ("drop", "types"):
+            if getattr(config, setting):
+                raise ConfigError(f"config: data.{setting} is for data frames, but X is an array")
+        gaps: np.ndarray = np.asarray(np.isnan(x).any(axis=0))
+        columns = None
+        if gaps.any() or config.unseen == "ignore":
+            names = feature_names or default_feature_names((x.shape[1],))
+            columns = tuple(
+                Column(name=name, kind="number", has_missing=bool(gap))
+                for name, gap in zip(names, gaps, strict=True)
+            )
+    else:
+        x = chosen_columns(x, config, _NAME)
+        x, columns, notes = infer_features(x, config, source=_NAME)
+    if columns is not None and config.unseen == "ignore":
+        columns = tuple(replace(column, accepts_unseen=True) for column in columns)
+    return RawData(
+        x=x, y=y, target="y", source=_NAME, licence="", task=task, columns=columns, notes=notes
+    )
+
+
+def _unscaled(
+    raw: RawData, class_labels: tuple[Label, ...], feature_names: tuple[str, ...] | None
+) -> Preprocessing:
+    """Return the encoding with an identity scaling."""
+    assert raw.task is not None
+    if raw.columns is None:
+        names = feature_names or default_feature_names(raw.x.shape[1:])
+    else:
+        names = tuple(name for column in raw.columns for name in column.feature_names)
+    return Preprocessing(
+        task=raw.task,
+        kind="array" if raw.columns is None else "table",
+        columns=raw.columns or (),
+        target=raw.target,
+        class_labels=class_labels,
+        input_shape=(len(names),),
+        feature_names=names,
+        scaling=Scaling.identity((len(names),)),
     )

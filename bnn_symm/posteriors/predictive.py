@@ -8,12 +8,12 @@ the Jacobian 1 / scale.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
@@ -69,6 +69,15 @@ class Predictive(Summarized):
     def num_draws(self) -> int:
         """Return the number of chains times draws."""
         return self.outputs.shape[0] * self.outputs.shape[1]
+
+    def select(self, draws: Int[Tensor, " draw"]) -> "Predictive":
+        """Return the predictive distribution of some draws, as one chain.
+
+        Args:
+            draws: indices of draws, chain by chain; they may repeat.
+        """
+        latents = {name: value.flatten()[draws][None] for name, value in self.latents.items()}
+        return replace(self, outputs=self.outputs.flatten(0, 1)[draws][None], latents=latents)
 
     # -- any target
 

@@ -17,6 +17,7 @@ from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
 from bnn_symm.data.preprocessing.column_types.inference import InferredColumn, infer_column
 from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.preprocessing.column_values import table_column
+from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import (
@@ -117,9 +118,7 @@ def raw_table(
         ConfigError: if no target is given and none can be inferred.
         InvalidData: if there is no such target, no feature, or a column is ambiguous.
     """
-    import pandas as pd
-
-    frame = _chosen_columns(frame, config, source)
+    frame = chosen_columns(frame, config, source)
     target = _target_column(frame, config.target, source)
     if any(find_column(frame, name) == target for name in config.types):
         raise ConfigError(
@@ -132,32 +131,54 @@ def raw_table(
             "feature column"
         )
     found = infer_target(table_column(frame, target), config, is_text=is_text)
-    inferred = {
-        name: _feature_column(features, name, config, is_text=is_text) for name in features.columns
-    }
-    kept = [each for each in inferred.values() if each.column is not None]
-    notes = [*found.notes, *(note for each in inferred.values() for note in each.notes)]
-    if not kept:
-        raise InvalidData(
-            f"{shown(source)} has no column that is a feature ({one_line(notes[-1], 150)}); "
-            "declare one with data.types"
-        )
-    if is_text:
-        features = pd.DataFrame(
-            {name: _series(each.values) for name, each in inferred.items() if each.column}
-        )
-    else:
-        features = features.drop(columns=[name for name in inferred if not inferred[name].column])
+    features, columns, notes = infer_features(features, config, source=source, is_text=is_text)
     return RawData(
         x=features,
         y=found.values,
         target=target,
         source=source,
         licence=_LICENCE,
-        columns=tuple(each.column for each in kept if each.column),
+        columns=columns,
         target_notation=found.notation,
-        notes=notes,
+        notes=[*found.notes, *notes],
     )
+
+
+def infer_features(
+    features: "pandas.DataFrame", config: DataConfig, *, source: str, is_text: bool = False
+) -> tuple["pandas.DataFrame", tuple[Column, ...], list[str]]:
+    """Infer the types of the columns of a table without its target.
+
+    Args:
+        features: table with distinct column names, at least one row and one column.
+        config: declared types, and the policy for missing values.
+        source: name of its origin.
+        is_text: whether all values are texts of a text file.
+
+    Returns:
+        The columns that are features with their values, their types, and sentences about what was
+        decided.
+
+    Raises:
+        InvalidData: if there is no feature, or a column is ambiguous.
+    """
+    import pandas as pd
+
+    inferred = {
+        name: _feature_column(features, name, config, is_text=is_text) for name in features.columns
+    }
+    columns = tuple(each.column for each in inferred.values() if each.column is not None)
+    notes = [note for each in inferred.values() for note in each.notes]
+    if not columns:
+        raise InvalidData(
+            f"{shown(source)} has no column that is a feature ({one_line(notes[-1], 150)}); "
+            "declare one with data.types"
+        )
+    if is_text:
+        kept = {name: _series(each.values) for name, each in inferred.items() if each.column}
+        return pd.DataFrame(kept), columns, notes
+    left_out = [name for name in inferred if not inferred[name].column]
+    return features.drop(columns=left_out), columns, notes
 
 
 def read_points(
@@ -281,10 +302,20 @@ def _others(path: Path) -> str:
     return nearest(path.name, [one_line(other, 40) for other in others[:5]])
 
 
-def _chosen_columns(
+def chosen_columns(
     frame: "pandas.DataFrame", config: DataConfig, source: str
 ) -> "pandas.DataFrame":
-    """Return a table without the columns to leave out."""
+    """Return a table without the columns to leave out.
+
+    Args:
+        frame: table with distinct column names.
+        config: target, columns, and their types.
+        source: name of its origin.
+
+    Raises:
+        ConfigError: if the target is left out.
+        InvalidData: if a column does not exist.
+    """
     for setting in ("drop", "features", "types"):
         for name in getattr(config, setting) or ():
             if find_column(frame, name) is None:

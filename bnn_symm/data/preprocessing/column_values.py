@@ -29,7 +29,13 @@ def table_column(frame: Any, name: str) -> "pandas.Series":
     return frame[name]
 
 
-def check_missing(series: "pandas.Series", name: str = "", *, what: str | None = None) -> None:
+def check_missing(
+    series: "pandas.Series",
+    name: str = "",
+    *,
+    what: str | None = None,
+    remedy: str = "fill in the values or drop the rows",
+) -> None:
     """Raise an error if a column has missing values.
 
     NaN, null, and fields that are empty or blank are missing. A word such as `NA` is a value.
@@ -38,6 +44,7 @@ def check_missing(series: "pandas.Series", name: str = "", *, what: str | None =
         series: column; its rows count from 1, without the header.
         name: name of the column.
         what: description of the column for the message, instead of its name.
+        remedy: what to do about missing values.
 
     Raises:
         InvalidData: naming the column, the first such row and their number.
@@ -46,8 +53,7 @@ def check_missing(series: "pandas.Series", name: str = "", *, what: str | None =
     if missing.any():
         raise InvalidData(
             f"{what or f'column {quoted(name)}'}: missing value in row "
-            f"{int(np.argmax(missing)) + 1} ({int(missing.sum())} missing in total); fill in the "
-            "values or drop the rows"
+            f"{int(np.argmax(missing)) + 1} ({int(missing.sum())} missing in total); {remedy}"
         )
 
 

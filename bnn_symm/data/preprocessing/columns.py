@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.data.preprocessing.column_types import dates
 from bnn_symm.data.preprocessing.column_types.notation import describe_value, is_placeholder_text
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
@@ -46,6 +47,8 @@ class Column:
         has_missing: whether values may be missing.
         fill: the features of a missing number, boolean or date; empty if not fitted yet.
         pools: whether all other categories are one more category.
+        accepts_unseen: whether an unknown category is none of the known ones (all features 0), and
+            a missing value is the median even if the training data had none.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Column:
     has_missing: bool = False
     fill: tuple[float, ...] = ()
     pools: bool = False
+    accepts_unseen: bool = False
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -79,7 +83,7 @@ class Column:
     @property
     def can_be_filled(self) -> bool:
         """Return whether missing values are replaced by fitted features."""
-        return self.has_missing and self.kind != "category"
+        return (self.has_missing or self.accepts_unseen) and self.kind not in ("category", "text")
 
     def encode(self, series: "pandas.Series") -> np.ndarray:
         """Return the column as float64 numbers (point, feature).
@@ -96,13 +100,19 @@ class Column:
         """
         if self.kind == "text":
             return _word_counts(series)
-        if not self.has_missing:
-            check_missing(series, self.name)
+        if not (self.has_missing or self.accepts_unseen):
+            advice = advise_setting("data.unseen=ignore")
+            remedy = f"fill in the values, drop the rows, or fit with {advice}"
+            check_missing(series, self.name, remedy=remedy)
             return self._encode_present(series)
         missing = self.missing(series)
+        if not (missing.any() or self.has_missing):
+            return self._encode_present(series)
         present = series.astype(object).where(~missing, self._stand_in())
         features = self._encode_present(present)
         features[missing] = self.fill or (0.0 if self.kind == "category" else np.nan)
+        if not self.has_missing:
+            return features
         return np.concatenate([features, missing[:, None].astype(np.float64)], axis=1)
 
     def fitted(self, features: np.ndarray) -> "Column":
@@ -113,7 +123,8 @@ class Column:
         """
         if not self.can_be_filled:
             return self
-        present = features[features[:, -1] == 0, : len(self.value_names)]
+        present = features[features[:, -1] == 0] if self.has_missing else features
+        present = present[:, : len(self.value_names)]
         fill = np.median(present, axis=0) if len(present) else np.zeros(len(self.value_names))
         return replace(self, fill=tuple(fill.tolist()))
 
@@ -129,9 +140,13 @@ class Column:
         if self.kind == "date":
             content |= {"date_format": self.date_format, "has_time": self.has_time}
         if self.has_missing:
-            content |= {"has_missing": True, "fill": list(self.fill)}
+            content["has_missing"] = True
+        if self.can_be_filled or self.has_missing:
+            content["fill"] = list(self.fill)
         if self.pools:
             content["pools"] = True
+        if self.accepts_unseen:
+            content["accepts_unseen"] = True
         return content
 
     @classmethod
@@ -148,6 +163,7 @@ class Column:
             has_missing=content.get("has_missing", False),
             fill=tuple(content.get("fill", ())),
             pools=content.get("pools", False),
+            accepts_unseen=content.get("accepts_unseen", False),
         )
 
     def missing(self, series: "pandas.Series") -> np.ndarray:
@@ -194,14 +210,15 @@ class Column:
         unknown = indices < 0
         if self.pools:
             indices[unknown] = len(self.categories)
-        elif unknown.any():
+        elif unknown.any() and not self.accepts_unseen:
             row = int(np.argmax(unknown))
             raise InvalidData(
                 f"column {quoted(self.name)}, row {row + 1}: {quoted(series.iloc[row])} is not "
                 f"a category of the training data ({short_list(self.categories, width=60)}); "
-                "correct it or drop the row"
+                f"correct it, drop the row, or fit with {advise_setting('data.unseen=ignore')}"
             )
-        return np.eye(len(self.value_names))[indices]
+        size = len(self.value_names)
+        return np.eye(size + 1, size)[indices]  # the last row, of index -1, is all zeros
 
     def _date_features(self, series: "pandas.Series") -> np.ndarray:
         moments = dates.moments_of(series, self.date_format)

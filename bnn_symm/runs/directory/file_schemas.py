@@ -123,6 +123,7 @@ class ColumnFile(FileSchema):
     has_missing: bool = False
     fill: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     pools: bool = False
+    accepts_unseen: bool = False
 
 
 class ScalingFile(FileSchema):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnn_symm.data import Preprocessing, Scaling, Split, load_dataset
+from bnn_symm.data import Dataset, Preprocessing, Scaling, Split, load_dataset
 from bnn_symm.data.preprocessing.labels import label_indices, sorted_labels
 from bnn_symm.errors import InvalidData
 
@@ -243,3 +243,32 @@ def test_numbers_that_overflow_are_refused(tmp_path):
     assert load_dataset(tmp_path / "y.csv").train.y.isfinite().all()
     with pytest.raises(InvalidData, match=r"'y', row 1: -1e\+60 is too large for torch.float32"):
         load_dataset(tmp_path / "y.csv", standardize=False)
+
+
+def test_what_the_training_data_do_not_have_is_ignored_where_declared():
+    table = frame().assign(
+        weight=np.arange(40.0), sold=pd.date_range("2024-01-01", periods=40).astype(str)
+    )
+    table.loc[3, "weight"] = np.nan
+    data = Dataset.from_frame(table, "species", unseen="ignore", standardize=False)
+    encode = through_json(data.preprocessing).features
+    names = list(data.feature_names)
+    usual = encode(table)
+    strict = Dataset.from_frame(table, "species", standardize=False).preprocessing
+    np.testing.assert_array_equal(usual, strict.features(table))
+    later = table.iloc[:2].astype({"age": object, "smoker": object})
+    later[["age", "smoker", "town", "sold"]] = [[None, None, "Rome", None], [1.0, True, None, "NA"]]
+    with pytest.raises(InvalidData, match=r"unseen='ignore'"):
+        strict.features(later)
+    with pytest.raises(InvalidData, match=r"'Rome' is not a category .* unseen='ignore'"):
+        strict.features(table.iloc[:1].assign(town="Rome"))
+    got = encode(later)
+    towns = [i for i, name in enumerate(names) if name.startswith("town")]
+    assert (got[:, towns] == 0).all()
+    by_name = {column.name: column for column in data.preprocessing.columns}
+    assert (got[0, names.index("age")], got[1, names.index("age")]) == (by_name["age"].fill[0], 1.0)
+    assert got[0, names.index("smoker")] == by_name["smoker"].fill[0]
+    dates = [i for i, name in enumerate(names) if name.startswith("sold")]
+    np.testing.assert_allclose(got[:, dates], [by_name["sold"].fill] * 2)
+    at = names.index("weight")
+    assert (got[:, at : at + 2] == usual[:2, at : at + 2]).all()
