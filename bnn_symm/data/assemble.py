@@ -22,6 +22,7 @@ from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import RawData, Task, default_feature_names
 from bnn_symm.data.splits import SplitIndices, split_points
 from bnn_symm.data.summary import data_notes, data_summary
+from bnn_symm.data.weights import check_weight_settings, split_weights, weight_notes
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -52,24 +53,31 @@ def assemble(
         ConfigError: if the data have no such target or gap feature.
     """
     preprocessing, reason = _build_preprocessing(raw, config)
+    check_weight_settings(config, preprocessing.task)
     features = preprocessing.features(raw.x)
     target = preprocessing.encode_target(raw.y, torch.float64).numpy()
     split = split_raw_data(raw, config, preprocessing, features, target)
     preprocessing, features = preprocessing.with_medians(features, split.train)
     if preprocessing.task == "classification":
         _check_classes(preprocessing, target, split, config)
+    weights = split_weights(config, raw.point_values.get("weight"), target, split)
     regression = preprocessing.task == "regression"
     if config.standardize:
-        scaling = Scaling.fit(features, split.train, target if regression else None)
+        scaling = Scaling.fit(
+            features, split.train, target if regression else None, raw.point_values.get("weight")
+        )
         preprocessing = replace(preprocessing, scaling=scaling)
     parts = {
-        name: build_split(preprocessing, features, raw.y, getattr(split, name), dtype)
+        name: build_split(
+            preprocessing, features, raw.y, getattr(split, name), dtype, weights[name]
+        )
         for name in SPLIT_NAMES
     }
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
         *raw.notes,
         *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred),
+        *weight_notes(config, weights["train"]),
     ]
     return build(
         name=config.name,
@@ -97,6 +105,7 @@ def build_split(
     y: np.ndarray,
     rows: np.ndarray,
     dtype: torch.dtype,
+    weight: np.ndarray | None = None,
 ) -> Split:
     """Return the standardized points at `rows` of encoded features and a raw target.
 
@@ -106,9 +115,13 @@ def build_split(
         y: (point,), raw target.
         rows: row indices of the split.
         dtype: floating-point type of the result.
+        weight: weights of these rows; None if each counts once.
     """
-    x = preprocessing.scaling.standardize(features[rows], dtype)
-    return Split(x=x, y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)])
+    return Split(
+        x=preprocessing.scaling.standardize(features[rows], dtype),
+        y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)],
+        weight=None if weight is None else torch.from_numpy(weight).to(dtype),
+    )
 
 
 def split_raw_data(
@@ -202,6 +215,7 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         scaling=Scaling.identity(shape),
         target_notation=raw.target_notation,
         delimiter=config.delimiter,
+        point_columns=raw.point_columns,
     )
     return preprocessing, reason
 

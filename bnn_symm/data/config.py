@@ -59,6 +59,13 @@ class DataConfig:
         unseen: a category or a missing value of later data, in a column whose training data have
             none such: `error`, or `ignore`: the category is none of the known ones, and the value
             is the median.
+        weight: column (array of an NPZ file) of weights: a point of weight w counts as w points in
+            the fit, in standardization and in scores. It is no feature. Weights are not normalized,
+            so their sum is the number of observations that the posterior sees.
+        normalize_weights: divide the weights by their mean over the training split, so that the
+            posterior sees as many observations as there are training points.
+        class_weights: `balanced`: in the fit, points are also weighted by their class, so that all
+            classes have one total weight in the training split, whose sum is unchanged.
         task: type of the target; `auto` infers it from the values.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
@@ -81,6 +88,9 @@ class DataConfig:
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     missing: Literal["impute", "error"] = "impute"
     unseen: Literal["error", "ignore"] = "error"
+    weight: str | None = None
+    normalize_weights: bool = False
+    class_weights: Literal["balanced"] | None = None
     task: Literal["auto", "classification", "regression", "count"] = "auto"
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.1

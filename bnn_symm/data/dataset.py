@@ -74,7 +74,13 @@ class Dataset(Summarized):
 
     @classmethod
     def from_arrays(
-        cls, x: Any, y: Any, *, dtype: torch.dtype = torch.float32, **keys: Any
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        weight: Any = None,
+        dtype: torch.dtype = torch.float32,
+        **keys: Any,
     ) -> "Dataset":
         """Return the data set of arrays or tensors, split and standardized.
 
@@ -82,6 +88,7 @@ class Dataset(Summarized):
             x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
                 and (point, height, width) has one channel.
             y: labels or numbers (point,).
+            weight: weights (point,): a point of weight w counts as w points; None for one each.
             dtype: floating-point type of the features and of a numeric target.
             **keys: further keys of `DataConfig`, such as `task="count"`.
 
@@ -95,7 +102,7 @@ class Dataset(Summarized):
             'regression'
         """
         config = data_config("arrays in memory", keys)
-        return arrays_dataset(cls, x, y, config, dtype)
+        return arrays_dataset(cls, x, y, config, dtype, {"weight": weight})
 
     @classmethod
     def from_torch(

@@ -1,6 +1,7 @@
 """Data sets from tables and arrays in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.files import raw_table
 from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
 from bnn_symm.data.preprocessing.column_types.target import infer_target
+from bnn_symm.data.preprocessing.point_columns import PointColumn, point_values
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import ConfigError, InvalidData
 
@@ -64,7 +66,12 @@ def frame_dataset(
 
 
 def arrays_dataset(
-    build: Callable[..., Built], x: Any, y: Any, config: DataConfig, dtype: torch.dtype
+    build: Callable[..., Built],
+    x: Any,
+    y: Any,
+    config: DataConfig,
+    dtype: torch.dtype,
+    points: Mapping[str, Any],
 ) -> Built:
     """Return the data set of arrays.
 
@@ -75,6 +82,7 @@ def arrays_dataset(
         y: labels or numbers (point,).
         config: task and split; `name` is only shown.
         dtype: floating-point type of the features and of a numeric target.
+        points: role, such as `weight` -> one number for each point, or None.
 
     Raises:
         ConfigError: if a setting is for tables.
@@ -85,10 +93,7 @@ def arrays_dataset(
     for setting in ("drop", "features", "types"):
         if getattr(config, setting):
             raise ConfigError(f"{setting} is for tables; use Dataset.from_frame")
-    x, y = (
-        each.detach().cpu().numpy() if isinstance(each, torch.Tensor) else np.asarray(each)
-        for each in (x, y)
-    )
+    x, y = _array(x), _array(y)
     x, y = with_feature_axes(x, "the data"), y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or len(y) != len(x):
         raise InvalidData(
@@ -97,8 +102,27 @@ def arrays_dataset(
     y = convert_target(y)
     if y.dtype == object:
         y = infer_target(pd.Series(y, name="y"), config, is_text=False).values
-    raw = RawData(x=x, y=y, target=config.target or "y", source=config.name, licence=_LICENCE)
-    return assemble(build, raw, config, dtype)
+    given = {role: _array(values) for role, values in points.items() if values is not None}
+    for role, values in given.items():
+        if values.shape != (len(x),):
+            raise InvalidData(
+                f"got {role} of shape {values.shape}, expected ({len(x)},), one for each point"
+            )
+    columns = tuple(PointColumn(role=role, name=role) for role in given)
+    raw = RawData(
+        x=x,
+        y=y,
+        target=config.target or "y",
+        source=config.name,
+        licence=_LICENCE,
+        point_columns=columns,
+        point_values=point_values(columns, given),
+    )
+    return assemble(build, raw, replace(config, **{role: role for role in given}), dtype)
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def stacked_points(points: Any) -> tuple[np.ndarray, np.ndarray]:

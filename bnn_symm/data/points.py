@@ -1,6 +1,8 @@
 """Points of one split of a data set, and the origin of all of them."""
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,12 @@ class Split(Summarized):
         x: standardized features, one point per row.
         y: class indices (int64), a standardized target (regression), or raw counts in floating
             point.
+        weight: numbers of observations for which the points stand; None if each stands for one.
     """
 
     x: Float[Tensor, "point *feature"]
     y: Shaped[Tensor, "point"]
+    weight: Float[Tensor, "point"] | None = None
 
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""
@@ -30,6 +34,44 @@ class Split(Summarized):
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def targets(self) -> Shaped[Tensor, "point *column"]:
+        """Return what the log likelihood of a model reads: y, with the weights as a last column."""
+        if self.weight is None:
+            return self.y
+        return torch.stack([self.y.to(self.weight.dtype), self.weight], dim=-1)
+
+    @property
+    def observations(self) -> Float[Tensor, "point"]:
+        """Return the weights in float64; ones if each point stands for one observation."""
+        if self.weight is None:
+            return torch.ones(len(self), dtype=torch.float64, device=self.x.device)
+        return self.weight.double()
+
+    @property
+    def num_observations(self) -> float:
+        """Return the number of observations: the sum of the weights, or the number of points."""
+        return float(self.observations.sum())
+
+    def total(self, values: Shaped[Tensor, "point"]) -> float:
+        """Return the sum of one value for each point, times its weight.
+
+        Args:
+            values: one value for each point.
+        """
+        weight = self.observations.to(values.device)
+        # An infinite value of a point of weight zero does not count.
+        return float(torch.where(weight > 0, weight * values.double(), 0.0).sum())
+
+    def mean(self, values: Shaped[Tensor, "point"]) -> float:
+        """Return the mean of one value for each point, weighted; NaN if all weights are zero.
+
+        Args:
+            values: one value for each point.
+        """
+        number = self.num_observations
+        return self.total(values) / number if number else math.nan
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
@@ -42,7 +84,10 @@ class Split(Summarized):
         """
         y_dtype = dtype if self.y.is_floating_point() else None
         return replace(
-            self, x=self.x.to(device=device, dtype=dtype), y=self.y.to(device=device, dtype=y_dtype)
+            self,
+            x=self.x.to(device=device, dtype=dtype),
+            y=self.y.to(device=device, dtype=y_dtype),
+            weight=None if self.weight is None else self.weight.to(device=device, dtype=dtype),
         )
 
     def take(self, indices: Any) -> "Split":
@@ -54,7 +99,8 @@ class Split(Summarized):
         if isinstance(indices, np.ndarray | list):
             indices = torch.as_tensor(indices, device=self.x.device)
             indices = indices if indices.dtype == torch.bool else indices.long()
-        return replace(self, x=self.x[indices], y=self.y[indices])
+        weight = None if self.weight is None else self.weight[indices]
+        return replace(self, x=self.x[indices], y=self.y[indices], weight=weight)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Raw data as a loader returns them, before any split or scaling."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
+from bnn_symm.data.preprocessing.point_columns import PointColumn
 
 if TYPE_CHECKING:
     import pandas
@@ -35,6 +36,8 @@ class RawData:
         columns: types of the columns of a table, if the reader has determined them; None if they
             are to be inferred.
         target_notation: how the numbers of the target are written in its file, if not plainly.
+        point_columns: columns that describe points and are no features.
+        point_values: role of such a column -> numbers (point,).
         notes: sentences about unexpected properties of the data.
     """
 
@@ -50,10 +53,12 @@ class RawData:
     test: np.ndarray | None = None
     columns: tuple[Column, ...] | None = None
     target_notation: NumberNotation | None = None
+    point_columns: tuple[PointColumn, ...] = ()
+    point_values: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the decoded values, features then target.
+        """Return the SHA-256 of the decoded values: features, target, then weights.
 
         It does not depend on the file format.
         """
@@ -64,6 +69,9 @@ class RawData:
             for name in self.x.columns:
                 _update(digest, self.x[name].to_numpy())
         _update(digest, self.y)
+        for role, values in self.point_values.items():
+            digest.update(role.encode())
+            _update(digest, values)
         return digest.hexdigest()
 
 

@@ -143,8 +143,13 @@ def load_points(
         InvalidData: if the inputs do not fit the preprocessing, or the target is missing or has
             unknown classes.
     """
-    x, y = _read_raw_points(name_or_file, preprocessing, part, need_target=True)
-    return Split(x=preprocessing.encode(x, dtype), y=preprocessing.encode_target(y, dtype))
+    x, y, points = _read_raw_points(name_or_file, preprocessing, part, need_target=True)
+    weight = points.get("weight")
+    return Split(
+        x=preprocessing.encode(x, dtype),
+        y=preprocessing.encode_target(y, dtype),
+        weight=None if weight is None else torch.from_numpy(weight).to(dtype),
+    )
 
 
 def read_inputs(
@@ -181,13 +186,13 @@ def read_inputs_and_table(
         preprocessing: preprocessing of the data that a network was fitted to.
         dtype: floating-point type of the inputs.
     """
-    x, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
+    x, _, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
     return preprocessing.encode(x, dtype), None if isinstance(x, np.ndarray) else x
 
 
 def _read_raw_points(
     source: str | Path | DataConfig, preprocessing: Preprocessing, part: str, *, need_target: bool
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, dict[str, np.ndarray]]:
     _check_preprocessing(preprocessing)
     config = data_config(source, {})
     if (
@@ -197,7 +202,9 @@ def _read_raw_points(
     ):
         target = config.target or preprocessing.target
         delimiter = config.delimiter or preprocessing.delimiter
-        x, y = read_points(config.name, target, delimiter=delimiter)
+        # Weights are of no use without targets, and may be absent.
+        columns = preprocessing.point_columns if need_target else ()
+        x, y, points = read_points(config.name, target, columns, delimiter=delimiter)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
             hint = one_line(nearest(target, known), 120) if known else "save it as array y"
@@ -205,7 +212,7 @@ def _read_raw_points(
                 f"{shown(config.name)} has no target {quoted(target)}, which is required here; "
                 f"{hint}"
             )
-        return x, y
+        return x, y, points
     raw = _read(config)
     if part not in SPLIT_NAMES:
         raise ConfigError(
@@ -213,7 +220,7 @@ def _read_raw_points(
         )
     rows = getattr(_split_indices(raw, config), part)
     x = raw.x[rows] if isinstance(raw.x, np.ndarray) else raw.x.iloc[rows].reset_index(drop=True)
-    return x, raw.y[rows]
+    return x, raw.y[rows], {role: values[rows] for role, values in raw.point_values.items()}
 
 
 def _split_indices(raw: RawData, config: DataConfig) -> Any:
@@ -236,7 +243,7 @@ def _read(config: DataConfig) -> RawData:
             f"got {quoted(name, 80)}, which is no data set; give a name, or a path that ends in "
             f".csv, .parquet or .npz; {nearest(name, dataset_names())}"
         )
-    for setting in ("drop", "features", "types", "delimiter"):
+    for setting in ("drop", "features", "types", "delimiter", "weight"):
         if not getattr(config, setting):
             continue
         raise ConfigError(

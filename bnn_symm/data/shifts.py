@@ -1,7 +1,7 @@
 """Shifts of the test inputs that need no further data: rotation, noise, blur and contrast."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -95,7 +95,8 @@ def shift(
     _check_name(name)
     _check_severity(name, severity)
     if isinstance(points, Split):
-        return Split(x=shift(points.x, name, severity, scaling=scaling, seed=seed), y=points.y)
+        x = shift(points.x, name, severity, scaling=scaling, seed=seed)
+        return replace(points, x=x)
     x: Tensor = points
     if name == "gaussian_noise":
         generator = torch_generator(seed, "shift", name, int(severity))

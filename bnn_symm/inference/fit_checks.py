@@ -31,6 +31,8 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
                 f"dataset.{name}.y: got shape {tuple(part.y.shape)} for {len(part.x)} points, "
                 f"expected one target per point, ({len(part.x)},)"
             )
+        if part.weight is not None:
+            _check_weight(f"dataset.{name}.weight", part.weight, len(part))
         if dataset.task == "classification" and len(part.y):
             _check_classes(f"dataset.{name}.y", part.y, dataset.num_outputs)
     model.check_function(dataset.train.x)
@@ -39,6 +41,16 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
         raise ConfigError(
             f"the network has {model.num_outputs} outputs, expected {wanted} for these data with "
             f"likelihood {model.likelihood.name}; change its last layer"
+        )
+
+
+def _check_weight(name: str, weight: torch.Tensor, length: int) -> None:
+    check_finite(name, weight)
+    if weight.shape != (length,) or (weight < 0).any() or (length and not weight.any()):
+        raise ConfigError(
+            f"{name}: got shape {tuple(weight.shape)} and a smallest value of "
+            f"{float(weight.min()) if weight.numel() else 0:g}, expected ({length},) numbers of 0 "
+            "or more that are not all 0"
         )
 
 

@@ -68,14 +68,14 @@ class Minibatches:
         self._epoch, self._order = -1, torch.empty(0)
 
     def take(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the features and targets of a step.
+        """Return the features and targets of a step, with the weights of the points, if any.
 
         Args:
             step: counted from 0.
         """
         train, size = self._train, self._batch_size
         if size == len(train):
-            return train.x, train.y
+            return train.x, train.targets
         epoch, place = divmod(step, len(train) // size)
         if epoch != self._epoch:
             generator = torch_generator(self._seed, "data order", epoch)
@@ -85,4 +85,4 @@ class Minibatches:
             )
         index = self._order[place * size : (place + 1) * size]
         # For whole rows this is several times faster than indexing entry by entry.
-        return train.x.index_select(0, index), train.y.index_select(0, index)
+        return train.x.index_select(0, index), train.targets.index_select(0, index)

@@ -39,9 +39,9 @@ def validation_scores(posterior: Posterior, dataset: Dataset) -> dict[str, float
         return {"validation_nll": None}
     part = dataset.validation.take(slice(0, VALIDATION_POINTS))
     predictive = posterior.predict(part.x)
-    nll = -float(predictive.log_prob(part.y).mean())
+    nll = -part.mean(predictive.log_prob(part.y))
     scores: dict[str, float | None] = {"validation_nll": nll}
     if predictive.is_classification:
         correct = predictive.probabilities().argmax(-1) == part.y.cpu()
-        scores["validation_accuracy"] = float(correct.double().mean())
+        scores["validation_accuracy"] = part.mean(correct)
     return scores

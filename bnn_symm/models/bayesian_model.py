@@ -245,10 +245,10 @@ class BayesianModel(Summarized):
                 )
         if y is not None:
             check_tensor("y", y, self.dtype)
-            if y.shape != x.shape[:1]:
+            if y.shape not in (x.shape[:1], (len(x), 2)):
                 raise ConfigError(
                     f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected "
-                    f"({len(x)},), one target per point"
+                    f"({len(x)},), one target per point, or ({len(x)}, 2) with a weight beside it"
                 )
         # Under a compiler or a transform of torch.func, the caller has already checked the model.
         tensors = [value for value in (flat, x) if value is not None]
@@ -256,7 +256,8 @@ class BayesianModel(Summarized):
             return
         self.check_function(x)
         if y is not None and isinstance(self.likelihood, Categorical | Bernoulli) and len(y):
-            low, high = int(y.min()), int(y.max())
+            classes = self._without_weight(y)[0]
+            low, high = int(classes.min()), int(classes.max())
             if low < 0 or high >= (number := max(2, self.num_outputs)):
                 raise ConfigError(
                     f"y: got classes from {low} to {high}, expected indices from 0 to {number - 1}"
@@ -457,14 +458,15 @@ class BayesianModel(Summarized):
         self,
         flat: Float[Tensor, " parameter"],
         x: Float[Tensor, "point *feature"],
-        y: Shaped[Tensor, " point"],
+        y: Shaped[Tensor, "point *column"],
     ) -> Float[Tensor, " point"]:
         """Return the log likelihood of every point, in nats, in the units of training.
 
         Args:
             flat: the flat vector.
             x: inputs.
-            y: one target per point.
+            y: one target per point, or two columns: targets, and weights that multiply the log
+                likelihood (`Split.targets`).
 
         Returns:
             One value per point.
@@ -474,13 +476,40 @@ class BayesianModel(Summarized):
                 `check_function`, at the first call.
         """
         self._check_call(flat, x, y)
-        return self.likelihood.log_prob(self.outputs(flat, x), y, self.latents(flat))
+        return self.log_prob(self.outputs(flat, x), y, self.latents(flat))
+
+    def log_prob(
+        self,
+        outputs: Float[Tensor, "*draw point output"],
+        y: Shaped[Tensor, "point *column"],
+        latents: Mapping[str, Tensor],
+    ) -> Float[Tensor, "*draw point"]:
+        """Return the log likelihood of every point given its outputs, times its weight.
+
+        Args:
+            outputs: of the network.
+            y: targets, as for `log_likelihood`.
+            latents: of the likelihood.
+
+        Returns:
+            One value per point. Without weights it is the log density of the target.
+        """
+        targets, weight = self._without_weight(y)
+        log_prob = self.likelihood.log_prob(outputs, targets, latents)
+        return log_prob if weight is None else log_prob * weight
+
+    def _without_weight(self, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the targets, and the weights if there are any."""
+        if y.dim() == 1:
+            return y, None
+        targets, weight = y.unbind(-1)
+        return targets.long() if self.likelihood.task == "classification" else targets, weight
 
     def potential(
         self,
         flat: Float[Tensor, " parameter"],
         x: Float[Tensor, "point *feature"],
-        y: Shaped[Tensor, " point"],
+        y: Shaped[Tensor, "point *column"],
         *,
         temperature: float = 1.0,
         tempering: Tempering = "likelihood",
@@ -492,7 +521,7 @@ class BayesianModel(Summarized):
         Args:
             flat: the flat vector.
             x: inputs.
-            y: one target per point.
+            y: targets, as for `log_likelihood`.
             temperature: T.
             tempering: `likelihood`, or `posterior`, which divides the prior by T too.
 
@@ -511,7 +540,7 @@ class BayesianModel(Summarized):
 
         Args:
             x: (point, *feature).
-            y: (point,), or None to sample targets.
+            y: targets, as for `log_likelihood`, or None to sample them.
             data_size: number of points in the whole data set when x is a minibatch; default len(x).
 
         Returns:
@@ -533,11 +562,19 @@ class BayesianModel(Summarized):
             for name, (mean, sd) in self.likelihood.latents.items()
         }
         outputs = functional_call(self.net, values, (x,))
-        scale = 1.0 if data_size is None else data_size / len(x)
+        scale: Any = 1.0 if data_size is None else data_size / len(x)
+        counted: Any = True
+        if y is not None:
+            y, weight = self._without_weight(y)
+            if weight is not None:
+                # A scale must be positive; points of weight zero are masked.
+                counted = weight > 0
+                scale = scale * torch.where(counted, weight, 1.0)
         if y is not None and isinstance(self.likelihood, Bernoulli):
             # Class indices are integers; torch's Bernoulli takes floats only.
             y = y.to(outputs.dtype)
-        with pyro.plate("data", len(x)), poutine.scale(scale=scale):
+        plate = pyro.plate("data", len(x))
+        with plate, poutine.scale(scale=scale), poutine.mask(mask=counted):
             pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
         return outputs
 

@@ -156,7 +156,7 @@ def _seconds_per_gradient(prepared: Prepared, method: Method) -> float:
         for _ in range(_REPETITIONS + 1):
             flat = model.initial(prepared.config.seed).requires_grad_()
             start = time.perf_counter()
-            value = model.potential(flat, train.x[:number], train.y[:number])
+            value = model.potential(flat, train.x[:number], train.targets[:number])
             float(torch.autograd.grad(value, flat)[0][0])  # waits for a GPU
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])

@@ -4,7 +4,6 @@ A network without hidden units and with Gaussian noise of a known scale is a lin
 posterior is normal for every temperature, with mean, covariance and evidence in closed form.
 """
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -118,7 +117,7 @@ def log_jacobian(data: Dataset) -> float:
     Args:
         data: the data.
     """
-    return -len(data.train) * math.log(data.scaling.y_scale)
+    return -data.train.total(data.scaling.log_jacobian(data.train.y))
 
 
 @checked

@@ -13,11 +13,22 @@ from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
-from bnn_symm.data.loaders.npz import missing_array_error, npz_names, read_npz
+from bnn_symm.data.loaders.npz import (
+    missing_array_error,
+    npz_names,
+    read_npz,
+    read_npz_arrays,
+)
 from bnn_symm.data.preprocessing.column_types.inference import InferredColumn, infer_column
 from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.preprocessing.column_values import table_column
 from bnn_symm.data.preprocessing.columns import Column
+from bnn_symm.data.preprocessing.point_columns import (
+    PointColumn,
+    infer_point_column,
+    point_column_names,
+    point_values,
+)
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import (
@@ -90,12 +101,21 @@ def load_file(config: DataConfig) -> RawData:
             raise missing_array_error(path, target, npz_names(path))
         named = pd.Series(y, name=target)
         found = infer_target(named, is_text=False) if y.dtype == object else None
+        names = point_column_names(config)
+        columns = tuple(PointColumn(role=role, name=name) for role, name in names.items())
+        arrays = read_npz_arrays(path, names.values())
+        for name in names.values():
+            if name not in arrays:
+                raise missing_array_error(path, name, npz_names(path))
+            _check_length(path, name, arrays[name], len(x))
         return RawData(
             x=x,
             y=y if found is None else found.values,
             target=target,
             source=path.name,
             licence=_LICENCE,
+            point_columns=columns,
+            point_values=point_values(columns, arrays),
             notes=() if found is None else found.notes,
         )
     frame = read_table(path, check_names=True, delimiter=config.delimiter)
@@ -124,7 +144,8 @@ def raw_table(
         raise ConfigError(
             f"data.types declares the target {quoted(target)}; declare it with data.task instead"
         )
-    features = frame.drop(columns=target)
+    point_columns = _point_columns(frame, target, config, source, is_text=is_text)
+    features = frame.drop(columns=[target, *(column.name for column in point_columns)])
     if features.shape[1] == 0:
         raise InvalidData(
             f"{shown(source)} has only the target column {quoted(target)}, expected at least one "
@@ -140,6 +161,8 @@ def raw_table(
         licence=_LICENCE,
         columns=columns,
         target_notation=found.notation,
+        point_columns=point_columns,
+        point_values=point_values(point_columns, frame),
         notes=[*found.notes, *notes],
     )
 
@@ -182,26 +205,45 @@ def infer_features(
 
 
 def read_points(
-    name: str, target: str, *, delimiter: str | None = None
-) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None]:
-    """Read the inputs of all rows of a file, and the target.
+    name: str,
+    target: str,
+    point_columns: tuple[PointColumn, ...] = (),
+    *,
+    delimiter: str | None = None,
+) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None, dict[str, np.ndarray]]:
+    """Read the inputs of all rows of a file, the target, and columns that describe the points.
 
     Tables of text files stay strings, because a stored preprocessing parses them value by value.
 
     Args:
         name: path of the file.
         target: name of the target.
+        point_columns: columns that describe points.
         delimiter: character between the fields of a text file; None finds it.
 
     Returns:
-        Inputs and target; the target is None if the file does not have it.
+        Inputs, target, and role -> numbers; the target is None, and the role is left out, if the
+        file does not have it.
     """
     path = data_file_path(name)
     if _suffix(path.name) == ".npz":
-        return read_npz(path, target)
+        x, y = read_npz(path, target)
+        arrays = read_npz_arrays(path, [column.name for column in point_columns])
+        for known, values in arrays.items():
+            _check_length(path, known, values, len(x))
+        return x, y, point_values(point_columns, arrays)
     frame = read_table(path, delimiter=delimiter)
     column = find_column(frame, target)
-    return frame, None if column is None else table_column(frame, column).astype(object).to_numpy()
+    y = None if column is None else table_column(frame, column).astype(object).to_numpy()
+    return frame, y, point_values(point_columns, frame)
+
+
+def _check_length(path: Path, name: str, values: np.ndarray, length: int) -> None:
+    if values.shape != (length,):
+        raise InvalidData(
+            f"{shown(path)}: got {one_line(name, 40)} of shape {values.shape}, expected "
+            f"({length},), one number for each row of x"
+        )
 
 
 def data_file_path(name: str) -> Path:
@@ -327,11 +369,46 @@ def chosen_columns(
     dropped = [find_column(frame, name) for name in config.drop]
     if target is not None and target in dropped:
         raise ConfigError(f"data.drop leaves out the target {quoted(target)}; remove it there")
+    for role, name in point_column_names(config).items():
+        if find_column(frame, name) in dropped:
+            raise ConfigError(
+                f"data.drop leaves out {quoted(name)}, the column of data.{role}, which is no "
+                "feature anyway; remove it there"
+            )
     if config.features is not None:
         kept = {find_column(frame, name) for name in config.features}
+        kept |= {find_column(frame, name) for name in point_column_names(config).values()}
         target = _target_column(frame, config.target, source)
         dropped += [name for name in frame.columns if name not in kept and name != target]
     return frame.drop(columns=list(dict.fromkeys(dropped)))
+
+
+def _point_columns(
+    frame: "pandas.DataFrame", target: str, config: DataConfig, source: str, *, is_text: bool
+) -> tuple[PointColumn, ...]:
+    """Return the columns that describe points, with the notation of their numbers."""
+    columns: dict[str, PointColumn] = {}
+    for role, given in point_column_names(config).items():
+        name = find_column(frame, given)
+        if name is None:
+            raise InvalidData(
+                f"data.{role}: {shown(source)} has no column {quoted(given)}; "
+                f"{nearest(given, _shown_names(list(frame.columns)))}"
+            )
+        if name == target or name in columns:
+            other = "target" if name == target else columns[name].role
+            raise ConfigError(
+                f"data.{role} and data.{other} name one column, {quoted(name)}; change one of them"
+            )
+        if any(find_column(frame, declared) == name for declared in config.types):
+            raise ConfigError(
+                f"data.types declares {quoted(name)}, the column of data.{role}, which has numbers "
+                "always; remove it there"
+            )
+        columns[name] = infer_point_column(
+            role, name, table_column(frame, name), config, is_text=is_text
+        )
+    return tuple(columns.values())
 
 
 def _feature_column(

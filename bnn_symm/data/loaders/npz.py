@@ -5,6 +5,7 @@ The sizes of the members are checked before decompression.
 
 import zipfile
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,12 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
     return x, convert_target(y)
 
 
-def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of a file by name.
+def read_npz_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Return arrays of a file by name.
 
     Args:
         path: path of the file.
+        only: names of the arrays to read, if the file has them; None for all arrays.
 
     Raises:
         InvalidData: if the file is damaged or contains objects.
@@ -69,7 +71,11 @@ def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
     with parser_errors(path, _ADVICE, InvalidData):
         check_regular_file(path)
         with zipfile.ZipFile(path) as archive:
-            return {name: _read(archive, name, path) for name in _names(archive, path)}
+            return {
+                name: _read(archive, name, path)
+                for name in _names(archive, path)
+                if only is None or name in only
+            }
 
 
 def npz_names(path: Path) -> list[str]:

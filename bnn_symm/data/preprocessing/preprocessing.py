@@ -20,6 +20,7 @@ from bnn_symm.data.preprocessing.column_values import (
 )
 from bnn_symm.data.preprocessing.columns import Column, plain_texts
 from bnn_symm.data.preprocessing.labels import Label, label_array, label_indices
+from bnn_symm.data.preprocessing.point_columns import PointColumn
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
@@ -44,6 +45,7 @@ class Preprocessing:
         scaling: standardization fitted to the training split.
         target_notation: how the numbers of the target are written as text, if not plainly.
         delimiter: the declared character between fields of text files; None if it is found.
+        point_columns: columns that describe points and are no features, such as weights.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class Preprocessing:
     scaling: Scaling
     target_notation: NumberNotation | None = None
     delimiter: str | None = None
+    point_columns: tuple[PointColumn, ...] = ()
 
     def with_medians(
         self, features: np.ndarray, rows: np.ndarray
@@ -192,6 +195,11 @@ class Preprocessing:
             "scaling": self.scaling.to_dict(),
             **({"target_notation": self.target_notation.to_dict()} if self.target_notation else {}),
             **({"delimiter": self.delimiter} if self.delimiter else {}),
+            **(
+                {"point_columns": [column.to_dict() for column in self.point_columns]}
+                if self.point_columns
+                else {}
+            ),
         }
 
     @classmethod
@@ -209,6 +217,7 @@ class Preprocessing:
             scaling=Scaling.from_dict(content["scaling"]),
             target_notation=NumberNotation.from_dict(notation) if notation else None,
             delimiter=content.get("delimiter"),
+            point_columns=tuple(map(PointColumn.from_dict, content.get("point_columns", ()))),
         )
 
     def _class_indices(self, values: np.ndarray) -> np.ndarray:

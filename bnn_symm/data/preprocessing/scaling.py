@@ -1,12 +1,13 @@
 """Standardization, fitted to the training split in float64."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.advice import advise
@@ -47,24 +48,34 @@ class Scaling:
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")  # `standardize` reports values that overflow
-    def fit(cls, x: np.ndarray, train: np.ndarray, y: np.ndarray | None = None) -> "Scaling":
+    def fit(
+        cls,
+        x: np.ndarray,
+        train: np.ndarray,
+        y: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
+    ) -> "Scaling":
         """Return the mean and standard deviation over the rows `train`.
 
         Args:
             x: (point, *feature), of any numeric type.
             train: row indices of the training split.
             y: regression target (point,), or None for other tasks.
+            weight: (point,), numbers of observations for which the rows stand; None for one each.
         """
+        if weight is not None:
+            train = train[weight[train] > 0]
+        size = len(train) if weight is None else weight[train].sum()
         total = np.zeros(x.shape[1:])
         low, high = np.full(x.shape[1:], np.inf), np.full(x.shape[1:], -np.inf)
-        for chunk in _chunks(x, train):
-            total += chunk.sum(axis=0)
+        for chunk, own in _chunks(x, train, weight):
+            total += (own * chunk).sum(axis=0)
             low, high = np.minimum(low, chunk.min(axis=0)), np.maximum(high, chunk.max(axis=0))
-        mean = total / len(train)
+        mean = total / size
         squares = np.zeros(x.shape[1:])
-        for chunk in _chunks(x, train):
-            squares += np.square(chunk - mean).sum(axis=0)
-        variance, varies = squares / len(train), high > low
+        for chunk, own in _chunks(x, train, weight):
+            squares += (own * np.square(chunk - mean)).sum(axis=0)
+        variance, varies = squares / size, high > low
         if _scale_shape(x.shape[1:]) != x.shape[1:]:
             variance, varies = (
                 variance.mean((1, 2), keepdims=True),
@@ -74,8 +85,22 @@ class Scaling:
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
         values = y[train].astype(np.float64)
-        y_scale = float(_positive_scale(values.std(), values.max() > values.min()))
-        return cls(x_mean=mean, x_scale=x_scale, y_mean=float(values.mean()), y_scale=y_scale)
+        y_mean, y_sd = values.mean(), values.std()
+        if weight is not None:
+            y_mean = np.average(values, weights=weight[train])
+            y_sd = np.sqrt(np.average(np.square(values - y_mean), weights=weight[train]))
+        y_scale = float(_positive_scale(y_sd, values.max() > values.min()))
+        return cls(x_mean=mean, x_scale=x_scale, y_mean=float(y_mean), y_scale=y_scale)
+
+    def log_jacobian(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+        """Return the log of the derivative of targets in their own units, in float64.
+
+        A log density of standardized targets less this is one in the targets' own units.
+
+        Args:
+            y: targets as in a `Split`.
+        """
+        return torch.full((len(y),), math.log(self.y_scale), dtype=torch.float64)
 
     def standardize(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
         """Return raw features as a standardized tensor, computed in float64.
@@ -127,9 +152,14 @@ def _scale_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
     return (input_shape[0], 1, 1) if len(input_shape) == 3 else tuple(input_shape)
 
 
-def _chunks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _chunks(
+    x: np.ndarray, rows: np.ndarray, weight: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | float]]:
+    """Yield chunks of rows and their weights, which multiply them."""
     for start in range(0, len(rows), _CHUNK):
-        yield x[rows[start : start + _CHUNK]].astype(np.float64)
+        where = rows[start : start + _CHUNK]
+        own = 1.0 if weight is None else weight[where].reshape(-1, *[1] * (x.ndim - 1))
+        yield x[where].astype(np.float64), own
 
 
 def _positive_scale(scale: Any, varies: Any) -> np.ndarray:

@@ -124,9 +124,13 @@ def equal_mass_error(
     summed = np.cumsum(residuals[:, order], axis=1)[:, ends]
     result = np.empty(len(weights))
     for resample in range(len(weights)):
-        total = round(mass[resample, -1])
-        sizes = np.full(num_bins, total // num_bins) + (np.arange(num_bins) < total % num_bins)
-        cuts = np.append(0, np.cumsum(sizes))
+        total = mass[resample, -1]
+        if total == round(total):
+            count = round(total)
+            sizes = np.full(num_bins, count // num_bins) + (np.arange(num_bins) < count % num_bins)
+            cuts = np.append(0, np.cumsum(sizes))
+        else:  # with fractional weights of the points, exactly equal masses
+            cuts = np.linspace(0, total, num_bins + 1)
         at_cuts = np.interp(cuts, np.append(0.0, mass[resample]), np.append(0.0, summed[resample]))
         result[resample] = np.abs(np.diff(at_cuts)).sum() / total
     return result

@@ -159,7 +159,7 @@ def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
     flops = max(1, count_flops(model.net, tuple(train.x.shape[1:]), 1))
     points = min(size, max(1, int(_FLOPS / _MIN_SAMPLES / flops)))
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / (flops * points))))
-    log_jacobian = size * math.log(posterior.scaling.y_scale)
+    log_jacobian = train.total(posterior.scaling.log_jacobian(train.y))
     count, mean, square = 0, 0.0, 0.0
     with torch.inference_mode():
         loc, sd = posterior.mean(), posterior.standard_deviation()
@@ -169,7 +169,7 @@ def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
             noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(
                 loc.device
             )
-            x, y = train.x, train.y
+            x, y = train.x, train.targets
             if points < size:
                 index = torch.randperm(size, generator=generator)[:points].to(x.device)
                 x, y = x[index], y[index]

@@ -129,7 +129,7 @@ def _defect(
     def log_densities(point: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.cat(
-                [double.log_likelihood(point, part.x, part.y), double.log_prior(point)[None]]
+                [double.log_likelihood(point, part.x, part.targets), double.log_prior(point)[None]]
             )
 
     def change_to(point: Tensor) -> float:

@@ -6,6 +6,7 @@ deviation, or a Poisson distribution with their mean. The linear models are scik
 standardized features of the run, images flattened: logistic regression with C = 1 (a standard
 normal prior of the weights), ridge regression with its penalty chosen by leave-one-out errors,
 which also give the noise, and Poisson regression. Scores of a network are to be read beside these.
+In all of them a point of weight w counts as w points.
 """
 
 import math
@@ -77,15 +78,15 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
     """
 
     def model(name: str, predictive: Predictive) -> Baseline:
-        predictions = reduce_predictive(predictive, part.y.cpu(), seed=seed)
+        predictions = reduce_predictive(predictive, part, seed=seed)
         return Baseline(name=name, predictions=predictions)
 
-    y = _targets(dataset.train)
-    models = [model(*_constant(dataset, y, len(part)))]
+    y, weight = _targets(dataset.train), dataset.train.observations.cpu().numpy()
+    models = [model(*_constant(dataset, y, weight, len(part)))]
     rows, notes = _rows(dataset, y, seed)
     if rows is not None:
         train = dataset.train.take(rows)
-        models.append(model(*_linear(dataset, _flat(train.x), _targets(train), _flat(part.x))))
+        models.append(model(*_linear(dataset, train, _flat(part.x))))
     return Baselines(models=models, notes=notes)
 
 
@@ -118,45 +119,51 @@ def _rows(dataset: Dataset, y: np.ndarray, seed: int) -> tuple[np.ndarray | None
     return np.sort(chosen), [note]
 
 
-def _constant(dataset: Dataset, y: np.ndarray, size: int) -> tuple[str, Predictive]:
+def _constant(
+    dataset: Dataset, y: np.ndarray, weight: np.ndarray, size: int
+) -> tuple[str, Predictive]:
     """Return the name and the predictions of the distribution of the training targets."""
     if dataset.task == "classification":
-        log_shares = np.log(_base_rates(y, dataset.num_outputs))
+        log_shares = np.log(_base_rates(y, weight, dataset.num_outputs))
         return "the base rates", _of_classes(np.tile(log_shares, (size, 1)))
     name = "the mean of the training targets"
+    mean = float(np.average(y, weights=weight))
     if dataset.task == "count":
-        rate = max(float(y.mean()), 1 / (len(y) + 1))  # targets that are all zero have a rate, too
+        rate = max(mean, 1 / (weight.sum() + 1))  # targets that are all zero have a rate, too
         return name, _of_counts(np.full(size, math.log(rate)))
-    return name, _of_numbers(dataset, np.full(size, y.mean()), float(y.std()), y)
+    sd = math.sqrt(np.average(np.square(y - mean), weights=weight))
+    return name, _of_numbers(dataset, np.full(size, mean), sd, y)
 
 
-def _linear(
-    dataset: Dataset, x: np.ndarray, y: np.ndarray, points: np.ndarray
-) -> tuple[str, Predictive]:
+def _linear(dataset: Dataset, train: Split, points: np.ndarray) -> tuple[str, Predictive]:
     """Return the name and the predictions of the linear model."""
+    x, y, weight = _flat(train.x), _targets(train), train.observations.cpu().numpy()
     from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeCV
 
     with warnings.catch_warnings(action="ignore"):  # a fit that stops early is still a baseline
         if dataset.task == "classification":
-            model = LogisticRegression(max_iter=_ITERATIONS).fit(x, y)
+            model = LogisticRegression(max_iter=_ITERATIONS).fit(x, y, weight)
             # A class without training points keeps its base rate.
-            shares = _base_rates(y, dataset.num_outputs)
+            shares = _base_rates(y, weight, dataset.num_outputs)
             probabilities = np.tile(shares, (len(points), 1))
             seen = shares[model.classes_].sum()
             probabilities[:, model.classes_] = model.predict_proba(points) * seen
             least = np.finfo(np.float64).tiny
             return "logistic regression", _of_classes(np.log(np.maximum(probabilities, least)))
         if dataset.task == "count":
-            model = PoissonRegressor(alpha=1 / len(y), max_iter=_ITERATIONS).fit(x, y)
+            model = PoissonRegressor(alpha=1 / weight.sum(), max_iter=_ITERATIONS)
+            model.fit(x, y, weight)
             return "Poisson regression", _of_counts(points @ model.coef_ + model.intercept_)
-        model = RidgeCV(_PENALTIES, store_cv_results=True).fit(x, y)
+        model = RidgeCV(_PENALTIES, store_cv_results=True).fit(x, y, weight)
+        # Errors are squared, and multiplied by the weights.
         errors = model.cv_results_[:, list(_PENALTIES).index(model.alpha_)]
-        noise = math.sqrt(errors.mean())
+        noise = math.sqrt(errors.sum() / weight.sum())
         return "ridge regression", _of_numbers(dataset, model.predict(points), noise, y)
 
 
-def _base_rates(y: np.ndarray, num_classes: int) -> np.ndarray:
-    return (np.bincount(y, minlength=num_classes) + 1) / (len(y) + num_classes)
+def _base_rates(y: np.ndarray, weight: np.ndarray, num_classes: int) -> np.ndarray:
+    totals = np.bincount(y, weights=weight, minlength=num_classes)
+    return (totals + 1) / (weight.sum() + num_classes)
 
 
 def _of_classes(log_probabilities: np.ndarray) -> Predictive:

@@ -69,6 +69,12 @@ def loo(posterior: Posterior, part: Split, *, max_points: int = 2000) -> Loo:
     Returns:
         The estimate, or why it is undefined.
     """
+    if part.weight is not None:
+        reason = (
+            "undefined: points have weights, and without a point of weight w the posterior lacks w "
+            "observations"
+        )
+        return _undefined(reason, len(part), posterior.shape[0] * posterior.shape[1])
     notes = []
     total = len(part)
     part = part.take(slice(0, max_points))

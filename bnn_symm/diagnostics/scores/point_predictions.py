@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bnn_symm.data import Split
@@ -30,6 +30,7 @@ class ClassPredictions:
         log_prob: Log probability of the class under the mixture, in nats.
         entropy: Entropy of the mixture, in nats.
         mutual_information: Between class and draw, in nats: the disagreement of the draws.
+        weight: Numbers of observations for which the points stand; None for one each.
     """
 
     probabilities: Float[np.ndarray, "point class"]
@@ -37,6 +38,7 @@ class ClassPredictions:
     log_prob: Float[np.ndarray, " point"]
     entropy: Float[np.ndarray, " point"]
     mutual_information: Float[np.ndarray, " point"]
+    weight: Float[np.ndarray, " point"] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -63,6 +65,7 @@ class NumberPredictions:
             (Czado et al. 2009, doi:10.1111/j.1541-0420.2009.01191.x).
         low: (interval, point), lower ends of the central intervals `INTERVALS`.
         high: Upper ends.
+        weight: Numbers of observations for which the points stand; None for one each.
     """
 
     target: Float[np.ndarray, " point"]
@@ -74,6 +77,7 @@ class NumberPredictions:
     pit: Float[np.ndarray, " point"]
     low: Float[np.ndarray, "interval point"]
     high: Float[np.ndarray, "interval point"]
+    weight: Float[np.ndarray, " point"] | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -107,34 +111,36 @@ def predict_points(
         start += len(y)
         for name, value in own.items():
             collected.setdefault(name, []).append(value)
-    return _joined(collected, is_classification)
+    return _joined(collected, is_classification, part)
 
 
 def reduce_predictive(
-    predictive: Predictive, y: Shaped[Tensor, " point"], *, seed: int = 0
+    predictive: Predictive, part: Split, *, seed: int = 0
 ) -> ClassPredictions | NumberPredictions:
     """Return the predictions of a predictive distribution, as `predict_points` does.
 
     Args:
-        predictive: At some points.
-        y: Their targets, as in a `Split`.
+        predictive: At the points of the part.
+        part: The points.
         seed: Seed of the randomized transform of counts.
 
     Returns:
         A few numbers per point.
     """
-    is_classification = predictive.is_classification
+    is_classification, y = predictive.is_classification, part.y.cpu()
     own = _classes(predictive, y) if is_classification else _numbers(predictive, y, 0, seed)
-    return _joined({name: [value] for name, value in own.items()}, is_classification)
+    return _joined({name: [value] for name, value in own.items()}, is_classification, part)
 
 
 def _joined(
-    collected: dict[str, list[Tensor]], is_classification: bool
+    collected: dict[str, list[Tensor]], is_classification: bool, part: Split
 ) -> ClassPredictions | NumberPredictions:
     along = {"low": 1, "high": 1}
     joined = {
         name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()
     }
+    if part.weight is not None:
+        joined["weight"] = part.observations.cpu().numpy()
     return ClassPredictions(**joined) if is_classification else NumberPredictions(**joined)
 
 

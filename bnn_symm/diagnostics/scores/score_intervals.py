@@ -129,6 +129,11 @@ def score_predictions(
     else:
         reasons = {}
         errors, notes = CALIBRATION_DISTANCES, number_notes(predictions)
+    if predictions.weight is not None:
+        notes.append(
+            "scores count a point of weight w as w points; the calibration test and diagrams count "
+            "each point once"
+        )
     values = bootstrap_scores(
         _statistics(predictions),
         (len(predictions),),
@@ -187,6 +192,16 @@ def score_differences(
 
 
 def _statistics(predictions: ClassPredictions | NumberPredictions) -> Statistics:
-    if isinstance(predictions, ClassPredictions):
-        return class_statistics(predictions)
-    return number_statistics(predictions)
+    """Return the scores as functions of counts; a point of weight w counts as w points."""
+    statistics = (
+        class_statistics(predictions)
+        if isinstance(predictions, ClassPredictions)
+        else number_statistics(predictions)
+    )
+    weight = predictions.weight
+    if weight is None:
+        return statistics
+    if (weight != np.round(weight)).any():
+        # Scores do not depend on the unit of weights, but `aurc` counts whole points.
+        weight = weight / weight.mean()
+    return lambda counts: statistics(counts * weight)

@@ -39,7 +39,7 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     Returns:
         `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
         `accuracy`, `ece`, `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central
-        interval) for numbers.
+        interval) for numbers. A point of weight w counts as w points.
 
     Example:
         >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
@@ -66,10 +66,12 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     joined = {name: torch.cat(values) for name, values in terms.items()}
     result: dict[str, Any] = {"points": len(part)}
     if "probabilities" in joined:
-        result["ece"] = expected_calibration_error(joined.pop("probabilities"), part.y.cpu())
+        result["ece"] = expected_calibration_error(
+            joined.pop("probabilities"), part.y.cpu(), part.observations.cpu()
+        )
     if "squared_error" in joined:
-        result["rmse"] = float(joined.pop("squared_error").mean().sqrt())
-    result.update({name: float(value.double().mean()) for name, value in joined.items()})
+        result["rmse"] = math.sqrt(part.mean(joined.pop("squared_error")))
+    result.update({name: part.mean(value) for name, value in joined.items()})
     order = ("points", *SCORES, "expected_nll")
     return {name: result[name] for name in order if name in result}
 
@@ -95,7 +97,9 @@ def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
 
 
 def expected_calibration_error(
-    probabilities: Float[Tensor, "point class"], y: Shaped[Tensor, " point"]
+    probabilities: Float[Tensor, "point class"],
+    y: Shaped[Tensor, " point"],
+    weight: Float[Tensor, " point"] | None = None,
 ) -> float:
     """Return the mean over 15 bins of confidence of |accuracy - confidence|, weighted by points.
 
@@ -104,6 +108,7 @@ def expected_calibration_error(
     Args:
         probabilities: Class probabilities.
         y: Class indices.
+        weight: Numbers of observations for which the points stand; None for one each.
 
     Returns:
         The expected calibration error.
@@ -111,7 +116,10 @@ def expected_calibration_error(
     p = probabilities.double().cpu().numpy()
     confidence = p.max(1)
     residual = (p.argmax(1) == y.cpu().numpy()) - confidence
-    return float(expected_error(residual[None], equal_width_bins(confidence), float(len(p)))[0])
+    size = float(len(p))
+    if weight is not None:
+        residual, size = residual * weight.numpy(), float(weight.sum())
+    return float(expected_error(residual[None], equal_width_bins(confidence), size)[0])
 
 
 def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:

@@ -203,6 +203,11 @@ def simulation_based_calibration(
     ):
         if value < 1:
             raise ConfigError(f"{name}: got {value}, expected 1 or more")
+    if dataset.train.weight is not None:
+        raise ConfigError(
+            "the training points have weights, and targets of a point that stands for several "
+            "observations cannot be simulated; remove data.weight and data.class_weights"
+        )
     if not 0 < level < 1:
         raise ConfigError(
             f"level: got {level:g}, expected a probability between 0 and 1, such as 0.05"

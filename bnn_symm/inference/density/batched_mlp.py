@@ -88,7 +88,7 @@ class BatchedMLP:
         Args:
             positions: (chain, parameter).
             x: (point, *feature).
-            y: (point,).
+            y: targets, as for `BayesianModel.log_likelihood`.
 
         Returns:
             (chain,) in float64, in nats; (chain, parameter).
@@ -124,7 +124,7 @@ class BatchedMLP:
 
 def _total(model: BayesianModel, y: Tensor, outputs: Tensor, latents: dict[str, Tensor]) -> Tensor:
     """Return the log likelihood of all points, from outputs (chain, output, point)."""
-    return model.likelihood.log_prob(outputs.mT, y, latents).sum(-1, dtype=torch.float64)
+    return model.log_prob(outputs.mT, y, latents).sum(-1, dtype=torch.float64)
 
 
 def _vjp(function: Callable[..., Tensor], *values: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

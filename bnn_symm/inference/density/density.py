@@ -73,7 +73,7 @@ class TemperedDensity:
         self.passes = max(1, math.ceil(self.group_size * per_vector / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
-            (part.x[start : start + size], part.y[start : start + size])
+            (part.x[start : start + size], part.targets[start : start + size])
             for start in range(0, len(part), size)
         ]
         self.passes = len(self._pieces)
@@ -221,6 +221,6 @@ def bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
             torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
         ):
             leaf = flat.detach().requires_grad_()
-            model.log_likelihood(leaf, part.x[:points], part.y[:points]).sum()
+            model.log_likelihood(leaf, part.x[:points], part.targets[:points]).sum()
         kept.append(total)
     return (kept[1] - kept[0]) / max(1, most - 1)

@@ -2,9 +2,10 @@
 
     G = sum_n J_n^T F_n J_n,   J_n = d z_n / d w,   z_n = (outputs, latents),
 
-with F_n the Fisher information of a target given z_n. It is exact for every likelihood (no targets
-are sampled) and positive semi-definite. It is the Hessian of -log_likelihood if outputs are linear
-in these coordinates and are natural parameters (`models.fisher`).
+with F_n the Fisher information of a target given z_n, times the weight of the point. It is exact
+for every likelihood (no targets are sampled) and positive semi-definite. It is the Hessian of
+-log_likelihood if outputs are linear in these coordinates and are natural parameters
+(`models.fisher`).
 
 If the dense layer's outputs are the network's outputs, J_n is known: each output has a row that
 consists of the layer's input. The block is then C (C + 1) / 2 weighted products of inputs for C
@@ -208,12 +209,11 @@ def _output_blocks(
     outputs, inputs = values[layer.weight].shape
     width = inputs + (layer.bias is not None)
     order = _order(model, layer, outputs, width).to(position.device)
-    for points in part.x.split(
-        max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))
-    ):
+    at_once = max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))
+    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
         record, z = _Input.of(model, values, layer.weight, points)
         root = fisher_root(model.likelihood, z, latents).double()
-        fisher = root.mT @ root
+        fisher = root.mT @ (weight[:, None, None] * root)
         x = record.input.double()
         if layer.bias is not None:
             x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
@@ -249,7 +249,7 @@ def _order(model: BayesianModel, layer: LayerUse, outputs: int, width: int) -> T
 def _rooted_jacobians(
     model: BayesianModel, position: Tensor, coordinates: Tensor, part: Split
 ) -> Iterator[Float[Tensor, "point row coordinate"]]:
-    """Yield R_n J_n, with R_n^T R_n = F_n, for chunks of points."""
+    """Yield R_n J_n, with R_n^T R_n = F_n times the weight of the point, for chunks of points."""
     likelihood = model.likelihood
 
     def point_jacobian(x: Tensor) -> Tensor:
@@ -268,5 +268,6 @@ def _rooted_jacobians(
     with torch.no_grad():
         num_rows = model.outputs(position, part.x[:1]).shape[-1] + len(likelihood.latents)
     at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // (num_rows * len(coordinates))))
-    for points in part.x.split(at_once):
-        yield torch.vmap(point_jacobian)(points).detach()
+    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
+        rows = torch.vmap(point_jacobian)(points).detach()
+        yield weight.sqrt().to(rows.dtype)[:, None, None] * rows

@@ -64,7 +64,7 @@ def log_evidence(
     with torch.no_grad():
         total = _log_likelihood(model, position, dataset.train)
         total += float(model.log_prior(position))
-    total -= len(dataset.train) * math.log(dataset.scaling.y_scale)
+    total -= dataset.train.total(dataset.scaling.log_jacobian(dataset.train.y))
     total += 0.5 * model.num_parameters * math.log(2 * math.pi)
     return total - 0.5 * sum(factor.log_determinant() for factor in factors)
 
@@ -72,7 +72,9 @@ def log_evidence(
 def _log_likelihood(model: BayesianModel, position: Tensor, part: Split) -> float:
     return sum(
         float(model.log_likelihood(position, x, y).sum(dtype=torch.float64))
-        for x, y in zip(part.x.split(_POINTS_AT_ONCE), part.y.split(_POINTS_AT_ONCE), strict=True)
+        for x, y in zip(
+            part.x.split(_POINTS_AT_ONCE), part.targets.split(_POINTS_AT_ONCE), strict=True
+        )
     )
 
 

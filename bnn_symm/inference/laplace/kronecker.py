@@ -3,6 +3,8 @@
     G_layer = sum_n sum_r (sum_t g_nrt (x) x_nt) (sum_t g_nrt (x) x_nt)^T
             ~ B (x) A,   B = sum_n,r,t g g^T,   A = sum_n,t x x^T / (number of n, t)
 
+(a point of weight w counts as w points)
+
 for points n, places t (the pixels of a convolution, one for a dense layer), inputs x of the layer
 with a one for the bias, and the gradients g_nr, at the layer's output, of R_n z_n, row by row.
 R_n^T R_n is the Fisher information of a target given z_n, so no targets are sampled. The factors
@@ -109,11 +111,13 @@ def kronecker_factors(
     with torch.no_grad(), record:
         functional_call(model.net, dict(values), (part.x[:1],))
     size = sum(x.numel() + output.numel() for x, output in record.pairs(weights))
-    for points in part.x.split(max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // size))):
+    at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // size))
+    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
         record = _Record(weights)
         with torch.enable_grad(), record:
             z = functional_call(model.net, dict(values), (points,))
         rows = fisher_root(model.likelihood, z.detach(), latents)[..., : z.shape[-1]]
+        rows = weight.sqrt().to(rows.dtype)[:, None, None] * rows
         pairs = record.pairs(weights)
         outputs = [output for _, output in pairs]
         left = [
@@ -128,9 +132,9 @@ def kronecker_factors(
                 left[number] = left[number] + flat.T @ flat
         terms = []
         for (x, _), own in zip(pairs, left, strict=True):
-            flat = x.double()
-            places = len(x) // len(points) * len(part)
-            terms.append((own, flat.T @ flat / places))
+            places = len(x) // len(points)
+            flat = weight.sqrt().repeat_interleave(places)[:, None] * x.double()
+            terms.append((own, flat.T @ flat / (places * part.num_observations)))
         yield terms
 
 

@@ -195,7 +195,7 @@ class _Potential:
         return self._model.potential(
             site[_SITE],
             self._part.x,
-            self._part.y,
+            self._part.targets,
             temperature=self._method.temperature,
             tempering=self._method.tempering,
         )

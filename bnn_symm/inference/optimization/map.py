@@ -8,7 +8,6 @@ their unconstrained coordinates.
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,13 +64,16 @@ def mode_problem(
             is the position itself, which finds a mode.
     """
     position = start.detach().clone().requires_grad_()
-    size = len(dataset.train)
-    log_scale = float(np.log(dataset.scaling.y_scale))
+    train, scaling = dataset.train, dataset.scaling
+    log_jacobian = train.mean(scaling.log_jacobian(train.y))
 
     def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         flat = transform(step, position)
-        value, log_likelihood, log_prior = minibatch_potential(method, model, flat, x, y, size)
-        return value, {"nll": log_scale - log_likelihood / size, "log_prior": log_prior}
+        value, log_likelihood, log_prior = minibatch_potential(
+            method, model, flat, x, y, len(train)
+        )
+        nll = log_jacobian - log_likelihood / train.num_observations
+        return value, {"nll": nll, "log_prior": log_prior}
 
     def validate(step: int) -> dict[str, float | None]:
         part = dataset.validation.take(slice(0, VALIDATION_POINTS))
@@ -81,12 +83,11 @@ def mode_problem(
         with torch.no_grad():
             outputs = model.outputs(position, part.x)
             log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
-            scores: dict[str, float | None] = {
-                "validation_nll": log_scale - float(log_prob.double().mean())
-            }
+            in_own_units = log_prob.double() - scaling.log_jacobian(part.y).to(log_prob.device)
+            scores: dict[str, float | None] = {"validation_nll": -part.mean(in_own_units)}
             if isinstance(likelihood, Categorical | Bernoulli):
                 correct = likelihood.probabilities(outputs).argmax(-1) == part.y
-                scores["validation_accuracy"] = float(correct.double().mean())
+                scores["validation_accuracy"] = part.mean(correct)
         return scores
 
     return OptimizationProblem(
@@ -94,7 +95,7 @@ def mode_problem(
         tensors={"position": position},
         objective=objective,
         validate=validate,
-        train=dataset.train,
+        train=train,
         seed=seed,
         chain=chain,
     )

@@ -396,7 +396,7 @@ def _chunks(part: Split, size: int) -> Iterable[tuple[Tensor, Tensor, float]]:
     """Yield chunks of points, and the fraction of all points in each."""
     for start in range(0, len(part), size):
         chunk = slice(start, start + size)
-        yield part.x[chunk], part.y[chunk], len(part.x[chunk]) / len(part)
+        yield part.x[chunk], part.targets[chunk], len(part.x[chunk]) / len(part)
 
 
 def _value_and_gradient(

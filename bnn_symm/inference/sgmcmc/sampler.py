@@ -172,6 +172,9 @@ class SGMCMCStepper(Stepper):
         self._seed = key_seed(fit.seed, "chain", chain)
         super().__init__(method, fit.dataset.train, self._seed, chain)
         self._method, self._model, self._dataset = method, fit.model, fit.dataset
+        part = fit.dataset.train
+        self._num_observations = part.num_observations
+        self._log_jacobian = part.mean(fit.dataset.scaling.log_jacobian(part.y))
         generator = torch_generator(self._seed, "initial momentum")
         momentum = torch.randn(start.shape, generator=generator, dtype=start.dtype)
         self.tensors = {
@@ -192,16 +195,16 @@ class SGMCMCStepper(Stepper):
         Returns:
             The terms of U before it, on the minibatch.
         """
-        method, size = self._method, self.num_points
+        method, size = self._method, self._num_observations
         stage = method.stage(step)
         position, momentum = self.tensors["position"], self.tensors["momentum"]
         x, y = self.minibatches.take(step)
         objective, log_likelihood, log_prior = minibatch_potential(
-            method, self._model, position, x, y, size
+            method, self._model, position, x, y, self.num_points
         )
         terms = {
             "objective": float(objective.detach()),
-            "nll": math.log(self._dataset.scaling.y_scale) - float(log_likelihood.detach()) / size,
+            "nll": self._log_jacobian - float(log_likelihood.detach()) / size,
             "log_prior": float(log_prior.detach()),
         }
         if not math.isfinite(terms["objective"]):
@@ -249,7 +252,9 @@ class SGMCMCStepper(Stepper):
     def collect(self, step: int, callbacks: Callback) -> None:
         """Report the current position as a draw."""
         rate = self.learning_rate(step - 1)
-        stats = {"step_size": np.asarray([self._method.temperature * rate / self.num_points])}
+        stats = {
+            "step_size": np.asarray([self._method.temperature * rate / self._num_observations])
+        }
         position = to_numpy({"position": self.tensors["position"]})["position"]
         callbacks.on_draws(DrawChunk(self.chain, self._counts["drawn"], position[None], stats))
         self._counts["drawn"] += 1

@@ -245,7 +245,7 @@ class BatchedEstimator:
                 functools.partial(_paired_noise, like=loc, generator=generator, counts=counts),
             )
             latents = dict(zip(model.likelihood.latents, draws.unbind(-1), strict=True))
-        log_prob = model.likelihood.log_prob(outputs.unflatten(0, (number, len(x))), y, latents)
+        log_prob = model.log_prob(outputs.unflatten(0, (number, len(x))), y, latents)
         total = log_prob.sum(dtype=torch.float64)
         (total * factor).backward()
         if self._leaves is not None:
@@ -365,7 +365,7 @@ class ParameterLeaves:
         noise = functools.partial(signed_noise, like=like, generator=generator, mirrored=sign < 0)
         outputs = self.outputs(x, noise)
         latents = self._model.latent_values(self._values)
-        total = self._model.likelihood.log_prob(outputs, y, latents).sum(dtype=torch.float64)
+        total = self._model.log_prob(outputs, y, latents).sum(dtype=torch.float64)
         (total * factor).backward()
         self.collect()
         return total.detach()

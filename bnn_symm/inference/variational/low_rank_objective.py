@@ -72,7 +72,8 @@ class LowRankObjective:
         self._method, self._model, self._seed = method, model, seed
         self._loc, self._log_scale, self._factors = loc, log_scale, factors
         self._size = len(dataset.train)
-        self._log_jacobian = self._size * math.log(dataset.scaling.y_scale)
+        self._num_observations = dataset.train.num_observations
+        self._log_jacobian = dataset.train.total(dataset.scaling.log_jacobian(dataset.train.y))
         self._sizes = layer_sizes(model)
         self._by_point = _by_point(method.estimator, model, dataset.train.x[:2])
 
@@ -97,7 +98,11 @@ class LowRankObjective:
         entropy = self._entropy(scale, factors)
         objective = -expected + method.temperature * (method.prior_weight * cross_entropy - entropy)
         kl, in_own_units = cross_entropy - entropy, expected - self._log_jacobian
-        return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
+        return objective, {
+            "elbo": in_own_units - kl,
+            "nll": -in_own_units / self._num_observations,
+            "kl": kl,
+        }
 
     def _entropy(self, scale: Tensor, factors: Tensor) -> Tensor:
         determinants = log_determinants(capacitances(scale, factors, list(self._sizes.values())))
@@ -123,9 +128,7 @@ class LowRankObjective:
             )
             values = self._sampled(scale, factors, noise)
             outputs = self._outputs(x, values, scale, factors, noise)
-            log_prob = self._model.likelihood.log_prob(
-                outputs, y, self._model.latent_values(values)
-            )
+            log_prob = self._model.log_prob(outputs, y, self._model.latent_values(values))
             total = total + log_prob.sum(dtype=torch.float64)
         return total
 

@@ -70,7 +70,8 @@ class VariationalObjective:
     ):
         self._model, self._seed = model, seed
         self._size = len(dataset.train)
-        self._log_jacobian = self._size * math.log(dataset.scaling.y_scale)
+        self._num_observations = dataset.train.num_observations
+        self._log_jacobian = dataset.train.total(dataset.scaling.log_jacobian(dataset.train.y))
         self._num_samples = method.num_samples
         self._temperature = method.temperature
         self._prior_weight = method.prior_weight
@@ -120,7 +121,8 @@ class VariationalObjective:
         kl = cross_entropy - entropy
         objective = -expected + self._temperature * (self._prior_weight * cross_entropy - entropy)
         in_own_units = expected - self._log_jacobian
-        return objective, {"elbo": in_own_units - kl, "nll": -in_own_units / self._size, "kl": kl}
+        nll = -in_own_units / self._num_observations
+        return objective, {"elbo": in_own_units - kl, "nll": nll, "kl": kl}
 
     def _weight_in_gradient(self, family: Family | Centered) -> float:
         """Return the factor c of the cross-entropy with a family, in the gradient."""

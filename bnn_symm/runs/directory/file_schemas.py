@@ -126,6 +126,14 @@ class ColumnFile(FileSchema):
     accepts_unseen: bool = False
 
 
+class PointColumnFile(FileSchema):
+    """Define a column that describes points, in `preprocessing.json`."""
+
+    role: Literal["weight"]
+    name: str
+    notation: NotationFile | None = None
+
+
 class ScalingFile(FileSchema):
     """Define the key `scaling` of `preprocessing.json`; `check_preprocessing` checks its arrays."""
 
@@ -148,6 +156,7 @@ class PreprocessingFile(FileSchema):
     scaling: ScalingFile
     target_notation: NotationFile | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    point_columns: list[PointColumnFile] = Field(default_factory=list)
 
 
 class Scores(FileSchema):
