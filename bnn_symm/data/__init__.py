@@ -3,7 +3,7 @@
 In: a name, a path, a `DataConfig`, or a table or arrays in memory. Out: a `Dataset` of three splits
 with its preprocessing. This layer does not depend on networks, and nothing is downloaded unless
 `fetch` is called. Reading order: `config`, `registry`, `loaders`, `in_memory`, `raw`, `assemble`,
-`preprocessing`, `splits`, `points`, `dataset`, `summary`, `shifts`, `out_of_distribution`.
+`task`, `preprocessing`, `splits`, `points`, `dataset`, `summary`, `shifts`, `out_of_distribution`.
 """
 
 from bnn_symm.data.config import DataConfig

@@ -3,34 +3,35 @@
 The scaling is fitted to the training split alone.
 """
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.points import Provenance, Split
-from bnn_symm.data.preprocessing.column_values import is_missing, numbers
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import sorted_labels
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.preprocessing.scaling import Scaling
-from bnn_symm.data.raw import RawData, Task, default_feature_names
-from bnn_symm.data.splits import SplitIndices, split_points
+from bnn_symm.data.raw import RawData, SplitFile, default_feature_names
+from bnn_symm.data.splits import OwnSplit, SplitIndices, split_points
+from bnn_symm.data.splits.settings import check_split_settings
 from bnn_symm.data.summary import data_notes, data_summary
+from bnn_symm.data.task import task_of
 from bnn_symm.data.weights import check_weight_settings, split_weights, weight_notes
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
+from bnn_symm.io.boundary import shown
 
+_OWN_TEST = "the test split of the data set"
 SPLIT_NAMES = ("train", "validation", "test")
-
-# An integer target is inferred as classes if it has at most _FEW_CLASSES distinct values, or at
-# most _MAX_CLASSES with more than _ROWS_PER_CLASS rows for each.
-_MAX_CLASSES, _ROWS_PER_CLASS = 20, 20
-_FEW_CLASSES = 10
 
 
 Built = TypeVar("Built")
@@ -52,27 +53,32 @@ def assemble(
             training point.
         ConfigError: if the data have no such target or gap feature.
     """
+    check_split_settings(config)
     preprocessing, reason = _build_preprocessing(raw, config)
     check_weight_settings(config, preprocessing.task)
-    features = preprocessing.features(raw.x)
-    target = preprocessing.encode_target(raw.y, torch.float64).numpy()
+    features = _encode_features(raw, preprocessing)
+    target = _encode_targets(raw, preprocessing, torch.float64).numpy()
     split = split_raw_data(raw, config, preprocessing, features, target)
     preprocessing, features = preprocessing.with_medians(features, split.train)
     if preprocessing.task == "classification":
         _check_classes(preprocessing, target, split, config)
-    weights = split_weights(config, raw.point_values.get("weight"), target, split)
+    weight = _joined_weights(raw)
+    weights = split_weights(config, weight, target, split)
     regression = preprocessing.task == "regression"
     if config.standardize:
-        scaling = Scaling.fit(
-            features, split.train, target if regression else None, raw.point_values.get("weight")
-        )
+        scaling = Scaling.fit(features, split.train, target if regression else None, weight)
         preprocessing = replace(preprocessing, scaling=scaling)
-    parts = {
-        name: build_split(
-            preprocessing, features, raw.y, getattr(split, name), dtype, weights[name]
+    y = _encode_targets(raw, preprocessing, dtype)
+
+    def part(name: str) -> Split:
+        rows, own = getattr(split, name), weights[name]
+        return Split(
+            x=preprocessing.scaling.standardize(features[rows], dtype),
+            y=y[torch.from_numpy(rows)],
+            weight=None if own is None else torch.from_numpy(own).to(dtype),
         )
-        for name in SPLIT_NAMES
-    }
+
+    parts = {name: part(name) for name in SPLIT_NAMES}
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
         *raw.notes,
@@ -87,9 +93,10 @@ def assemble(
         provenance=Provenance(
             source=raw.source,
             licence=raw.licence,
-            sha256=raw.sha256(),
+            sha256=_sha256(raw, features, target),
             split_seed=config.split_seed,
             split_sha256=split.sha256(),
+            split_rule=split.rule,
         ),
         summary=data_summary(
             preprocessing, reason, {name: len(part) for name, part in parts.items()}
@@ -99,29 +106,64 @@ def assemble(
     )
 
 
-def build_split(
-    preprocessing: Preprocessing,
-    features: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    dtype: torch.dtype,
-    weight: np.ndarray | None = None,
-) -> Split:
-    """Return the standardized points at `rows` of encoded features and a raw target.
+def _encode_features(raw: RawData, preprocessing: Preprocessing) -> np.ndarray:
+    """Return the features of all points, those of further files last, before standardization."""
+    features = [preprocessing.features(raw.x)]
+    for file in raw.files:
+        with _errors_of(file):
+            features.append(preprocessing.features(file.x))
+    return np.concatenate(features) if raw.files else features[0]
 
-    Args:
-        preprocessing: encoding of the target and scaling.
-        features: (point, *feature), encoded and not standardized.
-        y: (point,), raw target.
-        rows: row indices of the split.
-        dtype: floating-point type of the result.
-        weight: weights of these rows; None if each counts once.
-    """
-    return Split(
-        x=preprocessing.scaling.standardize(features[rows], dtype),
-        y=preprocessing.encode_target(y, dtype)[torch.from_numpy(rows)],
-        weight=None if weight is None else torch.from_numpy(weight).to(dtype),
-    )
+
+def _encode_targets(raw: RawData, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return the targets of all points, those of further files last."""
+    targets = [preprocessing.encode_target(raw.y, dtype)]
+    for file in raw.files:
+        with _errors_of(file):
+            targets.append(preprocessing.encode_target(file.y, dtype))
+    return torch.cat(targets) if raw.files else targets[0]
+
+
+def _joined_weights(raw: RawData) -> np.ndarray | None:
+    """Return the weights of all points, those of further files last."""
+    weight = raw.point_values.get("weight")
+    if weight is None or not raw.files:
+        return weight
+    return np.concatenate([weight, *(file.point_values["weight"] for file in raw.files)])
+
+
+@contextlib.contextmanager
+def _errors_of(file: SplitFile) -> Iterator[None]:
+    """Name the file in errors about its values, which the columns of the training data encode."""
+    try:
+        yield
+    except InvalidData as error:
+        raise InvalidData(
+            f"data.{file.part}_file: {shown(file.name)} does not fit the training data: {error}"
+        ) from None
+
+
+def _sha256(raw: RawData, features: np.ndarray, target: np.ndarray) -> str:
+    """Return the hash of the values: as decoded, and of further files as encoded."""
+    if not raw.files:
+        return raw.sha256()
+    digest = hashlib.sha256(raw.sha256().encode())
+    further = [file.point_values[role] for file in raw.files for role in file.point_values]
+    for values in (features[len(raw.y) :], target[len(raw.y) :], *further):
+        digest.update(np.ascontiguousarray(values, dtype="<f8").data)
+    return digest.hexdigest()
+
+
+def _own_split(raw: RawData) -> OwnSplit:
+    """Return the splits that the data define."""
+    if not raw.files:
+        return OwnSplit(train=raw.train, test=raw.test, test_name=raw.split_name or _OWN_TEST)
+    parts: dict[str, Any] = {}
+    start = len(raw.y)
+    for file in raw.files:
+        parts[file.part] = np.arange(start, start := start + len(file.y))
+        parts[f"{file.part}_name"] = f"the rows of {shown(file.name)}"
+    return OwnSplit(**parts)
 
 
 def split_raw_data(
@@ -133,12 +175,13 @@ def split_raw_data(
 ) -> SplitIndices:
     """Return the row indices of the splits of raw data.
 
-    The data set's own train and test rows are used if it has them. Other splits are random, keyed
-    by the seed, and stratified for classification.
+    The data set's own train and test rows are used if it has them. Other splits are by the groups
+    or the times of the data, or random; those of random rules are keyed by the seed, and stratified
+    for classification.
 
     Args:
         raw: data as a loader read them.
-        config: fractions, seed, limit and gap feature.
+        config: fractions, seed, limit, fold and gap feature.
         preprocessing: encoding of the data.
         features: (point, *feature), encoded.
         target: (point,), encoded.
@@ -147,7 +190,6 @@ def split_raw_data(
         ConfigError: if the gap feature does not exist or the task is classification.
         InvalidData: if there are too few rows.
     """
-    fixed = (raw.train, raw.test) if raw.train is not None and raw.test is not None else None
     gap_values = None
     if config.gap_feature is not None:
         if preprocessing.task == "classification":
@@ -170,11 +212,13 @@ def split_raw_data(
                 "another feature, or drop the rows"
             )
     return split_points(
-        len(raw.y),
+        len(target),
         config,
         classes=target if preprocessing.task == "classification" else None,
-        fixed=fixed,
+        own=_own_split(raw),
         gap_values=gap_values,
+        groups=raw.groups,
+        times=raw.times,
     )
 
 
@@ -193,7 +237,7 @@ def build_preprocessing(raw: RawData, config: DataConfig) -> Preprocessing:
 
 def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessing, str]:
     """Return the encoding of raw data, and the reason for its task."""
-    task, reason = _task(raw, config)
+    task, reason = task_of(raw, config)
     labels = (raw.class_labels or sorted_labels(raw.y.tolist())) if task == "classification" else ()
     if isinstance(raw.x, np.ndarray):
         columns, shape = (), raw.x.shape[1:]
@@ -220,68 +264,6 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
     return preprocessing, reason
 
 
-def _task(raw: RawData, config: DataConfig) -> tuple[Task, str]:
-    """Return the task of a target and the reason for it."""
-    y = raw.y
-    missing = is_missing(y)
-    if missing.any():
-        raise InvalidData(
-            f"target {quoted(raw.target)}: missing value in row {int(np.argmax(missing)) + 1} "
-            f"({int(missing.sum())} missing in total); fill in the values or drop the rows"
-        )
-    distinct = len(set(y.tolist()))
-    if config.task != "auto":
-        task, reason = config.task, f"data.task={config.task}"
-    elif raw.task is not None:
-        task, reason = raw.task, "defined by this data set"
-    else:
-        task, reason = infer_task(y)
-    if distinct < 2:
-        raise InvalidData(
-            f"target {quoted(raw.target)} has the single value {quoted(y[0])} in all {len(y)} "
-            f"rows, expected at least two values; choose another target with "
-            f"{advise_setting('data.target=COLUMN')}"
-        )
-    if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
-        raise InvalidData(
-            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, too "
-            f"many for classes; use {advise_setting('data.task=regression')}, or another target "
-            f"with {advise_setting('data.target=COLUMN')}"
-        )
-    if task != "classification":
-        numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
-    return task, reason
-
-
-def infer_task(y: np.ndarray) -> tuple[Task, str]:
-    """Return the task of a target without missing values, and the reason for it.
-
-    Texts, booleans and integers with few distinct values are classes, as is a target whose values
-    are 0.0 and 1.0 only. Other numbers are a regression target.
-
-    Args:
-        y: (point,).
-    """
-    values = set(y.tolist())
-    distinct = len(values)
-    if y.dtype.kind == "f":
-        is_binary = values == {0.0, 1.0} and len(y) >= 4
-        return (
-            ("classification", "only 0.0 and 1.0")
-            if is_binary
-            else ("regression", "decimal numbers")
-        )
-    if y.dtype.kind == "b":
-        return "classification", "true and false"
-    if y.dtype.kind not in "ui" and not all(type(value) is int for value in values):
-        return "classification", f"{distinct} distinct labels"
-    few = distinct <= _FEW_CLASSES or (
-        distinct <= _MAX_CLASSES and distinct * _ROWS_PER_CLASS < len(y)
-    )
-    reason = f"integers with {distinct} distinct values"
-    return ("classification" if few and distinct * 2 <= len(y) else "regression"), reason
-
-
 def _check_classes(
     preprocessing: Preprocessing, target: np.ndarray, split: SplitIndices, config: DataConfig
 ) -> None:
@@ -289,10 +271,16 @@ def _check_classes(
     absent = [
         label for index, label in enumerate(preprocessing.class_labels) if index not in present
     ]
-    if absent:
-        cause = f"data.limit={config.limit} is too small" if config.limit else "the split omits it"
+    if not absent:
+        return
+    problem = (
+        f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training point"
+    )
+    if config.limit:
         raise InvalidData(
-            f"class {quoted(absent[0])} of target {quoted(preprocessing.target)} has no training "
-            f"point ({cause}); use a larger {advise_setting('data.limit=N')}, or another "
-            f"{advise_setting('data.split_seed=N')}"
+            f"{problem} (data.limit={config.limit} is too small); use a larger "
+            f"{advise_setting('data.limit=N')}, or another {advise_setting('data.split_seed=N')}"
         )
+    raise InvalidData(
+        f"{problem} ({split.rule}); merge or leave out rare classes, or split in another way"
+    )

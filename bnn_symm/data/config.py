@@ -39,6 +39,16 @@ def _known_types(types: dict[str, str]) -> _ColumnTypes:
     return _ColumnTypes(types)
 
 
+def _fold(value: Any) -> Any:
+    """Return the number of a fold; all of them are for studies."""
+    if value == "all":
+        raise ValueError(
+            "expected one number; to fit all folds, use bnn-symm compare with "
+            "study.vary={data.fold: all}"
+        )
+    return value
+
+
 @settings
 class DataConfig:
     """Data set, target and split into train, validation and test.
@@ -67,6 +77,17 @@ class DataConfig:
         class_weights: `balanced`: in the fit, points are also weighted by their class, so that all
             classes have one total weight in the training split, whose sum is unchanged.
         task: type of the target; `auto` infers it from the values.
+        group: column of a table (array of an NPZ file) whose groups stay together: rows of one
+            group, such as one patient, never lie in two splits. It is no feature unless
+            `data.features` lists it.
+        time: column of a table (array of an NPZ file) by which points are split: training before
+            validation before test, rows of one time together. It remains a feature, unless
+            `data.drop` lists it.
+        test_file: file of the test split, with the columns of the file `data.name`, by which it is
+            encoded.
+        validation_file: file of the validation split, likewise.
+        fold: number of the fold that is the test split, from 0; for a UCI set, number of its split.
+        num_folds: number of folds (default 5); a UCI set has its own.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
         validation_fraction: fraction of the remaining points in the validation split.
@@ -92,6 +113,12 @@ class DataConfig:
     normalize_weights: bool = False
     class_weights: Literal["balanced"] | None = None
     task: Literal["auto", "classification", "regression", "count"] = "auto"
+    group: str | None = None
+    time: str | None = None
+    test_file: str | None = None
+    validation_file: str | None = None
+    fold: Annotated[NonNegativeInt | None, BeforeValidator(_fold)] = None
+    num_folds: Annotated[PositiveInt, Field(ge=2)] | None = None
     test_fraction: Fraction = 0.2
     validation_fraction: Fraction = 0.1
     split_seed: NonNegativeInt = 0

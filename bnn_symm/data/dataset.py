@@ -56,7 +56,8 @@ class Dataset(Summarized):
             frame: table with features and target.
             target: name of the target.
             dtype: floating-point type of the features and of a numeric target.
-            **keys: further keys of `DataConfig`, such as `drop=["id"]` and `test_fraction=0.1`.
+            **keys: further keys of `DataConfig`, such as `drop=["id"]`, `test_fraction=0.1` and
+                `group="patient"`.
 
         Raises:
             ConfigError: if it is no table, or a key is not valid.
@@ -79,6 +80,8 @@ class Dataset(Summarized):
         y: Any,
         *,
         weight: Any = None,
+        group: Any = None,
+        time: Any = None,
         dtype: torch.dtype = torch.float32,
         **keys: Any,
     ) -> "Dataset":
@@ -89,6 +92,8 @@ class Dataset(Summarized):
                 and (point, height, width) has one channel.
             y: labels or numbers (point,).
             weight: weights (point,): a point of weight w counts as w points; None for one each.
+            group: groups (point,), such as patients, whose points stay together; None for none.
+            time: numbers or times (point,) by which points are split; None for none.
             dtype: floating-point type of the features and of a numeric target.
             **keys: further keys of `DataConfig`, such as `task="count"`.
 
@@ -102,7 +107,8 @@ class Dataset(Summarized):
             'regression'
         """
         config = data_config("arrays in memory", keys)
-        return arrays_dataset(cls, x, y, config, dtype, {"weight": weight})
+        points = {"weight": weight}
+        return arrays_dataset(cls, x, y, config, dtype, points, {"group": group, "time": time})
 
     @classmethod
     def from_torch(

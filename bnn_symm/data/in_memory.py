@@ -9,8 +9,10 @@ import torch
 
 from bnn_symm.data.assemble import Built, assemble
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.loaders.files import raw_table
 from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
+from bnn_symm.data.loaders.split_columns import splitting_values
+from bnn_symm.data.loaders.split_files import with_split_files
+from bnn_symm.data.loaders.tables import raw_table
 from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.preprocessing.point_columns import PointColumn, point_values
 from bnn_symm.data.raw import RawData
@@ -62,7 +64,7 @@ def frame_dataset(
         InvalidData: as `load_dataset` does.
     """
     raw = raw_table(as_pandas(frame), config, source=config.name)
-    return assemble(build, raw, config, dtype)
+    return assemble(build, with_split_files(raw, config), config, dtype)
 
 
 def arrays_dataset(
@@ -72,6 +74,7 @@ def arrays_dataset(
     config: DataConfig,
     dtype: torch.dtype,
     points: Mapping[str, Any],
+    splitting: Mapping[str, Any],
 ) -> Built:
     """Return the data set of arrays.
 
@@ -83,6 +86,7 @@ def arrays_dataset(
         config: task and split; `name` is only shown.
         dtype: floating-point type of the features and of a numeric target.
         points: role, such as `weight` -> one number for each point, or None.
+        splitting: `group` and `time` -> groups or times of the points, or None.
 
     Raises:
         ConfigError: if a setting is for tables.
@@ -109,6 +113,9 @@ def arrays_dataset(
                 f"got {role} of shape {values.shape}, expected ({len(x)},), one for each point"
             )
     columns = tuple(PointColumn(role=role, name=role) for role in given)
+    by = {key: _array(values) for key, values in splitting.items() if values is not None}
+    config = replace(config, **{key: key for key in (*given, *by)})
+    rules = splitting_values(by, config, len(y))
     raw = RawData(
         x=x,
         y=y,
@@ -117,8 +124,10 @@ def arrays_dataset(
         licence=_LICENCE,
         point_columns=columns,
         point_values=point_values(columns, given),
+        groups=rules.get("groups"),
+        times=rules.get("times"),
     )
-    return assemble(build, raw, replace(config, **{role: role for role in given}), dtype)
+    return assemble(build, with_split_files(raw, config), config, dtype)
 
 
 def _array(values: Any) -> np.ndarray:

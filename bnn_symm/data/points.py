@@ -113,6 +113,7 @@ class Provenance(Result):
         sha256: hash of the decoded features, then target; it does not depend on the file format.
         split_seed: seed of the shuffle behind the split.
         split_sha256: hash of the row indices of the three splits; None in runs of earlier versions.
+        split_rule: a phrase on how the splits were chosen; empty in runs of earlier versions.
     """
 
     source: str
@@ -120,3 +121,4 @@ class Provenance(Result):
     sha256: str
     split_seed: int
     split_sha256: str | None = None
+    split_rule: str = ""

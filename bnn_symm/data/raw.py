@@ -19,6 +19,25 @@ Task = Literal["classification", "regression", "count"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SplitFile:
+    """A file of which all rows are the test or the validation split.
+
+    Args:
+        part: name of the split.
+        name: path of the file as given.
+        x: table, or array (point, *feature), as read.
+        y: (point,), as read.
+        point_values: role of a column that describes points -> numbers (point,).
+    """
+
+    part: Literal["validation", "test"]
+    name: str
+    x: Union["pandas.DataFrame", np.ndarray]
+    y: np.ndarray
+    point_values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RawData:
     """Inputs and target as read.
 
@@ -33,6 +52,10 @@ class RawData:
         feature_names: names of the features of an array, flattened.
         train: row indices of a fixed training split, if there is one.
         test: row indices of a fixed test split, if there is one.
+        split_name: a phrase on the fixed split, if it is one of several.
+        groups: group indices (point,), from 0 without gaps, for a split by group.
+        times: numbers or `datetime64` (point,) for a split by time.
+        files: further files of which each is the test or the validation split.
         columns: types of the columns of a table, if the reader has determined them; None if they
             are to be inferred.
         target_notation: how the numbers of the target are written in its file, if not plainly.
@@ -51,6 +74,10 @@ class RawData:
     feature_names: tuple[str, ...] | None = None
     train: np.ndarray | None = None
     test: np.ndarray | None = None
+    split_name: str = ""
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    files: Sequence["SplitFile"] = ()
     columns: tuple[Column, ...] | None = None
     target_notation: NumberNotation | None = None
     point_columns: tuple[PointColumn, ...] = ()

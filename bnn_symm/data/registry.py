@@ -18,6 +18,7 @@ from bnn_symm.data.loaders import bundled, idx, images
 from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
 from bnn_symm.data.loaders.files import is_file_name, load_file, read_points
+from bnn_symm.data.loaders.split_files import with_split_files
 from bnn_symm.data.loaders.uci import uci, uci_names
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.raw import RawData
@@ -40,6 +41,12 @@ _LOADERS: dict[str, Callable[[], RawData]] = {
     "mnist10k": images.mnist10k,
     "cifar10": images.cifar10,
 }
+
+# Settings of files, which named data sets do not have.
+_FILE_SETTINGS = (
+    *("drop", "features", "types", "delimiter", "weight"),
+    *("group", "time", "test_file", "validation_file"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,19 +242,24 @@ def _read(config: DataConfig) -> RawData:
     if name in _LOADERS:
         raw = _LOADERS[name]()
     elif name == "uci" or name.startswith("uci/"):
-        raw = uci(name)
+        raw = uci(name, config.fold, config.num_folds)
     elif is_file_name(name):
-        return load_file(config)
+        return with_split_files(load_file(config), config)
     else:
         raise DatasetNotFound(
             f"got {quoted(name, 80)}, which is no data set; give a name, or a path that ends in "
             f".csv, .parquet or .npz; {nearest(name, dataset_names())}"
         )
-    for setting in ("drop", "features", "types", "delimiter", "weight"):
+    for setting in _FILE_SETTINGS:
         if not getattr(config, setting):
             continue
         raise ConfigError(
             f"data.{setting} is for tables in files, but {name!r} is a named data set; remove it"
+        )
+    if config.fold is not None and raw.test is not None and not raw.split_name:
+        raise ConfigError(
+            f"data set {name!r} has a test split of its own, got data.fold={config.fold}; remove "
+            "data.fold"
         )
     if config.target not in (None, raw.target):
         raise ConfigError(

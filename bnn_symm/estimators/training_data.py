@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bnn_symm.data import DataConfig, Dataset, Preprocessing, Provenance, Scaling, Split, Task
-from bnn_symm.data.loaders.files import chosen_columns, infer_features
+from bnn_symm.data.loaders.tables import chosen_columns, infer_features
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.raw import RawData, default_feature_names

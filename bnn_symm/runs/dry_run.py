@@ -64,6 +64,7 @@ class FitEstimate(Result):
         train: training points.
         validation: validation points.
         test: test points.
+        split: rule by which the points were split.
         features: shape of the inputs of one point, after preprocessing.
         outputs: outputs of the network.
         parameters: parameters that the fit learns.
@@ -79,6 +80,7 @@ class FitEstimate(Result):
     train: int
     validation: int
     test: int
+    split: str
     features: tuple[int, ...]
     outputs: int
     parameters: int
@@ -113,6 +115,7 @@ def estimate_fit(config: Config) -> FitEstimate:
         train=len(dataset.train),
         validation=len(dataset.validation),
         test=len(dataset.test),
+        split=dataset.provenance.split_rule,
         features=tuple(dataset.input_shape),
         outputs=dataset.num_outputs,
         parameters=prepared.model.num_parameters,

@@ -190,10 +190,12 @@ class Run:
     def _dataset(self) -> Dataset:
         dataset = load_dataset(self.config.data, dtype=self.model.dtype)
         fitted = self.record["dataset"]["sha256"]
+        files = (self.config.data.test_file, self.config.data.validation_file)
+        names = " or ".join([self.config.data.name, *filter(None, files)])
         if dataset.provenance.sha256 != fitted:
             command = f": bnn-symm {shell_words('evaluate', self.path)} --data FILE"
             raise InvalidRun(
-                f"{self.path}: {self.config.data.name} changed since the fit (sha256 "
+                f"{self.path}: {names} changed since the fit (sha256 "
                 f"{dataset.provenance.sha256[:12]}, was {fitted[:12]}); restore it, or evaluate "
                 f"on other data{advise(command, '')}"
             )

@@ -55,7 +55,8 @@ def fit_key(prepared: Prepared) -> str:
         changed["prior"]["overrides"] = list(changed["prior"]["overrides"].items())
     if config.initial is not None:
         changed["initial"] = _weights_hash(prepared, config.initial)
-    for key in ("name", "drop"):  # where the values come from; they are hashed themselves
+    # Where the values come from; they are hashed themselves.
+    for key in ("name", "drop", "test_file", "validation_file"):
         changed.get("data", {}).pop(key, None)
     meaning = {
         key: value for key, value in dataset.preprocessing.to_dict().items() if key != "scaling"

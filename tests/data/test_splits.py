@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.splits import gap_mask, split_points
+from bnn_symm.data.splits import OwnSplit, gap_mask, split_points
 from bnn_symm.errors import InvalidData
 
 
@@ -67,7 +67,7 @@ def test_limit_keeps_a_prefix_and_leaves_the_test_part_alone():
 
 def test_a_fixed_test_part_is_used_in_its_own_order():
     fixed = (np.arange(10, 50), np.array([3, 1, 2]))
-    split = split_points(60, DataConfig(), fixed=fixed)
+    split = split_points(60, DataConfig(), own=OwnSplit(train=fixed[0], test=fixed[1]))
     np.testing.assert_array_equal(split.test, [3, 1, 2])
     assert set(split.train) | set(split.validation) == set(range(10, 50))
     assert len(split.validation) == 4

@@ -252,6 +252,7 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
     text = (
         f"{one_line(estimate.dataset, 100)}, {estimate.task}: {estimate.train} training, "
         f"{estimate.validation} validation and {estimate.test} test points of {shape} features\n"
+        f"split: {one_line(estimate.split)}\n"
         f"{config.architecture.name}: {estimate.parameters} parameters, "
         f"{estimate.outputs} outputs, {estimate.threads} threads; one gradient keeps "
         f"{number(estimate.gradient_bytes / 1e6)} MB\n"

@@ -1,15 +1,11 @@
 """User data: tables in text, Parquet, Feather and Excel files, and arrays in NPZ files."""
 
-import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
-from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
@@ -19,13 +15,12 @@ from bnn_symm.data.loaders.npz import (
     read_npz,
     read_npz_arrays,
 )
-from bnn_symm.data.preprocessing.column_types.inference import InferredColumn, infer_column
+from bnn_symm.data.loaders.split_columns import splitting_arrays
+from bnn_symm.data.loaders.tables import find_column, raw_table
 from bnn_symm.data.preprocessing.column_types.target import infer_target
 from bnn_symm.data.preprocessing.column_values import table_column
-from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.point_columns import (
     PointColumn,
-    infer_point_column,
     point_column_names,
     point_values,
 )
@@ -37,7 +32,6 @@ from bnn_symm.errors import (
     InvalidData,
     nearest,
     one_line,
-    shell_words,
 )
 from bnn_symm.io.boundary import shown
 from bnn_symm.io.paths import check_regular_file, expand_user
@@ -52,8 +46,6 @@ FORMATS = (
     ".csv, .parquet, .npz (or .tsv, .tab, .txt, .data, .dat, .xlsx, .feather; text also with .gz "
     "or .zip)"
 )
-# A last column with one of these names is the default target.
-_TARGET_NAMES = ("target", "label", "class", "y")
 _LICENCE = "not known (a file of the user's)"
 
 
@@ -108,6 +100,7 @@ def load_file(config: DataConfig) -> RawData:
             if name not in arrays:
                 raise missing_array_error(path, name, npz_names(path))
             _check_length(path, name, arrays[name], len(x))
+        splitting = splitting_arrays(path, config, len(y))
         return RawData(
             x=x,
             y=y if found is None else found.values,
@@ -117,91 +110,12 @@ def load_file(config: DataConfig) -> RawData:
             point_columns=columns,
             point_values=point_values(columns, arrays),
             notes=() if found is None else found.notes,
+            groups=splitting.get("groups"),
+            times=splitting.get("times"),
         )
     frame = read_table(path, check_names=True, delimiter=config.delimiter)
     is_text = _suffix(path.name) in TEXT_SUFFIXES
     return raw_table(frame, config, source=path.name, is_text=is_text)
-
-
-def raw_table(
-    frame: "pandas.DataFrame", config: DataConfig, *, source: str, is_text: bool = False
-) -> RawData:
-    """Return a table with its target separated, and the types of its columns inferred.
-
-    Args:
-        frame: table with distinct column names and at least one row.
-        config: target, columns, their types, and the policy for missing values.
-        source: name of its origin.
-        is_text: whether all values are texts of a text file.
-
-    Raises:
-        ConfigError: if no target is given and none can be inferred.
-        InvalidData: if there is no such target, no feature, or a column is ambiguous.
-    """
-    frame = chosen_columns(frame, config, source)
-    target = _target_column(frame, config.target, source)
-    if any(find_column(frame, name) == target for name in config.types):
-        raise ConfigError(
-            f"data.types declares the target {quoted(target)}; declare it with data.task instead"
-        )
-    point_columns = _point_columns(frame, target, config, source, is_text=is_text)
-    features = frame.drop(columns=[target, *(column.name for column in point_columns)])
-    if features.shape[1] == 0:
-        raise InvalidData(
-            f"{shown(source)} has only the target column {quoted(target)}, expected at least one "
-            "feature column"
-        )
-    found = infer_target(table_column(frame, target), config, is_text=is_text)
-    features, columns, notes = infer_features(features, config, source=source, is_text=is_text)
-    return RawData(
-        x=features,
-        y=found.values,
-        target=target,
-        source=source,
-        licence=_LICENCE,
-        columns=columns,
-        target_notation=found.notation,
-        point_columns=point_columns,
-        point_values=point_values(point_columns, frame),
-        notes=[*found.notes, *notes],
-    )
-
-
-def infer_features(
-    features: "pandas.DataFrame", config: DataConfig, *, source: str, is_text: bool = False
-) -> tuple["pandas.DataFrame", tuple[Column, ...], list[str]]:
-    """Infer the types of the columns of a table without its target.
-
-    Args:
-        features: table with distinct column names, at least one row and one column.
-        config: declared types, and the policy for missing values.
-        source: name of its origin.
-        is_text: whether all values are texts of a text file.
-
-    Returns:
-        The columns that are features with their values, their types, and sentences about what was
-        decided.
-
-    Raises:
-        InvalidData: if there is no feature, or a column is ambiguous.
-    """
-    import pandas as pd
-
-    inferred = {
-        name: _feature_column(features, name, config, is_text=is_text) for name in features.columns
-    }
-    columns = tuple(each.column for each in inferred.values() if each.column is not None)
-    notes = [note for each in inferred.values() for note in each.notes]
-    if not columns:
-        raise InvalidData(
-            f"{shown(source)} has no column that is a feature ({one_line(notes[-1], 150)}); "
-            "declare one with data.types"
-        )
-    if is_text:
-        kept = {name: _series(each.values) for name, each in inferred.items() if each.column}
-        return pd.DataFrame(kept), columns, notes
-    left_out = [name for name in inferred if not inferred[name].column]
-    return features.drop(columns=left_out), columns, notes
 
 
 def read_points(
@@ -314,16 +228,6 @@ def read_table(
     return frame.reset_index(drop=True)
 
 
-def find_column(frame: "pandas.DataFrame", name: str) -> str | None:
-    """Return the name of a column, or None if there is none.
-
-    Args:
-        frame: table.
-        name: name to find; spaces around it are removed if there is no exact match.
-    """
-    return next((known for known in (name, name.strip()) if known in frame.columns), None)
-
-
 def _suffix(name: str) -> str:
     """Return the suffix in lower case, without `.gz` or `.zip` for compressed text files."""
     path = Path(name.lower())
@@ -342,113 +246,3 @@ def _others(path: Path) -> str:
     if not others:
         return "there is no data file in its folder"
     return nearest(path.name, [one_line(other, 40) for other in others[:5]])
-
-
-def chosen_columns(
-    frame: "pandas.DataFrame", config: DataConfig, source: str
-) -> "pandas.DataFrame":
-    """Return a table without the columns to leave out.
-
-    Args:
-        frame: table with distinct column names.
-        config: target, columns, and their types.
-        source: name of its origin.
-
-    Raises:
-        ConfigError: if the target is left out.
-        InvalidData: if a column does not exist.
-    """
-    for setting in ("drop", "features", "types"):
-        for name in getattr(config, setting) or ():
-            if find_column(frame, name) is None:
-                raise InvalidData(
-                    f"data.{setting}: {shown(source)} has no column {quoted(name)}; "
-                    f"{nearest(name, _shown_names(list(frame.columns)))}"
-                )
-    target = None if config.target is None else find_column(frame, config.target)
-    dropped = [find_column(frame, name) for name in config.drop]
-    if target is not None and target in dropped:
-        raise ConfigError(f"data.drop leaves out the target {quoted(target)}; remove it there")
-    for role, name in point_column_names(config).items():
-        if find_column(frame, name) in dropped:
-            raise ConfigError(
-                f"data.drop leaves out {quoted(name)}, the column of data.{role}, which is no "
-                "feature anyway; remove it there"
-            )
-    if config.features is not None:
-        kept = {find_column(frame, name) for name in config.features}
-        kept |= {find_column(frame, name) for name in point_column_names(config).values()}
-        target = _target_column(frame, config.target, source)
-        dropped += [name for name in frame.columns if name not in kept and name != target]
-    return frame.drop(columns=list(dict.fromkeys(dropped)))
-
-
-def _point_columns(
-    frame: "pandas.DataFrame", target: str, config: DataConfig, source: str, *, is_text: bool
-) -> tuple[PointColumn, ...]:
-    """Return the columns that describe points, with the notation of their numbers."""
-    columns: dict[str, PointColumn] = {}
-    for role, given in point_column_names(config).items():
-        name = find_column(frame, given)
-        if name is None:
-            raise InvalidData(
-                f"data.{role}: {shown(source)} has no column {quoted(given)}; "
-                f"{nearest(given, _shown_names(list(frame.columns)))}"
-            )
-        if name == target or name in columns:
-            other = "target" if name == target else columns[name].role
-            raise ConfigError(
-                f"data.{role} and data.{other} name one column, {quoted(name)}; change one of them"
-            )
-        if any(find_column(frame, declared) == name for declared in config.types):
-            raise ConfigError(
-                f"data.types declares {quoted(name)}, the column of data.{role}, which has numbers "
-                "always; remove it there"
-            )
-        columns[name] = infer_point_column(
-            role, name, table_column(frame, name), config, is_text=is_text
-        )
-    return tuple(columns.values())
-
-
-def _feature_column(
-    frame: "pandas.DataFrame", name: str, config: DataConfig, *, is_text: bool
-) -> InferredColumn:
-    """Infer the type of a feature column; an error names the setting that leaves it out."""
-    try:
-        return infer_column(table_column(frame, name), config, is_text=is_text)
-    except InvalidData as error:
-        names = [*config.drop, name]
-        value = yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=math.inf)
-        listed = value.strip() if config.drop else value.strip()[1:-1]
-        advice = advise(f"--set {shell_words(f'data.drop={listed}')}", f"drop={names!r}")
-        raise InvalidData(f"{error}; {one_line(advice, 150)} leaves the column out") from None
-
-
-def _target_column(frame: "pandas.DataFrame", target: str | None, source: str) -> str:
-    names = list(frame.columns)
-    if target is not None:
-        name = find_column(frame, target)
-        if name is None:
-            raise InvalidData(
-                f"{shown(source)} has no column {quoted(target)}; "
-                f"{nearest(target, _shown_names(names))}"
-            )
-        return name
-    if names[-1].lower() in _TARGET_NAMES:
-        return names[-1]
-    raise ConfigError(
-        f"no target column of {shown(source)} is given; use "
-        f"{advise_setting('data.target=COLUMN')} with one of: {short_list(names, 30)}"
-    )
-
-
-def _shown_names(names: Sequence[str]) -> list[str]:
-    """Return names of columns for a hint, shortened to fit on one line."""
-    return [one_line(name, 30) for name in names[:200]]
-
-
-def _series(values: np.ndarray) -> "pandas.Series":
-    import pandas as pd
-
-    return pd.Series(values, dtype=object) if values.dtype == object else pd.Series(values)

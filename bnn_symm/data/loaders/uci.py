@@ -27,16 +27,29 @@ def uci_names() -> tuple[str, ...]:
     return tuple(f"uci/{file.parent.name}" for file in folders)
 
 
-def uci(name: str) -> RawData:
+def num_splits(name: str) -> int:
+    """Return the number of fixed splits of a data set; 0 if it has none or does not exist.
+
+    Args:
+        name: `uci/<name>`.
+    """
+    root = user_folder()
+    folder = root / name if root else None
+    return 0 if folder is None else len(list(folder.glob("index_test_*.txt")))
+
+
+def uci(name: str, fold: int | None = None, num_folds: int | None = None) -> RawData:
     """Load a data set of the suite.
 
     Args:
         name: `uci/<name>` for a random split by key, or `uci/<name>/<split>` for the fixed split of
             that number.
+        fold: number of the fixed split, if the data set has some; None for the one of the name.
+        num_folds: number of folds that is asked for, which fixed splits do not allow.
 
     Raises:
         DatasetNotFound: if there is no such folder.
-        ConfigError: if the data set has no such split.
+        ConfigError: if the data set has no such split, or the split is named twice.
         InvalidData: if a file is damaged.
     """
     _, set_name, *rest = [*name.split("/"), ""][: max(2, name.count("/") + 1)]
@@ -65,12 +78,14 @@ def uci(name: str) -> RawData:
         raise InvalidData(
             f"{folder}: got target columns {target.tolist()}, expected one that is not a feature"
         )
+    count = num_splits(f"uci/{set_name}")
+    split = _chosen_split(name, rest, fold, num_folds, count)
     train = test = None
-    if rest:
-        train, test = (_split_rows(folder, part, rest[0], len(data)) for part in ("train", "test"))
+    if split is not None:
+        train, test = (_split_rows(folder, part, split, len(data)) for part in ("train", "test"))
         if np.intersect1d(train, test).size:
             raise InvalidData(
-                f"{folder}: split {rest[0]} has points in both train and test; download the files "
+                f"{folder}: split {split} has points in both train and test; download the files "
                 "again"
             )
     return RawData(
@@ -83,7 +98,28 @@ def uci(name: str) -> RawData:
         feature_names=tuple(f"x{index}" for index in features),
         train=train,
         test=test,
+        split_name="" if split is None else f"split {split} of {count} (0 to {count - 1})",
     )
+
+
+def _chosen_split(
+    name: str, rest: list[str], fold: int | None, num_folds: int | None, count: int
+) -> str | None:
+    """Return the number of the fixed split as it is written in the names of its files."""
+    if fold is None:
+        return rest[0] if rest else None
+    if rest:
+        raise ConfigError(
+            f"data.name={name} and data.fold={fold} both name a split, expected one of them; "
+            "remove the number from data.name"
+        )
+    if not count:
+        return None
+    if num_folds is not None:
+        raise ConfigError(
+            f"data.num_folds={num_folds}: {name} has {count} splits of its own; remove it"
+        )
+    return str(fold)
 
 
 def _split_rows(folder: Path, part: str, split: str, num_rows: int) -> np.ndarray:

@@ -125,8 +125,10 @@ def prepare(
     ):
         data = dataclasses.replace(data, task="count")
     # Only for files: a folder `digits` does not hide the data set of that name.
-    if os.path.isfile(data.name):
-        data = dataclasses.replace(data, name=os.path.abspath(data.name))
+    for key in ("name", "test_file", "validation_file"):
+        file = getattr(data, key)
+        if file is not None and os.path.isfile(file):
+            data = dataclasses.replace(data, **{key: os.path.abspath(file)})
     dataset = load(data, dtype=getattr(torch, config.dtype))
     likelihood = config.likelihood or default_likelihood(dataset.task)
     check_task(likelihood, dataset.task)

@@ -1,0 +1,85 @@
+"""The task that a target defines: classification, regression or count."""
+
+import numpy as np
+
+from bnn_symm.advice import advise_setting
+from bnn_symm.data.config import DataConfig
+from bnn_symm.data.preprocessing.column_values import is_missing, numbers
+from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.data.raw import RawData, Task
+from bnn_symm.errors import InvalidData
+
+# An integer target is inferred as classes if it has at most _FEW_CLASSES distinct values, or at
+# most _MAX_CLASSES with more than _ROWS_PER_CLASS rows for each.
+_MAX_CLASSES, _ROWS_PER_CLASS = 20, 20
+_FEW_CLASSES = 10
+
+
+def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
+    """Return the task of a target and the reason for it.
+
+    Args:
+        raw: data as a loader read them.
+        config: the declared task.
+
+    Raises:
+        InvalidData: if the target has missing values, a single value, or does not fit the task.
+    """
+    y = raw.y
+    missing = is_missing(y)
+    if missing.any():
+        raise InvalidData(
+            f"target {quoted(raw.target)}: missing value in row {int(np.argmax(missing)) + 1} "
+            f"({int(missing.sum())} missing in total); fill in the values or drop the rows"
+        )
+    distinct = len(set(y.tolist()))
+    if config.task != "auto":
+        task, reason = config.task, f"data.task={config.task}"
+    elif raw.task is not None:
+        task, reason = raw.task, "defined by this data set"
+    else:
+        task, reason = infer_task(y)
+    if distinct < 2:
+        raise InvalidData(
+            f"target {quoted(raw.target)} has the single value {quoted(y[0])} in all {len(y)} "
+            f"rows, expected at least two values; choose another target with "
+            f"{advise_setting('data.target=COLUMN')}"
+        )
+    if task == "classification" and distinct > len(y) / 2 and raw.task != "classification":
+        raise InvalidData(
+            f"target {quoted(raw.target)} has {distinct} distinct values in {len(y)} rows, too "
+            f"many for classes; use {advise_setting('data.task=regression')}, or another target "
+            f"with {advise_setting('data.target=COLUMN')}"
+        )
+    if task != "classification":
+        numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
+    return task, reason
+
+
+def infer_task(y: np.ndarray) -> tuple[Task, str]:
+    """Return the task of a target without missing values, and the reason for it.
+
+    Texts, booleans and integers with few distinct values are classes, as is a target whose values
+    are 0.0 and 1.0 only. Other numbers are a regression target.
+
+    Args:
+        y: (point,).
+    """
+    values = set(y.tolist())
+    distinct = len(values)
+    if y.dtype.kind == "f":
+        is_binary = values == {0.0, 1.0} and len(y) >= 4
+        return (
+            ("classification", "only 0.0 and 1.0")
+            if is_binary
+            else ("regression", "decimal numbers")
+        )
+    if y.dtype.kind == "b":
+        return "classification", "true and false"
+    if y.dtype.kind not in "ui" and not all(type(value) is int for value in values):
+        return "classification", f"{distinct} distinct labels"
+    few = distinct <= _FEW_CLASSES or (
+        distinct <= _MAX_CLASSES and distinct * _ROWS_PER_CLASS < len(y)
+    )
+    reason = f"integers with {distinct} distinct values"
+    return ("classification" if few and distinct * 2 <= len(y) else "regression"), reason
