@@ -13,6 +13,7 @@ from bnn_symm.data.out_of_distribution import OUT_OF_DISTRIBUTION, out_of_distri
 from bnn_symm.data.registry import (
     DatasetInfo,
     dataset_names,
+    fold_numbers,
     list_datasets,
     load_dataset,
     load_points,
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "dataset_names",
     "fetch",
+    "fold_numbers",
     "list_datasets",
     "load_dataset",
     "load_points",

@@ -19,9 +19,10 @@ from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
 from bnn_symm.data.loaders.files import is_file_name, load_file, read_points
 from bnn_symm.data.loaders.split_files import with_split_files
-from bnn_symm.data.loaders.uci import uci, uci_names
+from bnn_symm.data.loaders.uci import num_splits, uci, uci_names
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.raw import RawData
+from bnn_symm.data.splits.settings import num_folds
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, one_line
 from bnn_symm.io.boundary import shown
 
@@ -58,12 +59,14 @@ class DatasetInfo:
         description: one sentence.
         available: whether the data set can be loaded now.
         fetchable: whether `bnn-symm data fetch` can download it.
+        num_splits: number of splits of its own that `data.fold` chooses from; 0 for none.
     """
 
     name: str
     description: str
     available: bool
     fetchable: bool
+    num_splits: int = 0
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -79,10 +82,11 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
     infos = []
     for name in dataset_names():
         fetchable = name in fetchable_names()
+        count = 0 if name in _LOADERS else num_splits(name)
         text = (
             (_LOADERS[name].__doc__ or "")
             if name in _LOADERS
-            else "a regression data set of the UCI suite."
+            else f"a regression data set of the UCI suite with {count} splits (data.fold)."
         )
         available = find(name, files_of(name)) is not None if fetchable else True
         infos.append(
@@ -91,9 +95,25 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
                 description=text.strip().splitlines()[0].removeprefix("Load "),
                 available=available,
                 fetchable=fetchable,
+                num_splits=count,
             )
         )
     return tuple(infos)
+
+
+def fold_numbers(config: DataConfig) -> range:
+    """Return the numbers of all folds of data: K folds, or the splits of a UCI set.
+
+    Args:
+        config: the data; `fold` is ignored.
+    """
+    own = num_splits(config.name) if config.name.startswith("uci/") else 0
+    if own and config.num_folds is not None:
+        raise ConfigError(
+            f"data.num_folds={config.num_folds}: {config.name} has {own} splits of its own; "
+            "remove it"
+        )
+    return range(own or num_folds(config))
 
 
 @checked

@@ -10,7 +10,14 @@ import tarfile
 import numpy as np
 import pytest
 
-from bnn_symm.data import dataset_names, fetch, list_datasets, load_dataset
+from bnn_symm.data import (
+    DataConfig,
+    dataset_names,
+    fetch,
+    fold_numbers,
+    list_datasets,
+    load_dataset,
+)
 from bnn_symm.data.loaders import data_folders as store
 from bnn_symm.data.loaders import idx, images
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
@@ -159,6 +166,25 @@ def test_uci_with_its_splits(uci_folder):
     assert scaled.train.x[:, 2].abs().max() < 1e-6
     assert len(scaled.test) == 10
     assert dataset_names()[-1] == "uci/naval"
+
+
+def test_uci_splits_are_folds(uci_folder):
+    for split in range(2):
+        named, fold = load_dataset(f"uci/naval/{split}"), load_dataset("uci/naval", fold=split)
+        assert fold.provenance == named.provenance
+        assert fold.provenance.split_rule.startswith(f"test: split {split} of 2")
+    assert list(fold_numbers(DataConfig(name="uci/naval"))) == [0, 1]
+    assert [info.num_splits for info in list_datasets() if info.name == "uci/naval"] == [2]
+    with pytest.raises(ConfigError, match="naval has no split 2; it has 2"):
+        load_dataset("uci/naval", fold=2)
+    with pytest.raises(ConfigError, match="both name a split"):
+        load_dataset("uci/naval/1", fold=1)
+    with pytest.raises(ConfigError, match="2 splits of its own"):
+        load_dataset("uci/naval", fold=1, num_folds=5)
+    for file in uci_folder.glob("index_t*_[01].txt"):
+        file.unlink()
+    assert len(load_dataset("uci/naval", fold=4).test) == 10
+    assert len(fold_numbers(DataConfig(name="uci/naval"))) == 5
 
 
 def test_uci_errors(uci_folder, monkeypatch):
