@@ -1,6 +1,7 @@
 """Name every measure once: its key in files, label, unit, direction, digits, and use in studies.
 
-To add a score, compute it in `scores/scores.py` and add a line to `SCORES`. To add a measure of a
+To add a score, compute it in `scores/scores.py` and add a line to `SCORES`, or add it to
+`FURTHER_SCORES` if studies do not compare fits by it. To add a measure of a
 study, add a line to `FIT_MEASURES` or `PAIR_MEASURES` with its place in the files of a fit or a
 pair. Metrics, tables, summaries, comparisons, sentences, pages and figures follow.
 """
@@ -107,6 +108,9 @@ SCORES = _by_key(
 )
 """Scores of `metrics.json`; the tables of a study have those of the test split."""
 
+FURTHER_SCORES = ("r2", "auc", "balanced_accuracy", "expected_nll")
+"""Further scores of `metrics.json`, which rank fits to the same data much as others do."""
+
 FIT_MEASURES = _by_key(
     [
         *(score.on_split("test") for score in SCORES.values()),
@@ -193,6 +197,9 @@ _OTHERS = _by_key(
         Measure("num_parameters", "free parameters"),
         Measure("log10_order", "log10 of the symmetry group's order"),
         # Further scores of one fit.
+        Measure("r2", "R2", "", "higher"),
+        Measure("auc", "AUC", "", "higher", 4),
+        Measure("balanced_accuracy", "balanced accuracy", "", "higher", 4),
         Measure("expected_nll", "expected NLL", _NATS, "lower"),
         Measure("aece", "ECE, equal mass", "", "lower"),
         Measure("cwce", "ECE, class-wise", "", "lower"),

@@ -15,7 +15,10 @@ def test_table_and_name(cli):
     status, out, err = cli("fit", *IRIS)
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["part", "points", "nll", "accuracy", "ece", "brier", "expected_nll"]
+    assert lines[0].split() == [
+        *("part", "points", "nll", "accuracy", "ece", "brier"),
+        *("auc", "balanced_accuracy", "expected_nll"),
+    ]
     assert [line.split()[0] for line in lines[2:5]] == ["train", "validation", "test"]
     assert "ELBO" in lines[5]
     assert lines[-1] == "run: runs/iris-mlp-mean_field_vi-1"

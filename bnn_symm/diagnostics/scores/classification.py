@@ -1,7 +1,8 @@
 """Score class probabilities, for many resamples at once.
 
 Proper scores (`nll`, `brier`), calibration of the confidence (`ece`, `aece`, `cwce`, `mce`),
-detection of errors by the confidence (`auroc_errors`, `aupr_errors`, `aurc`) and uncertainty
+averages over classes (`auc`, `balanced_accuracy`), detection of errors by the confidence
+(`auroc_errors`, `aupr_errors`, `aurc`) and uncertainty
 (`entropy`, `mutual_information`). The confidence of a point is its largest probability; the first
 of tied classes is predicted.
 """
@@ -18,6 +19,7 @@ from bnn_symm.diagnostics.calibration.calibration_errors import (
     expected_error,
     maximum_error,
 )
+from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions
 from bnn_symm.diagnostics.scores.ranking import area_under_risk_coverage, auroc, average_precision
 from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
@@ -29,10 +31,11 @@ CALIBRATION_ERRORS = ("ece", "aece", "cwce", "mce")
 def class_statistics(predictions: ClassPredictions) -> Statistics:
     """Return a function from counts (resample, point) to every score of each resample, by name.
 
-    The scores are `accuracy`; `nll` (nats per point); `brier`; `ece` and `mce` over 15 bins of
-    equal width, `aece` over 15 of equal mass, `cwce` (class-wise); `overconfidence` (mean
-    confidence minus accuracy); `auroc_errors` and `aupr_errors` of 1 - confidence as a detector of
-    errors; `aurc`; `entropy` and `mutual_information` (means, in nats).
+    The scores are `accuracy`; `nll` (nats per point); `brier`; `auc` (of more than two classes, the
+    mean of each against the rest) and `balanced_accuracy` over classes with points; `ece` and `mce`
+    over 15 bins of equal width, `aece` over 15 of equal mass, `cwce` (class-wise); `overconfidence`
+    (mean confidence minus accuracy); `auroc_errors` and `aupr_errors` of 1 - confidence as a
+    detector of errors; `aurc`; `entropy` and `mutual_information` (means, in nats).
 
     Args:
         predictions: Predictions at the points.
@@ -66,6 +69,8 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
             "accuracy": mean["accuracy"],
             "nll": mean["nll"],
             "brier": mean["brier"],
+            "auc": macro_auroc(weights, probabilities, y),
+            "balanced_accuracy": balanced_accuracy(weights, right, y),
             "ece": expected_error(residuals, bins, weights.sum(1)),
             "aece": equal_mass_error(residuals, weights, confidence),
             "cwce": class_wise_error(weights, probabilities, targets, bins_by_class),
@@ -92,9 +97,10 @@ def class_reasons(predictions: ClassPredictions) -> dict[str, str]:
     """
     right = predictions.probabilities.argmax(1) == predictions.y
     reason = f"{'every' if right.all() else 'no'} point is right, so there is nothing to separate"
+    reasons = {"auroc_errors": reason, "aupr_errors": reason, "auc": "all points have one class"}
     if np.isnan(predictions.probabilities).any():
-        reason = "some probabilities are not numbers"
-    return dict.fromkeys(("auroc_errors", "aupr_errors"), reason)
+        return dict.fromkeys(reasons, "some probabilities are not numbers")
+    return reasons
 
 
 def class_notes(predictions: ClassPredictions) -> list[str]:
@@ -116,7 +122,7 @@ def class_notes(predictions: ClassPredictions) -> list[str]:
         names = f"{', '.join(map(str, absent[:10]))}{', ...' if len(absent) > 10 else ''}"
         notes.append(
             f"no point has class {names} (by index); cwce counts it with its mean predicted "
-            "probability"
+            "probability, auc and balanced_accuracy do not count it"
         )
     confidence = predictions.probabilities.max(1)
     if len(predictions) > 1 and confidence.min() == confidence.max():

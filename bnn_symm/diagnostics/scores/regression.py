@@ -1,7 +1,7 @@
 """Score predicted distributions of numbers, for many resamples at once, in the target's own units.
 
-Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`), calibration (`coverage_*`, `qce`,
-`pit_distance`) and sharpness (`sd`, `epistemic_sd`, `width_*`), which is desirable only in
+Proper scores (`nll`, `crps`), errors of the mean (`rmse`, `mae`, `r2`), calibration (`coverage_*`,
+`qce`, `pit_distance`) and sharpness (`sd`, `epistemic_sd`, `width_*`), which is desirable only in
 calibrated predictions (Gneiting et al. 2007, doi:10.1111/j.1467-9868.2007.00587.x).
 """
 
@@ -22,7 +22,8 @@ CALIBRATION_DISTANCES = ("qce", "pit_distance")
 def number_statistics(predictions: NumberPredictions) -> Statistics:
     """Return a function from counts (resample, point) to every score of each resample, by name.
 
-    The scores are `nll` (nats per point), `rmse`, `mae`, `crps`; `coverage_50`, `coverage_90`,
+    The scores are `nll` (nats per point), `rmse`, `mae`, `r2` (1 - mean squared error / variance of
+    the targets of the resample), `crps`; `coverage_50`, `coverage_90`,
     `coverage_95` of the central intervals; `qce`, the mean over the levels 0.1, ..., 0.9 of
     |frequency of targets below the quantile - level|; `pit_distance`, the Kolmogorov-Smirnov
     distance of the PIT to uniform, and `pit_mean` (0.5 without bias); `sd`, `epistemic_sd` and
@@ -35,12 +36,15 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
         The function.
     """
     target, error = predictions.target, predictions.mean - predictions.target
+    centered = target - target.mean()  # variances are not sums of large numbers
     names = [f"{100 * width:g}" for width in INTERVALS]
     inside = (predictions.low <= target) & (target <= predictions.high)
     means = {
         "nll": -predictions.log_prob,
         "squared_error": np.square(error),
         "mae": np.abs(error),
+        "centered": centered,
+        "centered_square": np.square(centered),
         "crps": predictions.crps,
         **{
             f"coverage_{name}": own.astype(np.float64)
@@ -55,6 +59,7 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
         },
     }
     columns = np.stack(list(means.values()), axis=1)
+    total = float(np.square(centered).mean())
 
     def statistics(
         weights: Float[np.ndarray, "resample point"],
@@ -64,6 +69,8 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
             "nll": mean["nll"],
             "rmse": np.sqrt(mean["squared_error"]),
             "mae": mean["mae"],
+            "r2": 1
+            - _ratio(mean["squared_error"], mean["centered_square"] - mean["centered"] ** 2, total),
             "crps": mean["crps"],
             **{f"coverage_{name}": mean[f"coverage_{name}"] for name in names},
             "qce": quantile_calibration_error(weights, predictions.pit),
@@ -75,6 +82,14 @@ def number_statistics(predictions: NumberPredictions) -> Statistics:
         }
 
     return statistics
+
+
+def _ratio(
+    error: Float[np.ndarray, " resample"], variance: Float[np.ndarray, " resample"], total: float
+) -> Float[np.ndarray, " resample"]:
+    """Return the quotient, NaN where a variance is 0 up to rounding of that of all points."""
+    is_positive = variance > 1e-12 * total
+    return np.divide(error, variance, out=np.full(error.shape, np.nan), where=is_positive)
 
 
 def quantile_calibration_error(

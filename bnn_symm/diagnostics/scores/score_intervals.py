@@ -127,7 +127,7 @@ def score_predictions(
         reasons = class_reasons(predictions)
         errors, notes = CALIBRATION_ERRORS, class_notes(predictions)
     else:
-        reasons = {}
+        reasons = {"r2": "all targets are equal"}
         errors, notes = CALIBRATION_DISTANCES, number_notes(predictions)
     if predictions.weight is not None:
         notes.append(

@@ -8,6 +8,7 @@ add a line to `SCORES` of `diagnostics/measures.py`.
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -15,7 +16,8 @@ from torch import Tensor
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
-from bnn_symm.diagnostics.measures import SCORES
+from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
+from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
 from bnn_symm.models import Poisson
 from bnn_symm.posteriors import Posterior, Predictive
 
@@ -38,15 +40,16 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
 
     Returns:
         `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
-        `accuracy`, `ece`, `brier` for classes or `rmse`, `crps`, `coverage_90` (of the central
-        interval) for numbers. A point of weight w counts as w points.
+        `accuracy`, `ece`, `brier`, `auc` and `balanced_accuracy` for classes or `rmse`, `crps`,
+        `coverage_90` (of the central interval) and `r2` for numbers. `auc` and `r2` are None where
+        the targets do not vary. A point of weight w counts as w points.
 
     Example:
         >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
         >>> model = BayesianModel(torch.nn.Linear(4, 3), Prior(), Categorical())
         >>> posterior = SamplePosterior.from_draws(model, torch.randn(1, 20, 15))
         >>> list(score(posterior, load_dataset("iris").test))
-        ['points', 'nll', 'accuracy', 'ece', 'brier', 'expected_nll']
+        ['points', 'nll', 'accuracy', 'ece', 'brier', 'auc', 'balanced_accuracy', 'expected_nll']
     """
     if len(part) == 0:
         return None
@@ -66,13 +69,14 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     joined = {name: torch.cat(values) for name, values in terms.items()}
     result: dict[str, Any] = {"points": len(part)}
     if "probabilities" in joined:
-        result["ece"] = expected_calibration_error(
-            joined.pop("probabilities"), part.y.cpu(), part.observations.cpu()
-        )
+        result.update(_class_scores(joined.pop("probabilities"), part))
     if "squared_error" in joined:
-        result["rmse"] = math.sqrt(part.mean(joined.pop("squared_error")))
+        error, target = part.mean(joined.pop("squared_error")), joined.pop("target")
+        result["rmse"] = math.sqrt(error)
+        total = part.mean((target - part.mean(target)).square())
+        result["r2"] = 1 - error / total if total > 0 else None
     result.update({name: part.mean(value) for name, value in joined.items()})
-    order = ("points", *SCORES, "expected_nll")
+    order = ("points", *SCORES, *FURTHER_SCORES)
     return {name: result[name] for name in order if name in result}
 
 
@@ -86,10 +90,23 @@ def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     }
 
 
+def _class_scores(probabilities: Tensor, part: Split) -> dict[str, float | None]:
+    """Return the scores that are no means over points."""
+    p, y, weight = probabilities.double().cpu().numpy(), part.y.cpu(), part.observations.cpu()
+    truth, weights = y.numpy(), weight.double().numpy()[None]
+    area = float(macro_auroc(weights, p, truth)[0])
+    return {
+        "ece": expected_calibration_error(probabilities, y, weight),
+        "auc": None if math.isnan(area) else area,
+        "balanced_accuracy": float(balanced_accuracy(weights, p.argmax(1) == truth, truth)[0]),
+    }
+
+
 def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     target = predictive.location + predictive.scale * y.double()
     low, high = predictive.quantiles([0.05, 0.95])
     return {
+        "target": target,
         "squared_error": (predictive.mean() - target).square(),
         "crps": crps(predictive, target),
         "coverage_90": ((low <= target) & (target <= high)).double(),

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Split
 from bnn_symm.diagnostics import score
+from bnn_symm.diagnostics.scores.class_averages import confusion_matrix
 from bnn_symm.diagnostics.scores.classification import class_statistics
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
 from bnn_symm.diagnostics.scores.score_intervals import score_predictions, scores_with_intervals
@@ -94,6 +95,15 @@ def test_scores_equal_those_of_reference_libraries(name):
         for k in range(classes)
     ]
     assert found["cwce"] == pytest.approx(np.mean(by_class), abs=1e-6)
+    present = np.unique(y)
+    recalls = metrics.recall_score(y, p.argmax(1), average=None, labels=present, zero_division=0)
+    assert found["balanced_accuracy"] == pytest.approx(recalls.mean(), abs=1e-12)
+    ranked = [1] if classes == 2 else [k for k in present if 0 < (y == k).sum() < len(y)]
+    if ranked:
+        areas = [metrics.roc_auc_score(y == k, p[:, k]) for k in ranked]
+        assert found["auc"] == pytest.approx(np.mean(areas), abs=1e-9)
+    else:
+        assert np.isnan(found["auc"])
     wrong = p.argmax(1) != y
     if 0 < wrong.sum() < len(y):
         doubt = 1 - p.max(1)
@@ -102,6 +112,25 @@ def test_scores_equal_those_of_reference_libraries(name):
             metrics.average_precision_score(wrong, doubt), abs=1e-9
         )
     assert found["overconfidence"] == pytest.approx(p.max(1).mean() - (~wrong).mean(), abs=1e-12)
+
+
+def test_the_area_under_the_curve_is_scikit_learns_macro_average():
+    predictions = CASES["random"]
+    wanted = metrics.roc_auc_score(predictions.y, predictions.probabilities, multi_class="ovr")
+    assert values_of(predictions)["auc"] == pytest.approx(wanted, abs=1e-9)
+    # Of probabilities that differ by less than single precision near 1, the order counts.
+    sure = 1 - np.array([1e-9, 2e-9, 3e-9, 4e-9])
+    own = predictions_of(np.stack([1 - sure, sure], axis=1), [1, 0, 1, 0])
+    assert values_of(own)["auc"] == 0.75
+
+
+def test_the_confusion_matrix_is_scikit_learns():
+    predictions = CASES["a class absent"]
+    wanted = metrics.confusion_matrix(
+        predictions.y, predictions.probabilities.argmax(1), labels=range(3)
+    )
+    found = confusion_matrix(predictions.probabilities, predictions.y)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_equal_mass_error_by_hand():
@@ -169,6 +198,8 @@ def test_what_is_not_defined_has_a_reason():
     for name in ("auroc_errors", "aupr_errors"):
         assert scores[name].value is None
         assert "every point is right" in scores[name].note
+    one_class = predictions_of(CERTAIN.probabilities, np.zeros(6, dtype=int))
+    assert score_predictions(one_class, num_resamples=0)["auc"].value is None
     assert scores["aurc"].value == 0
     scores = score_predictions(CERTAIN_AND_WRONG, num_resamples=50)
     assert scores["nll"].value == math.inf

@@ -72,6 +72,7 @@ def test_scores_equal_those_of_reference_libraries():
     target, mean = predictions.target, predictions.mean
     assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(target, mean), abs=1e-12)
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(target, mean), abs=1e-12)
+    assert found["r2"] == pytest.approx(metrics.r2_score(target, mean), abs=1e-12)
     assert found["nll"] == pytest.approx(
         -stats.norm(mean, predictions.sd).logpdf(target).mean(), abs=1e-12
     )
@@ -126,7 +127,7 @@ def test_the_front_door_agrees_with_the_metrics_of_a_run():
     x = torch.randn(80, 2, generator=generator, dtype=torch.float64)
     part = Split(x=x, y=torch.randn(80, generator=generator, dtype=torch.float64))
     scores, short = scores_with_intervals(posterior, part, num_resamples=50), score(posterior, part)
-    for name in ("nll", "rmse", "crps", "coverage_90"):
+    for name in ("nll", "rmse", "r2", "crps", "coverage_90"):
         assert scores[name].value == pytest.approx(short[name], rel=1e-9)
     # In own units: the standard deviation of the noise is 0.5 x 4, and no prediction is surer than
     # that.

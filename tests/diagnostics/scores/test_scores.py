@@ -9,7 +9,7 @@ from sklearn import metrics
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling, Split
 from bnn_symm.diagnostics import crps, expected_calibration_error, score
-from bnn_symm.diagnostics.measures import SCORES
+from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
 from bnn_symm.randomness import torch_generator
@@ -34,6 +34,12 @@ def test_class_scores_equal_scikit_learns():
     assert scores["points"] == 40
     assert scores["nll"] == pytest.approx(metrics.log_loss(y, probabilities), rel=1e-9)
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(y, probabilities.argmax(1)))
+    assert scores["auc"] == pytest.approx(
+        metrics.roc_auc_score(y, probabilities, multi_class="ovr"), abs=1e-9
+    )
+    assert scores["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(y, probabilities.argmax(1))
+    )
     one_hot = np.eye(3)[y]
     assert scores["brier"] == pytest.approx(
         ((probabilities - one_hot) ** 2).sum(1).mean(), rel=1e-9
@@ -45,7 +51,8 @@ def test_class_scores_equal_scikit_learns():
 def test_every_score_has_a_name(likelihood, num_outputs):
     part = Split(x=randn(6, 2, key="x"), y=torch.arange(6) % num_outputs)
     scores = score(posterior_of(likelihood, num_outputs), part)
-    assert list(scores) == ["points", *(name for name in SCORES if name in scores), "expected_nll"]
+    names = [name for name in (*SCORES, *FURTHER_SCORES) if name in scores]
+    assert list(scores) == ["points", *names]
     assert {"points", "nll", "expected_nll"} < set(scores)
 
 
@@ -68,6 +75,9 @@ def test_regression_scores_are_in_the_targets_own_units():
     assert scores["rmse"] == pytest.approx(
         metrics.root_mean_squared_error(target, mean.mean(0)), rel=1e-9
     )
+    assert scores["r2"] == pytest.approx(metrics.r2_score(target, mean.mean(0)), rel=1e-9)
+    flat = Split(x=part.x, y=torch.zeros(30).double())
+    assert score(posterior, flat)["r2"] is None
     low, high = posterior.predict(part.x).quantiles([0.05, 0.95]).numpy()
     assert scores["coverage_90"] == pytest.approx(((low <= target) & (target <= high)).mean())
 

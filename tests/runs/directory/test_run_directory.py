@@ -14,8 +14,10 @@ from tests.runs.fits import GAP, IRIS, METHODS, fit, overrides, sign
 from .test_run_files import new_run
 
 SCORES = {
-    "classification": {"points", "nll", "accuracy", "ece", "brier", "expected_nll"},
-    "regression": {"points", "nll", "rmse", "crps", "coverage_90", "expected_nll"},
+    "classification": {
+        *("points", "nll", "accuracy", "ece", "brier", "auc", "balanced_accuracy", "expected_nll")
+    },
+    "regression": {"points", "nll", "rmse", "crps", "coverage_90", "r2", "expected_nll"},
 }
 
 
