@@ -47,6 +47,12 @@ GLOSSARY = (
         ("asymmetric networks", "weight_asymmetric", "figlu"),
     ),
     Term(
+        "AUC",
+        "The probability that a point of a class gets a higher probability of it than a point of "
+        "another class; of more than two classes, the mean over them. 1 if they are separated, 0.5 "
+        "if predictions are uninformative.",
+    ),
+    Term(
         "AUROC of errors",
         "The probability that a wrong prediction is less confident than a right one: 1 if doubt "
         "separates the errors, 0.5 if it is uninformative.",
@@ -218,6 +224,11 @@ GLOSSARY = (
         "How much the chains disagree, rank-normalized and split: 1 if they agree. Above about "
         "1.02 they have not mixed.",
         ("R-hat max", "R-hat median"),
+    ),
+    Term(
+        "R2",
+        "One less the mean squared error of the predicted mean over the variance of the targets: 1 "
+        "if predictions are exact, 0 for the mean of the targets, negative if worse.",
     ),
     Term(
         "raw weights",

@@ -45,13 +45,43 @@ def test_scores_of_the_test_part_equal_the_metrics(cli, mine):
     content = json.loads(out)
     with open("run/evaluations/test.json") as file:
         assert json.load(file) == content
+    counts = np.array(content.pop("confusion")["counts"])
+    assert np.trace(counts) / counts.sum() == pytest.approx(content["accuracy"])
     assert {
         "run": "run",
         "data": None,
         "shift": None,
         "status": "complete",
         **mine.metrics["test"],
+        "notes": mine.metrics["notes"],
     } == content
+
+
+def test_baselines_stand_in_the_same_table(cli, refused, mine):
+    status, out, err = cli("evaluate", "run", "--baseline", "gradient_boosting")
+    assert (status, err) == (0, "")
+    names = ["test", "the base rates", "logistic regression", "gradient boosting"]
+    assert [line.split("  ")[0] for line in out.splitlines()[2:6]] == names
+    with open("run/evaluations/test.json") as file:
+        content = json.load(file)
+    found = content["baselines"]
+    assert list(found) == names[1:]
+    stored = mine.metrics["baselines"]
+    for name in names[1:3]:
+        assert found[name]["difference"] == pytest.approx(stored[name]["difference"], rel=1e-6)
+        assert found[name]["standing"] == stored[name]["standing"]
+    for own in found.values():
+        assert own["scores"]["nll"] == pytest.approx(own["nll"])
+        assert own["difference"] == pytest.approx(content["nll"] - own["nll"])
+        assert set(own["scores"]) == set(mine.metrics["test"])
+    beaten = [own["standing"] == "better" for own in found.values()]
+    assert len(content["notes"]) == beaten.count(False)
+    assert out.count("note: on the test data this model is ") == beaten.count(False)
+    linear = json.loads(cli("evaluate", "run", "--baseline", "linear", "--json")[1])
+    assert list(linear["baselines"]) == names[1:3]
+    assert "--baseline applies to one set of points, got --ood wine" in refused(
+        "evaluate", "run", "--ood", "wine", "--baseline", "linear"
+    )
 
 
 def test_table(cli, mine):
@@ -213,15 +243,17 @@ def test_temperature_scaling(cli, refused, mine, tmp_path):
     lines = out.splitlines()
     assert [line.split("  ")[0] for line in lines[2:4]] == ["test", "test, scaled"]
     assert lines[4].startswith("log probabilities divided by ")
-    assert lines[5] == "written: run/evaluations/test-temperature-scaled.json"
+    assert lines[-1] == "written: run/evaluations/test-temperature-scaled.json"
     content = json.loads((tmp_path / "run/evaluations/test-temperature-scaled.json").read_text())
     scaling = content.pop("temperature_scaling")
+    del content["confusion"]
     assert {
         "run": "run",
         "data": None,
         "shift": None,
         "status": "complete",
         **mine.metrics["test"],
+        "notes": mine.metrics["notes"],
     } == content
     # It was fitted to the validation split alone, and its scores are those of the scaled mixture.
     data = mine.dataset()

@@ -1,13 +1,12 @@
 """Describe how good the predictions of a run are: the first questions of its page.
 
 The scores of the run stand beside those of two baselines that need no network. Whether the run is
-better is decided by the NLL, a proper score of every kind of target, and by differences over the
-same points: the interval of a difference is narrower than those of both scores.
+better is decided by the NLL, by the rule of `diagnostics/scores/standing.py`; of other scores, by
+the bootstrap interval of the difference over the same points.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from bnn_symm.diagnostics.calibration.reliability import (
 )
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.scores.baselines import Baseline, baselines
+from bnn_symm.diagnostics.scores.class_averages import confusion_matrix
 from bnn_symm.diagnostics.scores.point_predictions import (
     INTERVALS,
     ClassPredictions,
@@ -34,6 +34,7 @@ from bnn_symm.diagnostics.scores.score_intervals import (
     score_differences,
     score_predictions,
 )
+from bnn_symm.diagnostics.scores.standing import Standing, nll_difference
 from bnn_symm.diagnostics.statistics.bootstrap import Score
 from bnn_symm.diagnostics.statistics.verdicts import Verdict
 from bnn_symm.formatting import number, percent, sided_interval
@@ -46,14 +47,6 @@ _POINTWISE = {"classes": "accuracy", "numbers": "rmse"}
 # Points of the predictions beside the targets; more would hide each other.
 _MOST_POINTS = 1000
 _SHOWN_INTERVAL = 0.9
-
-
-class Standing(Enum):
-    """Whether the predictions of a run are better than those of a baseline, with templates."""
-
-    BETTER = "better than {name}: {title} {value} versus {other}, better by {gain}{interval}"
-    ALIKE = "not distinguishable from {name}: {title} {value} versus {other}{interval}"
-    WORSE = "worse than {name}: {title} {value} versus {other}, worse by {gain}{interval}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,31 +183,47 @@ def _compare(
     differences = score_differences(predictions, baseline.predictions, keys, **options)
     return [
         _comparison(
-            baseline.name, key, scores[key], their_scores[key], differences[key], scores.level
+            *(baseline.name, key, scores[key], their_scores[key]),
+            *_standing(predictions, baseline, key, differences[key], scores.level),
         )
         for key in keys
     ]
 
 
+def _standing(
+    predictions: ClassPredictions | NumberPredictions,
+    baseline: Baseline,
+    key: str,
+    difference: Score,
+    level: float,
+) -> tuple[Score, Standing, str]:
+    """Return by how much the run is better, what follows, and the interval in words."""
+    gain = difference if measure_of(key).better == "higher" else _negative(difference)
+    if key == _DECISIVE:
+        others = baseline.predictions.log_prob
+        paired = nll_difference(predictions.log_prob, others, predictions.weight)
+        return gain, paired.kind, paired.interval
+    low, high = gain.low, gain.high
+    if low is None or high is None:
+        return gain, Standing.ALIKE, ""
+    kind = Standing.ALIKE
+    if not low <= 0 <= high:
+        kind = Standing.BETTER if low > 0 else Standing.WORSE
+    ends = sided_interval(gain.to_dict(), higher=True)
+    return gain, kind, f" ({percent(level)} interval {ends})" if ends else ""
+
+
 def _comparison(
-    name: str, key: str, own: Score, theirs: Score, difference: Score, level: float
+    name: str, key: str, own: Score, theirs: Score, gain: Score, kind: Standing, interval: str
 ) -> Comparison:
     measure = measure_of(key)
-    gain = difference if measure.better == "higher" else _negative(difference)
-    low, high = gain.low, gain.high
-    if low is None or high is None or low <= 0 <= high:
-        kind = Standing.ALIKE
-    else:
-        kind = Standing.BETTER if low > 0 else Standing.WORSE
-    is_known = low is not None and high is not None
-    ends = sided_interval(gain.to_dict(), higher=True) if is_known else ""
     numbers = {
         "name": name,
         "title": measure.label,
         "value": number(own.value, 4),
         "other": number(theirs.value, 4),
         "gain": number(None if gain.value is None else abs(gain.value)),
-        "interval": f" ({percent(level)} interval {ends})" if ends else "",
+        "interval": interval,
     }
     return Comparison(baseline=name, measure=key, gain=gain, verdict=Verdict(kind, numbers))
 
@@ -250,9 +259,7 @@ def _observed(
 def _confusion(predictions: ClassPredictions | NumberPredictions) -> np.ndarray | None:
     if isinstance(predictions, NumberPredictions):
         return None
-    classes = predictions.probabilities.shape[1]
-    pairs = predictions.y * classes + predictions.probabilities.argmax(1)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return confusion_matrix(predictions.probabilities, predictions.y)
 
 
 def _target(dataset: Dataset) -> str:

@@ -48,6 +48,12 @@ def add(commands: Any) -> None:
         "digits_0_4, mnist10k for fashion_mnist, or a file",
     )
     parser.add_argument(
+        "--baseline",
+        choices=("linear", "gradient_boosting"),
+        help="also score baselines that are fitted to the training split: linear: the base rates "
+        "or the mean, and a linear model; gradient_boosting: boosted trees, too",
+    )
+    parser.add_argument(
         "--temperature-scaling",
         action="store_true",
         help="also score classes with log probabilities divided by a temperature, which is fitted "
@@ -57,14 +63,8 @@ def add(commands: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     whole_shift = options.shift is not None and ":" not in options.shift
-    if options.temperature_scaling and (options.ood is not None or whole_shift):
-        from bnn_symm.errors import ConfigError
-
-        given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
-        raise ConfigError(
-            f"--temperature-scaling applies to one set of points, got {given}; leave it out, or "
-            "give the shift a severity, such as --shift rotation:30"
-        )
+    if options.ood is not None or whole_shift:
+        _refuse_scores(options)
     run = open_run(options)
     if options.ood is not None:
         return _out_of_distribution(options, run)
@@ -73,10 +73,23 @@ def _evaluate(options: argparse.Namespace) -> int:
     return _scores(options, run)
 
 
+def _refuse_scores(options: argparse.Namespace) -> None:
+    """Raise an error if an option that applies to the scores of one set of points is given."""
+    from bnn_symm.errors import ConfigError
+
+    given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
+    for flag in ("--temperature-scaling", "--baseline"):
+        if getattr(options, flag.removeprefix("--").replace("-", "_")):
+            raise ConfigError(
+                f"{flag} applies to one set of points, got {given}; leave it out, or give the "
+                "shift a severity, such as --shift rotation:30"
+            )
+
+
 def _scores(options: argparse.Namespace, run: "Run") -> int:
+    from bnn_symm.analyses.predictions.evaluation import evaluate_points
     from bnn_symm.data import parse_shift, shift
-    from bnn_symm.diagnostics import score
-    from bnn_symm.diagnostics.calibration.temperature_scaling import fit_temperature
+    from bnn_symm.errors import one_line
     from bnn_symm.report.text.tables import scores_table
     from bnn_symm.threads import use_threads
 
@@ -91,26 +104,32 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
             seed=run.config.seed,
         )
         name = f"{name}-{requested.name}-{requested.severity:g}"
-    rows = {}
     with use_threads(run.threads):
-        scores = rows[name] = score(run.posterior, part)
-        content = {
-            "run": str(run.path),
-            "data": source,
-            "shift": options.shift,
-            "status": run.status,
-            **(scores or {}),
-        }
-        if options.temperature_scaling:
-            scaling = fit_temperature(run.posterior, run.dataset().validation)
-            scaled = rows[f"{name}, scaled"] = score(scaling.apply(run.posterior), part)
-            content["temperature_scaling"] = {**scaling.to_dict(), "scores": scaled}
-    text = scores_table(rows)
-    if options.temperature_scaling:
-        text += f"\n{content['temperature_scaling']['conclusion']}"
-        name += "-temperature-scaled"
-    path = _write(run, name, content)
-    answer(options, content, f"{text}\n{file_line('written', path)}")
+        result = evaluate_points(
+            run,
+            part,
+            name=name,
+            baseline=options.baseline,
+            temperature_scaling=options.temperature_scaling,
+        )
+    if options.baseline is None and source is None and requested is None:
+        result.notes.extend((run.metrics or {}).get("notes", []))
+    content = {
+        "run": str(run.path),
+        "data": source,
+        "shift": options.shift,
+        "status": run.status,
+        **result.content,
+        "notes": result.notes,
+    }
+    lines = [
+        scores_table(result.rows),
+        *result.conclusions,
+        *(f"note: {one_line(note)}" for note in result.notes),
+    ]
+    suffix = "-temperature-scaled" if options.temperature_scaling else ""
+    path = _write(run, f"{name}{suffix}", content)
+    answer(options, content, "\n".join([*lines, file_line("written", path)]))
     return 0
 
 

@@ -217,6 +217,8 @@ def _text(run: "Run", picture: str) -> str:
         summary += f"\n{one_line(run.record['gain_test']['sentence'], 400)}"
     if run.record.get("data_summary"):
         summary += f"\ndata: {one_line(run.record['data_summary'])}"
+    for note in metrics.get("notes", []):
+        summary += f"\nnote: {one_line(note)}"
     return f"{scores_table(parts)}\n{summary}\n{picture}{file_line('run', run.path)}"
 
 

@@ -81,21 +81,31 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
         predictions = reduce_predictive(predictive, part, seed=seed)
         return Baseline(name=name, predictions=predictions)
 
-    y, weight = _targets(dataset.train), dataset.train.observations.cpu().numpy()
+    y, weight = raw_targets(dataset.train), dataset.train.observations.cpu().numpy()
     models = [model(*_constant(dataset, y, weight, len(part)))]
     rows, notes = _rows(dataset, y, seed)
     if rows is not None:
         train = dataset.train.take(rows)
-        models.append(model(*_linear(dataset, train, _flat(part.x))))
+        models.append(model(*_linear(dataset, train, flat_features(part.x))))
     return Baselines(models=models, notes=notes)
 
 
-def _targets(part: Split) -> np.ndarray:
+def raw_targets(part: Split) -> np.ndarray:
+    """Return class indices, or standardized numbers or counts in float64.
+
+    Args:
+        part: points.
+    """
     y = part.y.cpu().numpy()
     return y.astype(np.float64) if part.y.is_floating_point() else y
 
 
-def _flat(x: Tensor) -> Float[np.ndarray, "point feature"]:
+def flat_features(x: Tensor) -> Float[np.ndarray, "point feature"]:
+    """Return standardized features in float64, images flattened.
+
+    Args:
+        x: (point, *feature).
+    """
     return x.flatten(1).double().cpu().numpy()
 
 
@@ -124,49 +134,74 @@ def _constant(
 ) -> tuple[str, Predictive]:
     """Return the name and the predictions of the distribution of the training targets."""
     if dataset.task == "classification":
-        log_shares = np.log(_base_rates(y, weight, dataset.num_outputs))
-        return "the base rates", _of_classes(np.tile(log_shares, (size, 1)))
+        log_shares = np.log(base_rates(y, weight, dataset.num_outputs))
+        return "the base rates", class_predictive(np.tile(log_shares, (size, 1)))
     name = "the mean of the training targets"
     mean = float(np.average(y, weights=weight))
     if dataset.task == "count":
         rate = max(mean, 1 / (weight.sum() + 1))  # targets that are all zero have a rate, too
-        return name, _of_counts(np.full(size, math.log(rate)))
+        return name, count_predictive(np.full(size, math.log(rate)))
     sd = math.sqrt(np.average(np.square(y - mean), weights=weight))
-    return name, _of_numbers(dataset, np.full(size, mean), sd, y)
+    return name, number_predictive(dataset, np.full(size, mean), sd, y)
 
 
 def _linear(dataset: Dataset, train: Split, points: np.ndarray) -> tuple[str, Predictive]:
     """Return the name and the predictions of the linear model."""
-    x, y, weight = _flat(train.x), _targets(train), train.observations.cpu().numpy()
+    x, y, weight = flat_features(train.x), raw_targets(train), train.observations.cpu().numpy()
     from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeCV
 
     with warnings.catch_warnings(action="ignore"):  # a fit that stops early is still a baseline
         if dataset.task == "classification":
             model = LogisticRegression(max_iter=_ITERATIONS).fit(x, y, weight)
-            # A class without training points keeps its base rate.
-            shares = _base_rates(y, weight, dataset.num_outputs)
-            probabilities = np.tile(shares, (len(points), 1))
-            seen = shares[model.classes_].sum()
-            probabilities[:, model.classes_] = model.predict_proba(points) * seen
-            least = np.finfo(np.float64).tiny
-            return "logistic regression", _of_classes(np.log(np.maximum(probabilities, least)))
+            found = model.predict_proba(points)
+            return "logistic regression", with_unseen_classes(dataset, train, model.classes_, found)
         if dataset.task == "count":
             model = PoissonRegressor(alpha=1 / weight.sum(), max_iter=_ITERATIONS)
             model.fit(x, y, weight)
-            return "Poisson regression", _of_counts(points @ model.coef_ + model.intercept_)
+            return "Poisson regression", count_predictive(points @ model.coef_ + model.intercept_)
         model = RidgeCV(_PENALTIES, store_cv_results=True).fit(x, y, weight)
         # Errors are squared, and multiplied by the weights.
         errors = model.cv_results_[:, list(_PENALTIES).index(model.alpha_)]
         noise = math.sqrt(errors.sum() / weight.sum())
-        return "ridge regression", _of_numbers(dataset, model.predict(points), noise, y)
+        return "ridge regression", number_predictive(dataset, model.predict(points), noise, y)
 
 
-def _base_rates(y: np.ndarray, weight: np.ndarray, num_classes: int) -> np.ndarray:
+def base_rates(y: np.ndarray, weight: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the frequencies of classes with one more point in each.
+
+    Args:
+        y: class indices.
+        weight: numbers of observations for which the points stand.
+        num_classes: number of classes.
+    """
     totals = np.bincount(y, weights=weight, minlength=num_classes)
     return (totals + 1) / (weight.sum() + num_classes)
 
 
-def _of_classes(log_probabilities: np.ndarray) -> Predictive:
+def with_unseen_classes(
+    dataset: Dataset, train: Split, classes: np.ndarray, found: np.ndarray
+) -> Predictive:
+    """Return predictions in which a class without training points keeps its base rate.
+
+    Args:
+        dataset: the data.
+        train: the points of the fit.
+        classes: class indices that are predicted.
+        found: their probabilities, (point, class).
+    """
+    weight = train.observations.cpu().numpy()
+    shares = base_rates(raw_targets(train), weight, dataset.num_outputs)
+    probabilities = np.tile(shares, (len(found), 1))
+    probabilities[:, classes] = found * shares[classes].sum()
+    return class_predictive(np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)))
+
+
+def class_predictive(log_probabilities: np.ndarray) -> Predictive:
+    """Return predictions of classes.
+
+    Args:
+        log_probabilities: (point, class).
+    """
     return Predictive(
         outputs=torch.from_numpy(log_probabilities)[None, None],
         latents={},
@@ -174,12 +209,27 @@ def _of_classes(log_probabilities: np.ndarray) -> Predictive:
     )
 
 
-def _of_counts(log_rates: np.ndarray) -> Predictive:
+def count_predictive(log_rates: np.ndarray) -> Predictive:
+    """Return Poisson distributions.
+
+    Args:
+        log_rates: (point,).
+    """
     outputs = torch.from_numpy(log_rates)[None, None, :, None]
     return Predictive(outputs=outputs, latents={}, likelihood=Poisson())
 
 
-def _of_numbers(dataset: Dataset, mean: np.ndarray, noise: float, y: np.ndarray) -> Predictive:
+def number_predictive(
+    dataset: Dataset, mean: np.ndarray, noise: float, y: np.ndarray
+) -> Predictive:
+    """Return normal distributions with one standard deviation.
+
+    Args:
+        dataset: the data, for their scaling.
+        mean: (point,), standardized.
+        noise: standard deviation, standardized; that of an exact fit is a little above 0.
+        y: standardized training targets.
+    """
     noise = max(noise, _LEAST_NOISE * (float(y.std()) or 1.0))
     return Predictive(
         outputs=torch.from_numpy(mean)[None, None, :, None],

@@ -6,11 +6,13 @@ in both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
+from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.diagnostics.scores.classification import (
     CALIBRATION_ERRORS,
     class_notes,
@@ -150,6 +152,21 @@ def score_predictions(
         level=level,
         notes=tuple(notes),
     )
+
+
+def short_scores(predictions: ClassPredictions | NumberPredictions) -> dict[str, Any]:
+    """Return the scores of `score` for predictions that are no mixture over draws.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        Name -> value.
+    """
+    values = score_predictions(predictions, num_resamples=0).values
+    names = [name for name in (*SCORES, *FURTHER_SCORES) if name in values]
+    scores = {name: values[name].value for name in names}
+    return {"points": len(predictions), **scores, "expected_nll": scores["nll"]}
 
 
 def score_differences(

@@ -6,7 +6,7 @@ add a line to `SCORES` of `diagnostics/measures.py`.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +51,30 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
         >>> list(score(posterior, load_dataset("iris").test))
         ['points', 'nll', 'accuracy', 'ece', 'brier', 'auc', 'balanced_accuracy', 'expected_nll']
     """
-    if len(part) == 0:
-        return None
+    return None if len(part) == 0 else score_points(posterior, part).scores
+
+
+class ScoredPoints(NamedTuple):
+    """Scores, and what further computations need of the same predictions.
+
+    Attributes:
+        scores: those of `score`.
+        log_prob: log probability or density of the target of every point, in nats.
+        probabilities: (point, class); None for numbers.
+    """
+
+    scores: dict[str, Any]
+    log_prob: Float[np.ndarray, " point"]
+    probabilities: Float[np.ndarray, "point class"] | None
+
+
+def score_points(posterior: Posterior, part: Split) -> ScoredPoints:
+    """Return the scores of `score`, with the log probability of the target of every point.
+
+    Args:
+        posterior: Any posterior.
+        part: At least one point.
+    """
     terms: dict[str, list[Tensor]] = {}
     start = 0
     for predictive in posterior.iter_predict(part.x):
@@ -68,8 +90,9 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
             terms.setdefault(name, []).append(value)
     joined = {name: torch.cat(values) for name, values in terms.items()}
     result: dict[str, Any] = {"points": len(part)}
-    if "probabilities" in joined:
-        result.update(_class_scores(joined.pop("probabilities"), part))
+    probabilities = joined.pop("probabilities", None)
+    if probabilities is not None:
+        result.update(_class_scores(probabilities, part))
     if "squared_error" in joined:
         error, target = part.mean(joined.pop("squared_error")), joined.pop("target")
         result["rmse"] = math.sqrt(error)
@@ -77,7 +100,12 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
         result["r2"] = 1 - error / total if total > 0 else None
     result.update({name: part.mean(value) for name, value in joined.items()})
     order = ("points", *SCORES, *FURTHER_SCORES)
-    return {name: result[name] for name in order if name in result}
+    scores = {name: result[name] for name in order if name in result}
+    return ScoredPoints(
+        scores=scores,
+        log_prob=-joined["nll"].double().numpy(),
+        probabilities=None if probabilities is None else probabilities.double().cpu().numpy(),
+    )
 
 
 def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.predictions.quality import Quality, Standing
+from bnn_symm.analyses.predictions.quality import Quality
 from bnn_symm.diagnostics.calibration.pit import PitHistogram
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.scores.score_intervals import Scores
+from bnn_symm.diagnostics.scores.standing import Standing
 from bnn_symm.formatting import count, listed, number, percent
 from bnn_symm.report.html.page import Answer, Block, Picture, Text
 from bnn_symm.report.plots.predictions.confusion import confusion_figure
@@ -21,10 +22,13 @@ from bnn_symm.report.text.calibration import calibration_table
 GOOD, CALIBRATED = "Is it any good?", "Is it calibrated?"
 OBSERVED, CONFUSION = "Predicted against observed", "Confusion matrix"
 # Scores beside those of the baselines.
-_SHOWN = ("nll", "accuracy", "rmse", "crps", "ece", "brier", "coverage_90")
+_SHOWN = (
+    *("nll", "accuracy", "balanced_accuracy", "auc", "rmse", "r2"),
+    *("crps", "ece", "brier", "coverage_90"),
+)
 _MARKS = {Standing.BETTER: "yes", Standing.ALIKE: "open", Standing.WORSE: "other"}
-# Confusions and points of predictions that tables name.
-_MOST = 10
+# Confusions and points of predictions that tables name, and classes of a whole confusion matrix.
+_MOST, _MOST_CLASSES = 10, 20
 
 
 def quality_answers(quality: Quality) -> list[Answer]:
@@ -205,10 +209,16 @@ def _confusion(quality: Quality, counts: np.ndarray) -> list[Block]:
         },
         folded=True,
     )
-    return [
-        Picture(figure=confusion_figure(counts, labels), caption=caption, numbers=numbers),
-        recalls,
-    ]
+    picture = Picture(figure=confusion_figure(counts, labels), caption=caption, numbers=numbers)
+    if len(labels) > _MOST_CLASSES:
+        return [picture, recalls]
+    by_class = {f"predicted {label}": counts[:, i].tolist() for i, label in enumerate(labels)}
+    matrix = Table(
+        caption="Points by true and predicted class",
+        columns={"true class": labels, **by_class},
+        folded=True,
+    )
+    return [picture, matrix, recalls]
 
 
 def _shares(part: np.ndarray, whole: np.ndarray) -> list[float | None]:

@@ -171,6 +171,18 @@ class Scores(FileSchema):
     brier: Number = None
     crps: Number = None
     coverage_90: Number = None
+    r2: Number = None
+    auc: Number = None
+    balanced_accuracy: Number = None
+
+
+class BaselineFile(FileSchema):
+    """Define the NLL of a baseline beside that of the model."""
+
+    nll: Number = None
+    difference: Number = None
+    standard_error: Number = None
+    standing: Literal["better", "alike", "worse"]
 
 
 class MetricsFile(FileSchema):
@@ -179,6 +191,8 @@ class MetricsFile(FileSchema):
     train: Scores | None = None
     validation: Scores | None = None
     test: Scores | None = None
+    baselines: dict[str, BaselineFile] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
     elbo: Number = None
     elbo_standard_error: Number = None
     expected_log_likelihood: Number = None

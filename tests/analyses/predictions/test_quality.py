@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bnn_symm.analyses.predictions.quality import Standing, describe_quality
+from bnn_symm.analyses.predictions.quality import describe_quality
 from bnn_symm.diagnostics.measures import measure_of
-from bnn_symm.runs import fit_run, load_config
+from bnn_symm.diagnostics.scores.standing import Standing
+from bnn_symm.runs import fit_run, load_config, load_run
 
 FLAT = ["architecture.widths=[]", "inference.name=map"]
 
@@ -32,6 +33,11 @@ def test_scores_of_the_run_stand_beside_those_of_baselines(tmp_path, name):
         gain = theirs - quality.scores[own.measure].value
         gain = -gain if measure_of(own.measure).better == "higher" else gain
         assert own.gain.value == pytest.approx(gain)
+        if own.measure == "nll":
+            stored = run.metrics["baselines"][own.baseline]
+            assert own.verdict.kind.name.lower() == stored["standing"]
+            assert own.gain.value == pytest.approx(-stored["difference"], rel=1e-4)
+            continue
         better = {Standing.BETTER: own.gain.low > 0, Standing.WORSE: own.gain.high < 0}
         assert better.get(own.verdict.kind, own.gain.low <= 0 <= own.gain.high)
 
@@ -42,6 +48,9 @@ def test_a_fit_without_steps_is_worse_than_the_mean(tmp_path):
     quality = describe_quality(run, num_resamples=100)
     assert quality.verdict.kind is Standing.WORSE
     assert quality.verdict == quality.comparisons[0].verdict
+    assert {own["standing"] for own in run.metrics["baselines"].values()} == {"worse"}
+    assert len(run.metrics["notes"]) == 2
+    assert load_run(run.path).metrics["notes"] == run.metrics["notes"]
 
 
 def test_every_point_is_in_the_confusion_matrix(tmp_path):
@@ -55,8 +64,10 @@ def test_every_point_is_in_the_confusion_matrix(tmp_path):
 
 def test_without_a_test_split_the_note_says_which_split_it_is(tmp_path):
     keys = ["data.name=iris", "data.test_fraction=0", "data.validation_fraction=0"]
-    quality = describe_quality(fitted(tmp_path, *keys, "inference.num_steps=5"), num_resamples=20)
+    run = fitted(tmp_path, *keys, "inference.num_steps=5")
+    quality = describe_quality(run, num_resamples=20)
     assert quality.part == "train"
+    assert (run.metrics["baselines"], run.metrics["notes"]) == ({}, [])
     assert "no test points" in quality.notes[0]
 
 

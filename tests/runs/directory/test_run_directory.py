@@ -40,6 +40,11 @@ def test_contents_of_a_complete_run(tmp_path, method):
     assert {"train", "validation", "test", "elbo"} <= set(metrics)
     for part in ("train", "validation", "test"):
         assert set(metrics[part]) == SCORES["regression"]
+    assert {tuple(own) for own in metrics["baselines"].values()} == {
+        ("nll", "difference", "standard_error", "standing")
+    }
+    for own in metrics["baselines"].values():
+        assert own["difference"] == pytest.approx(metrics["test"]["nll"] - own["nll"])
     assert (metrics["elbo"] is not None) == (method in ("local", "weight"))
     table = pandas.read_parquet(run.path / "history.parquet")
     common = {"chain", "step", "seconds", "gradient_evaluations", "objective"}
