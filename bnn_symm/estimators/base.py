@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from bnn_symm.architectures import count_flops
@@ -75,8 +75,16 @@ class BNNEstimator(BaseEstimator):
         return tags
 
     def _check_training_data(
-        self, X: Any, y: Any, *, y_numeric: bool = False
-    ) -> tuple[Any, np.ndarray]:
+        self, X: Any, y: Any, sample_weight: Any, *, y_numeric: bool = False
+    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        """Return a table of pandas or an array (point, feature), the target and the weights."""
+        x, target = self._check_inputs(X, y, y_numeric=y_numeric)
+        if sample_weight is None:
+            return x, target, None
+        options: dict[str, Any] = {"dtype": np.float64, "ensure_non_negative": True}
+        return x, target, _check_sample_weight(sample_weight, target, **options)
+
+    def _check_inputs(self, X: Any, y: Any, *, y_numeric: bool) -> tuple[Any, np.ndarray]:
         """Return a table of pandas or an array (point, feature), and the target (point,)."""
         self._reads_tables = is_table(X)
         if not self._reads_tables:
@@ -115,6 +123,7 @@ class BNNEstimator(BaseEstimator):
         config: Config,
         *,
         task: Task,
+        weight: np.ndarray | None,
         class_labels: tuple[Label, ...] = (),
     ) -> None:
         """Fit checked inputs and a target (point,) of class indices or numbers."""
@@ -132,6 +141,7 @@ class BNNEstimator(BaseEstimator):
                 feature_names=None if names is None else tuple(names),
                 dtype=getattr(torch, config.dtype),
                 seed=config.seed,
+                weight=weight,
             )
             config, mean = resolve_prior_mean(config)
             model = build_model(

@@ -18,9 +18,9 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
     how). Features are standardized internally, on the points that are fitted. Computation is in
     float32 for float32 inputs and in float64 for all others. Chains and ensemble members run
     sequentially, unless `config` has `chain_method: parallel`; `n_jobs` of a grid search or a
-    cross-validation works as for any estimator. Nothing is written to disk. `sample_weight` is not
-    supported: a likelihood has no weights of points. There is no `partial_fit`: a posterior of some
-    points is no state from which any method continues to the posterior of more points.
+    cross-validation works as for any estimator. Nothing is written to disk. With `sample_weight`, a
+    point of weight w counts as w points. There is no `partial_fit`: a posterior of some points is
+    no state from which any method continues to the posterior of more points.
 
     Args:
         widths: hidden units, layer by layer; `()` is a linear model.
@@ -61,12 +61,13 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         (4, 2)
     """
 
-    def fit(self, X: Any, y: Any) -> "BNNClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BNNClassifier":
         """Fit the posterior.
 
         Args:
             X: (point, feature), a data frame or numbers; missing values are imputed.
             y: (point,), labels of any type that can be sorted.
+            sample_weight: (point,); a point of weight w counts as w points. None for 1 each.
 
         Returns:
             The estimator itself.
@@ -77,11 +78,12 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
             FitDiverged: if the objective became NaN or infinite.
             ValueError: if scikit-learn refuses the data.
         """
-        x, y = self._check_training_data(X, y)
+        x, y, weight = self._check_training_data(X, y, sample_weight)
         check_classification_targets(y)
         classes, indices = np.unique(y, return_inverse=True)
         labels = tuple(plain_label(label) for label in classes)
-        self._fit(x, indices, self._resolve(x), task="classification", class_labels=labels)
+        config = self._resolve(x)
+        self._fit(x, indices, config, task="classification", weight=weight, class_labels=labels)
         self.classes_ = classes
         return self
 

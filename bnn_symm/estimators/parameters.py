@@ -45,7 +45,7 @@ _SECTIONS = (
 )
 _DATA_KEYS = (
     *("standardize", "validation_fraction"),
-    *("drop", "types", "decimal", "missing", "unseen"),
+    *("drop", "types", "decimal", "missing", "unseen", "class_weights"),
 )
 # Sections of a configuration that an estimator does not have, and what to use instead.
 _UNSUPPORTED = {

@@ -89,12 +89,13 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         )
         self.noise = noise
 
-    def fit(self, X: Any, y: Any) -> "BNNRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "BNNRegressor":
         """Fit the posterior.
 
         Args:
             X: (point, feature), a data frame or numbers; missing values are imputed.
             y: (point,), numbers.
+            sample_weight: (point,); a point of weight w counts as w points. None for 1 each.
 
         Returns:
             The estimator itself.
@@ -106,10 +107,10 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
             FitDiverged: if the objective became NaN or infinite.
             ValueError: if scikit-learn refuses the data.
         """
-        x, y = self._check_training_data(X, y, y_numeric=True)
+        x, y, weight = self._check_training_data(X, y, sample_weight, y_numeric=True)
         config = self._resolve(x)
         counts = config.likelihood is not None and config.likelihood.task == "count"
-        self._fit(x, y, config, task="count" if counts else "regression")
+        self._fit(x, y, config, task="count" if counts else "regression", weight=weight)
         return self
 
     def predict(

@@ -17,6 +17,7 @@ from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.raw import RawData, default_feature_names
 from bnn_symm.data.splits import split_points
+from bnn_symm.data.weights import check_weight_settings, split_weights
 from bnn_symm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def training_data(
     feature_names: tuple[str, ...] | None,
     dtype: torch.dtype,
     seed: int,
+    weight: np.ndarray | None = None,
 ) -> Dataset:
     """Return a data set without a test split, standardized on its training split.
 
@@ -59,14 +61,15 @@ def training_data(
         feature_names: names of the features of an array; None for x0, x1, ...
         dtype: floating type of the tensors.
         seed: the key of the shuffle that splits the data.
+        weight: (point,), numbers of observations for which the points stand; None for one each.
 
     Returns:
         The data set.
 
     Raises:
         ConfigError: if a setting of columns is given for an array.
-        InvalidData: if there are too few rows for the parts, negative counts, numbers too large
-            for `dtype`, or a column of a table has no clear type.
+        InvalidData: if there are too few rows for the parts, weights that are all 0, negative
+            counts, numbers too large for `dtype`, or a column of a table has no clear type.
     """
     raw = _raw_data(x, y, config, task, feature_names)
     classes = y if task == "classification" else None
@@ -77,9 +80,11 @@ def training_data(
     preprocessing = _unscaled(raw, class_labels, feature_names)
     features = preprocessing.features(raw.x)
     preprocessing, features = preprocessing.with_medians(features, split.train)
+    check_weight_settings(config, task)
+    weights = split_weights(config, weight, y, split)
     if config.standardize:
         target = y if task == "regression" else None
-        scaling = Scaling.fit(features, split.train, target)
+        scaling = Scaling.fit(features, split.train, target, weight)
         preprocessing = replace(preprocessing, scaling=scaling)
     # A copy: torch does not accept read-only arrays, such as those of memory maps and of pandas.
     target = (
@@ -88,9 +93,13 @@ def training_data(
         else preprocessing.encode_target(y.copy(), dtype)
     )
 
-    def part(rows: np.ndarray) -> Split:
-        x = preprocessing.scaling.standardize(features[rows], dtype)
-        return Split(x=x, y=target[torch.from_numpy(rows)])
+    def part(name: str) -> Split:
+        rows, own = getattr(split, name), weights[name]
+        return Split(
+            x=preprocessing.scaling.standardize(features[rows], dtype),
+            y=target[torch.from_numpy(rows)],
+            weight=None if own is None else torch.from_numpy(own).to(dtype),
+        )
 
     return Dataset(
         name=_NAME,
@@ -105,9 +114,9 @@ def training_data(
             split_sha256=split.sha256(),
         ),
         notes=tuple(raw.notes),
-        train=part(split.train),
-        validation=part(split.validation),
-        test=part(split.test),
+        train=part("train"),
+        validation=part("validation"),
+        test=part("test"),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
@@ -200,10 +201,51 @@ def test_points_held_out_are_watched_and_stop_a_fit():
     assert all(row["validation_nll"] > 0 for row in stopped.history_)
 
 
-def test_weights_of_points_are_not_accepted():
+@pytest.mark.parametrize("estimator", [BNNClassifier, BNNRegressor])
+def test_a_point_of_weight_w_counts_as_w_points(estimator):
     X, y = blobs()
-    with pytest.raises(TypeError, match="sample_weight"):
-        quick(BNNClassifier).fit(X, y, sample_weight=np.ones(30))
+    weight = np.arange(30) % 4
+    keys = {"method": "map", "num_steps": 50, "config": None}
+    repeated = quick(estimator, **keys).fit(X.repeat(weight, axis=0), y.repeat(weight))
+    weighted = quick(estimator, **keys).fit(X, y, sample_weight=weight)
+    plain = quick(estimator, **keys).fit(X, y)
+    predict = "predict" if estimator is BNNRegressor else "predict_proba"
+    wanted = getattr(repeated, predict)(X)
+    np.testing.assert_allclose(getattr(weighted, predict)(X), wanted, rtol=1e-6)
+    assert np.abs(getattr(plain, predict)(X) - wanted).max() > 1e-3
+    with pytest.raises(ValueError, match="Negative"):
+        quick(estimator).fit(X, y, sample_weight=weight - 1.0)
+    with pytest.raises((ValueError, InvalidData), match="zero"):
+        quick(estimator).fit(X, y, sample_weight=np.zeros(30))
+
+
+def test_weights_are_routed_through_a_pipeline_and_a_grid():
+    X, y = blobs()
+    weight = np.where(y == 0, 5.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        estimator = quick(BNNClassifier, method="map", config=None)
+        estimator.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(scaler, estimator)
+        got = pipeline.fit(X, y, sample_weight=weight).predict_proba(X)
+        grid = GridSearchCV(pipeline, {"bnnclassifier__temperature": [1.0]}, cv=2)
+        assert 0 <= grid.fit(X, y, sample_weight=weight).best_score_ <= 1
+    scaled = StandardScaler().fit_transform(X)
+    alone = quick(BNNClassifier, method="map", config=None).fit(scaled, y, sample_weight=weight)
+    np.testing.assert_allclose(got, alone.predict_proba(scaled))
+
+
+def test_balanced_classes_have_one_total_weight():
+    X, y = blobs()
+    y = np.minimum(y, 1)  # 10 and 20 points
+    keys = {"method": "map", "num_steps": 50}
+    # Weights of classes do not change the standardization, those of points do.
+    config = {"data": {"standardize": False, "class_weights": "balanced"}}
+    got = quick(BNNClassifier, config=config, **keys).fit(X, y)
+    weight = np.where(y == 0, 1.5, 0.75)
+    config = {"data": {"standardize": False}}
+    wanted = quick(BNNClassifier, config=config, **keys).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(got.predict_proba(X), wanted.predict_proba(X), rtol=1e-6)
 
 
 # -- methods and symmetry

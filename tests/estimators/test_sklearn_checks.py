@@ -24,14 +24,23 @@ OTHERS = [
 ]
 
 
-@parametrize_with_checks([BNNClassifier(**CHEAP), BNNRegressor(**CHEAP)])
+def expected_failures(estimator) -> dict[str, str]:
+    """Return the checks that cannot pass; with `method="map"`, `test_estimators` has this one."""
+    reason = "gradients of variational inference have noise for each row"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+@parametrize_with_checks(
+    [BNNClassifier(**CHEAP), BNNRegressor(**CHEAP)], expected_failed_checks=expected_failures
+)
 def test_estimator_check(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    [estimator(**keys) for keys in OTHERS for estimator in (BNNClassifier, BNNRegressor)]
+    [estimator(**keys) for keys in OTHERS for estimator in (BNNClassifier, BNNRegressor)],
+    expected_failed_checks=expected_failures,
 )
 def test_estimator_check_with_other_methods(estimator, check):
     check(estimator)
