@@ -16,6 +16,7 @@ from bnn_symm.architectures import count_flops
 from bnn_symm.data import Task
 from bnn_symm.data.in_memory import as_pandas
 from bnn_symm.data.preprocessing.labels import Label
+from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import InvalidData
 from bnn_symm.estimators.parameters import default_parameters, imputes, resolve
 from bnn_symm.estimators.training_data import is_table, training_data
@@ -154,6 +155,7 @@ class BNNEstimator(BaseEstimator):
         self.notes_ = list(dataset.notes)
         self.model_ = posterior.model
         self.posterior_ = posterior
+        self._validation = dataset.validation
         self.history_ = posterior.history
         self.n_iter_ = max((int(row["step"]) for row in posterior.history), default=0)
 
@@ -196,6 +198,12 @@ class BNNEstimator(BaseEstimator):
             return torch.cat(
                 [summary(part) for part in self.posterior_.iter_predict(inputs)]
             ).numpy()
+
+    def _conformal(self, level: float) -> Conformal:
+        """Return regions that the points of `validation_fraction` calibrate."""
+        check_is_fitted(self, "posterior_")
+        with _LOCK:
+            return calibrate(self.posterior_, self._validation, level)
 
     def _raw_inputs(self, X: Any) -> Any:
         """Return the inputs as the kind of data, table or array, that was fitted."""

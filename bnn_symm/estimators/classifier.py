@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from bnn_symm.data.preprocessing.labels import plain_label
 from bnn_symm.estimators.base import BNNEstimator
+from bnn_symm.posteriors import Predictive
 
 
 class BNNClassifier(ClassifierMixin, BNNEstimator):
@@ -34,7 +36,7 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         temperature: T of the tempered posterior; 1 is the Bayesian posterior, below 1 is colder.
         num_steps: gradient steps of a method that optimizes; None for its default.
         validation_fraction: fraction of the points that are held out of the fit and evaluated in
-            `history_`; early stopping needs some.
+            `history_`; early stopping and `predict_set` need some.
         random_state: an int, with which a fit is reproducible and does not change global
             generators; a NumPy RandomState; or None for NumPy's global generator, from which the
             seed is drawn.
@@ -111,6 +113,35 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         """
         probabilities = self.predict_proba(X)  # Raises if the estimator is not fitted.
         return self.classes_[probabilities.argmax(axis=1)]
+
+    def predict_set(self, X: Any, level: float = 0.9) -> np.ndarray:
+        """Return sets of classes that contain the true one with a probability.
+
+        They are conformal: calibrated on the points of `validation_fraction`, so that this holds
+        even if the model is wrong, on average over points.
+
+        Args:
+            X: (point, feature).
+            level: the probability, between 0 and 1.
+
+        Returns:
+            (point, class), whether the class is in the set, in the order of `classes_`.
+
+        Raises:
+            ConfigError: if the level is not between 0 and 1.
+            InvalidData: if too few points were held out to calibrate sets of this level.
+        """
+        regions = self._conformal(level)
+        x = self.preprocessing_.encode(self._raw_inputs(X), self.model_.dtype)
+        start = 0
+
+        def summary(predictive: Predictive) -> torch.Tensor:
+            nonlocal start
+            rows = slice(start, start + predictive.outputs.shape[2])
+            start = rows.stop
+            return torch.from_numpy(regions.sets(predictive, x[rows]))
+
+        return self._predict(X, summary)
 
     def _decoded(self, samples: np.ndarray) -> np.ndarray:
         return self.classes_[samples]

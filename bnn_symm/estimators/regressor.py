@@ -1,12 +1,13 @@
 """Provide a scikit-learn regressor that predicts with the posterior of a neural network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
 
+from bnn_symm.diagnostics.calibration.conformal import central_levels
 from bnn_symm.errors import ConfigError
 from bnn_symm.estimators.base import BNNEstimator
 from bnn_symm.posteriors import Predictive
@@ -33,7 +34,7 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         temperature: T of the tempered posterior; 1 is the Bayesian posterior, below 1 is colder.
         num_steps: gradient steps of a method that optimizes; None for its default.
         validation_fraction: fraction of the points that are held out of the fit and evaluated in
-            `history_`; early stopping needs some.
+            `history_`; early stopping and conformal intervals need some.
         random_state: an int, a NumPy RandomState, or None for NumPy's global generator.
         config: every other setting, as sections of a configuration: `{"inference":
             {"learning_rate": 0.01}}`.
@@ -114,7 +115,11 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         return self
 
     def predict(
-        self, X: Any, return_std: bool = False, return_interval: float | None = None
+        self,
+        X: Any,
+        return_std: bool = False,
+        return_interval: float | None = None,
+        conformal: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, ...]:
         """Return the mean of the predictive distribution, in the units of the target.
 
@@ -126,24 +131,36 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
             return_interval: the level of an interval to return also, such as 0.9: the lower and
                 upper ends (point, 2) between which a new target is with this probability, and
                 outside of which it is on both sides with the same.
+            conformal: whether the interval is calibrated on the points of `validation_fraction`, so
+                that it contains a new target with this probability even if the model is wrong.
 
         Returns:
             The mean (point,), or a tuple of the mean and what else was asked for, in this order.
 
         Raises:
-            ConfigError: if the level is not between 0 and 1.
+            ConfigError: if the level is not between 0 and 1, or `conformal` has none.
+            InvalidData: if too few points were held out to calibrate intervals of this level.
         """
-        if not return_std and return_interval is None:
-            return self._predict(X, lambda predictive: predictive.mean())
-        levels = [] if return_interval is None else central_levels(return_interval)
+        if return_interval is None:
+            if conformal:
+                raise ConfigError(
+                    "conformal=True is for intervals; give their level, such as return_interval=0.9"
+                )
+            if not return_std:
+                return self._predict(X, lambda predictive: predictive.mean())
+            ends: Callable[[Predictive], Iterable[torch.Tensor]] = _no_interval
+        else:
+            level = check_level("return_interval", return_interval)
+            ends = self._conformal(level).intervals if conformal else _central_interval(level)
 
         def summary(predictive: Predictive) -> torch.Tensor:
-            columns = [predictive.mean(), predictive.standard_deviation()]
-            return torch.stack([*columns, *(predictive.quantiles(levels) if levels else ())], 1)
+            columns = [predictive.mean(), predictive.standard_deviation(), *ends(predictive)]
+            return torch.stack(columns, 1)
 
         found = self._predict(X, summary)
-        parts = [found[:, 0], *([found[:, 1]] if return_std else [])]
-        return (*parts, *([found[:, 2:]] if levels else []))
+        std = [found[:, 1]] if return_std else []
+        interval = [] if return_interval is None else [found[:, 2:]]
+        return (found[:, 0], *std, *interval)
 
     def predict_quantiles(self, X: Any, levels: Sequence[float] = (0.05, 0.5, 0.95)) -> np.ndarray:
         """Return quantiles of the predictive distribution, in the units of the target.
@@ -162,17 +179,14 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         return self._predict(X, lambda predictive: predictive.quantiles(levels).T)
 
 
-def central_levels(level: float) -> list[float]:
-    """Return the levels of the quantiles that are the ends of a central interval.
+def _no_interval(predictive: Predictive) -> Iterable[torch.Tensor]:
+    return ()
 
-    Args:
-        level: of the interval.
 
-    Raises:
-        ConfigError: if it is not between 0 and 1.
-    """
-    level = check_level("return_interval", level)
-    return [(1 - level) / 2, (1 + level) / 2]
+def _central_interval(level: float) -> Callable[[Predictive], torch.Tensor]:
+    """Return a function from predictions to the ends of their central intervals."""
+    levels = central_levels(level)
+    return lambda predictive: predictive.quantiles(levels)
 
 
 def check_level(name: str, level: Any) -> float:

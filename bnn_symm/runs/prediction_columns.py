@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.data import Preprocessing
+from bnn_symm.diagnostics.calibration.conformal import Conformal
 from bnn_symm.posteriors import Posterior, Predictive
 
 
@@ -16,6 +17,7 @@ def prediction_columns(
     preprocessing: Preprocessing,
     x: Float[Tensor, "point *feature"],
     levels: Sequence[float],
+    conformal: Conformal | None = None,
 ) -> dict[str, np.ndarray]:
     """Return predictions by the name of their column, in the units and labels of the data.
 
@@ -24,14 +26,21 @@ def prediction_columns(
         preprocessing: encoding of the data.
         x: encoded inputs.
         levels: the levels of the quantiles.
+        conformal: calibrated regions, for further columns.
     """
     columns: dict[str, list[np.ndarray]] = {}
+    start = 0
     for predictive in posterior.iter_predict(x):
         part = (
             _class_columns(preprocessing, predictive)
             if predictive.is_classification
             else _regression_columns(predictive, levels)
         )
+        size = predictive.outputs.shape[2]
+        if conformal is not None:
+            points = x[start : start + size]
+            part |= _conformal_columns(preprocessing, conformal, predictive, points)
+        start += size
         for name, values in part.items():
             columns.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in columns.items()}
@@ -60,4 +69,22 @@ def _class_columns(preprocessing: Preprocessing, predictive: Predictive) -> dict
         "entropy": predictive.entropy().numpy(),
         "expected_entropy": predictive.expected_entropy().numpy(),
         "mutual_information": predictive.mutual_information().numpy(),
+    }
+
+
+def _conformal_columns(
+    preprocessing: Preprocessing,
+    conformal: Conformal,
+    predictive: Predictive,
+    x: Float[Tensor, "point *feature"],
+) -> dict[str, np.ndarray]:
+    """Return the columns of calibrated regions."""
+    if not predictive.is_classification:
+        low, high = conformal.intervals(predictive)
+        return {"conformal_low": low.numpy(), "conformal_high": high.numpy()}
+    inside = conformal.sets(predictive, x)
+    labels = preprocessing.class_labels or ()
+    return {
+        **{f"in_set_{label}": inside[:, i] for i, label in enumerate(labels)},
+        "set_size": inside.sum(1),
     }

@@ -8,6 +8,7 @@ import pandas
 
 from bnn_symm.advice import advise
 from bnn_symm.data import read_inputs_and_table
+from bnn_symm.diagnostics.calibration.conformal import Conformal
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.io.atomic import write_atomically
 from bnn_symm.runs.directory.output_directory import disk_errors
@@ -42,12 +43,19 @@ def check_output(path: Path, *, excel_safe: bool = False) -> None:
 
 
 def predict_file(
-    run: Run, source: Path, output: Path | TextIO, levels: list[float], *, excel_safe: bool = False
+    run: Run,
+    source: Path,
+    output: Path | TextIO,
+    levels: list[float],
+    *,
+    conformal: Conformal | None = None,
+    excel_safe: bool = False,
 ) -> int:
     """Write one row of predictions for each row of an input file.
 
     Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes:
-    prediction, probability_<label>, entropy, expected_entropy, mutual_information. An NPZ file has
+    prediction, probability_<label>, entropy, expected_entropy, mutual_information. With calibrated
+    regions also conformal_low and conformal_high, or in_set_<label> and set_size. An NPZ file has
     arrays of the same names.
 
     Args:
@@ -55,6 +63,7 @@ def predict_file(
         source: a file with the raw inputs.
         output: a file that does not exist, checked by `check_output`; or a stream, for CSV.
         levels: the levels of the quantiles.
+        conformal: calibrated regions.
         excel_safe: whether texts that a spreadsheet would run as formulas get an apostrophe in
             front (CSV only).
 
@@ -62,7 +71,7 @@ def predict_file(
         The number of rows.
     """
     x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
-    joined = run.prediction_columns(x, levels)
+    joined = run.prediction_columns(x, levels, conformal)
     if not isinstance(output, Path):
         _write(joined, ".csv", output, excel_safe)
         return len(x)

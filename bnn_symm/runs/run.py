@@ -18,6 +18,7 @@ from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffer
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs
+from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState
 from bnn_symm.io.boundary import parser_errors
@@ -127,7 +128,11 @@ class Run:
             }
 
     def predict(
-        self, inputs: Any, *, quantiles: Sequence[float] = (0.05, 0.5, 0.95)
+        self,
+        inputs: Any,
+        *,
+        quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+        conformal: float | None = None,
     ) -> "pandas.DataFrame":
         """Predict for raw inputs; rows, units and labels are those of the data, nothing is scaled.
 
@@ -135,15 +140,18 @@ class Run:
             inputs: a table of pandas or polars with the columns of the training data in any order,
                 an array (point, *feature), or the path of a file.
             quantiles: levels between 0 and 1, for numbers.
+            conformal: level of intervals or sets of classes that the validation split calibrates.
 
         Returns:
             One row for each point. Of numbers: `mean`, `sd`, `epistemic_sd`, `aleatoric_sd` and
             `quantile_<level>`. Of classes: `prediction`, `probability_<label>`, `entropy`,
-            `expected_entropy` and `mutual_information`.
+            `expected_entropy` and `mutual_information`. With `conformal`, also `conformal_low` and
+            `conformal_high` of numbers, and `in_set_<label>` and `set_size` of classes.
 
         Raises:
             ConfigError: if the inputs are of another type, or a level is not between 0 and 1.
-            InvalidData: if the inputs do not fit the training data.
+            InvalidData: if the inputs do not fit the training data, or there are too few validation
+                points for the level.
         """
         import pandas as pd
 
@@ -154,19 +162,38 @@ class Run:
         else:
             x = self.preprocessing.encode(inputs, self.model.dtype)
         index = inputs.index if isinstance(inputs, pd.DataFrame) else None
-        return pd.DataFrame(self.prediction_columns(x, quantiles), index=index)
+        regions = None if conformal is None else self.conformal(conformal)
+        return pd.DataFrame(self.prediction_columns(x, quantiles, regions), index=index)
 
     def prediction_columns(
-        self, x: Float[Tensor, "point *feature"], quantiles: Sequence[float]
+        self,
+        x: Float[Tensor, "point *feature"],
+        quantiles: Sequence[float],
+        conformal: Conformal | None = None,
     ) -> dict[str, np.ndarray]:
         """Return the columns of `predict` for encoded inputs.
 
         Args:
             x: encoded inputs.
             quantiles: levels between 0 and 1.
+            conformal: calibrated regions.
         """
         with use_threads(self.threads):
-            return prediction_columns(self.posterior, self.preprocessing, x, quantiles)
+            return prediction_columns(self.posterior, self.preprocessing, x, quantiles, conformal)
+
+    def conformal(self, level: float) -> Conformal:
+        """Return intervals or sets of classes that the validation split calibrates.
+
+        Args:
+            level: probability with which the region of a new point contains its target.
+
+        Raises:
+            ConfigError: if the level is not between 0 and 1.
+            InvalidData: if there are too few validation points for the level.
+            InvalidRun: if the data changed since the fit.
+        """
+        with use_threads(self.threads):
+            return calibrate(self.posterior, self.dataset().validation, level)
 
     @property
     def metrics(self) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ import pandas
 import pytest
 import torch
 
-from bnn_symm.runs import load_run
+from bnn_symm.runs import load_config, load_run
+from bnn_symm.runs.conformal import conformal_notes
 
 TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=5"]
 
@@ -287,3 +288,62 @@ def test_temperature_scaling_is_for_classes(cli, refused):
     assert "the validation split, which has no points" in refused(
         "evaluate", "iris", "--temperature-scaling"
     )
+
+
+def test_conformal_regions_beside_those_of_the_posterior(cli, refused, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    frame = pandas.DataFrame({"x": x, "y": x + rng.standard_t(3, size=300)})
+    frame["kind"] = np.where(rng.random(300) < 0.3, "c", np.where(x > 0, "a", "b"))
+    frame[["x", "y"]].to_csv(tmp_path / "numbers.csv", index=False)
+    frame[["x", "kind"]].to_csv(tmp_path / "classes.csv", index=False)
+    common = ["data.validation_fraction=0.3", "inference.name=map", "architecture.widths=[]"]
+    common.append("inference.num_steps=50")
+    noise = ["likelihood.name=gaussian", "likelihood.noise=0.1"]
+    for name, target, keys in (("numbers", "y", noise), ("classes", "kind", [])):
+        data = [f"data.name={name}.csv", f"data.target={target}"]
+        cli("fit", "--quiet", "--set", *data, *common, *keys, "--out", name)
+        run = load_run(name)
+        status, out, _ = cli("evaluate", name, "--conformal", "0.9")
+        assert status == 0
+        assert f"calibrated on {len(run.dataset().validation)} validation points" in out
+        content = json.loads((tmp_path / name / "evaluations/test.json").read_text())["conformal"]
+        regions = run.conformal(0.9)
+        assert content["threshold"] == regions.threshold
+        assert content["conformal"]["coverage"]["value"] > 0.9 - 4 * 0.05
+        assert content["conformal"]["size"]["value"] > 0
+        if name == "numbers":
+            assert content["bayesian"]["coverage"]["value"] < 0.5
+        frame[["x"]].head(40).to_csv(tmp_path / "in.csv", index=False)
+        output = f"{name}_out.csv"
+        status, out, err = cli("predict", name, "in.csv", "-o", output, "--conformal", "0.9")
+        assert (status, err) == (0, "")
+        got = pandas.read_csv(tmp_path / output)
+        same = run.predict(frame[["x"]].head(40), conformal=0.9)
+        pandas.testing.assert_frame_equal(got, same, check_dtype=False)
+    assert (got[["in_set_a", "in_set_b", "in_set_c"]].sum(axis=1) == got["set_size"]).all()
+    inside = [row[f"in_set_{row['prediction']}"] for _, row in got.iterrows()]
+    assert all(inside)
+    numbers = pandas.read_csv(tmp_path / "numbers_out.csv")
+    assert (numbers["conformal_low"] < numbers["quantile_0.05"]).all()
+    assert "got 1.5, expected a number between 0 and 1" in refused(
+        "evaluate", "numbers", "--conformal", "1.5"
+    )
+    assert "need at least 99 validation points" in refused(
+        "predict", "numbers", "in.csv", "-o", "no.csv", "--conformal", "0.99"
+    )
+    assert "--conformal applies to one set of points" in refused(
+        "evaluate", "numbers", "--shift", "all", "--conformal", "0.9"
+    )
+
+
+def test_what_weakens_the_guarantee_of_conformal_regions_is_noted():
+    def notes(*keys: str) -> list[str]:
+        return conformal_notes(load_config(None, ["data.name=iris", *keys]))
+
+    assert notes() == []
+    assert "inference.early_stopping" in notes("inference.early_stopping.patience=3")[0]
+    assert "inference.gain_test" in notes("inference.name=hmc", "inference.gain_test={}")[0]
+    assert "points of one site" in notes("data.group=site")[0]
+    assert "later in day" in notes("data.time=day")[0]
+    assert "within a gap of x" in notes("data.gap_feature=x")[0]

@@ -1,4 +1,4 @@
-"""Evaluate a run on some points: scores, those of baselines, and the confusion matrix.
+"""Evaluate a run on some points: scores, those of baselines, confusion matrix, conformal regions.
 
 This is what `bnn-symm evaluate` computes without a curve of shifts and without `--ood`.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bnn_symm.data import Split
+from bnn_symm.diagnostics.calibration.region_coverage import region_coverage
 from bnn_symm.diagnostics.calibration.temperature_scaling import fit_temperature
 from bnn_symm.diagnostics.scores.baselines import baselines
 from bnn_symm.diagnostics.scores.class_averages import confusion_matrix
@@ -15,7 +16,9 @@ from bnn_symm.diagnostics.scores.gradient_boosting import gradient_boosting
 from bnn_symm.diagnostics.scores.score_intervals import short_scores
 from bnn_symm.diagnostics.scores.scores import ScoredPoints, score, score_points
 from bnn_symm.diagnostics.scores.standing import baseline_warnings, compare_with_baselines
+from bnn_symm.runs.conformal import conformal_notes
 from bnn_symm.runs.run import Run
+from bnn_symm.summaries import plain
 
 BaselineName = Literal["linear", "gradient_boosting"]
 """The most complex baseline of an evaluation."""
@@ -44,6 +47,7 @@ def evaluate_points(
     *,
     name: str,
     baseline: BaselineName | None = None,
+    conformal: float | None = None,
     temperature_scaling: bool = False,
 ) -> Evaluation:
     """Evaluate a run on some points.
@@ -53,6 +57,8 @@ def evaluate_points(
         part: at least one point.
         name: of the points.
         baseline: the most complex baseline whose scores are computed; simpler ones are, too.
+        conformal: level of regions that the validation split calibrates, whose coverage and size
+            are compared with those of Bayesian regions.
         temperature_scaling: whether to score also the predictions after temperature scaling.
 
     Returns:
@@ -60,7 +66,8 @@ def evaluate_points(
 
     Raises:
         InvalidRun: if the data of the run are needed and changed since the fit.
-        ConfigError: if temperature scaling does not apply.
+        InvalidData: if there are too few validation points for conformal regions of the level.
+        ConfigError: if temperature scaling does not apply, or the level is not between 0 and 1.
     """
     found = score_points(run.posterior, part)
     result = Evaluation(rows={name: found.scores}, content=dict(found.scores))
@@ -70,6 +77,12 @@ def evaluate_points(
         result.content["confusion"] = {"labels": labels, "counts": counts.tolist()}
     if baseline is not None:
         _add_baselines(result, run, part, name, found, baseline)
+    if conformal is not None:
+        regions = run.conformal(conformal)
+        compared = region_coverage(run.posterior, part, regions, seed=run.config.seed)
+        result.content["conformal"] = {**regions.to_dict(), **plain(compared)}
+        result.conclusions.append(regions.conclusion)
+        result.notes.extend(conformal_notes(run.config))
     if temperature_scaling:
         scaling = fit_temperature(run.posterior, run.dataset().validation)
         scaled = score(scaling.apply(run.posterior), part) or {}

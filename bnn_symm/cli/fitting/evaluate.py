@@ -54,6 +54,13 @@ def add(commands: Any) -> None:
         "or the mean, and a linear model; gradient_boosting: boosted trees, too",
     )
     parser.add_argument(
+        "--conformal",
+        metavar="LEVEL",
+        type=float,
+        help="also the coverage and size of intervals or sets of classes of this level, such as "
+        "0.9, which the validation split calibrates, beside those of the posterior",
+    )
+    parser.add_argument(
         "--temperature-scaling",
         action="store_true",
         help="also score classes with log probabilities divided by a temperature, which is fitted "
@@ -78,8 +85,9 @@ def _refuse_scores(options: argparse.Namespace) -> None:
     from bnn_symm.errors import ConfigError
 
     given = f"--ood {options.ood}" if options.ood is not None else f"--shift {options.shift}"
-    for flag in ("--temperature-scaling", "--baseline"):
-        if getattr(options, flag.removeprefix("--").replace("-", "_")):
+    for flag in ("--temperature-scaling", "--baseline", "--conformal"):
+        value = getattr(options, flag.removeprefix("--").replace("-", "_"))
+        if value is not None and value is not False:
             raise ConfigError(
                 f"{flag} applies to one set of points, got {given}; leave it out, or give the "
                 "shift a severity, such as --shift rotation:30"
@@ -90,6 +98,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.analyses.predictions.evaluation import evaluate_points
     from bnn_symm.data import parse_shift, shift
     from bnn_symm.errors import one_line
+    from bnn_symm.report.text.calibration import regions_table
     from bnn_symm.report.text.tables import scores_table
     from bnn_symm.threads import use_threads
 
@@ -110,7 +119,13 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
             part,
             name=name,
             baseline=options.baseline,
+            conformal=options.conformal,
             temperature_scaling=options.temperature_scaling,
+        )
+    if options.conformal is not None and (source is not None or requested is not None):
+        result.notes.append(
+            "the guarantee of conformal regions is for points of the distribution of the "
+            "validation points"
         )
     if options.baseline is None and source is None and requested is None:
         result.notes.extend((run.metrics or {}).get("notes", []))
@@ -124,6 +139,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     }
     lines = [
         scores_table(result.rows),
+        *([regions_table(content["conformal"]).text()] if options.conformal is not None else []),
         *result.conclusions,
         *(f"note: {one_line(note)}" for note in result.notes),
     ]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bnn_symm.cli.command import add_command, answer, file_line, open_run
+from bnn_symm.cli.command import add_command, answer, file_line, open_run, warn
 
 
 def add(commands: Any) -> None:
@@ -45,6 +45,13 @@ def add(commands: Any) -> None:
         help="levels for regression, separated by commas (default: %(default)s)",
     )
     parser.add_argument(
+        "--conformal",
+        metavar="LEVEL",
+        type=float,
+        help="also intervals or sets of classes of this level, such as 0.9, which the validation "
+        "split of the run calibrates: conformal_low and conformal_high, or in_set_<label>",
+    )
+    parser.add_argument(
         "--excel-safe",
         action="store_true",
         help="in a .csv, write an apostrophe before labels and column names that begin with = + - "
@@ -54,24 +61,32 @@ def add(commands: Any) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
+    from bnn_symm.runs.conformal import conformal_notes
     from bnn_symm.runs.predictions import check_output, predict_file
 
     levels = _levels(options.quantiles)
-    if options.output == "-":
-        if options.json:
-            raise ConfigError("-o - prints the predictions as CSV; leave out --json")
-        run = open_run(options)
-        predict_file(run, Path(options.input), sys.stdout, levels, excel_safe=options.excel_safe)
-        return 0
-    output = Path(options.output)
-    check_output(output, excel_safe=options.excel_safe)
+    to_stdout = options.output == "-"
+    if to_stdout and options.json:
+        raise ConfigError("-o - prints the predictions as CSV; leave out --json")
+    output = sys.stdout if to_stdout else Path(options.output)
+    if isinstance(output, Path):
+        check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)
-    rows = predict_file(run, Path(options.input), output, levels, excel_safe=options.excel_safe)
-    answer(
-        options,
-        {"run": str(run.path), "output": str(output), "points": rows},
-        file_line(f"{rows} predictions", output),
+    conformal = None if options.conformal is None else run.conformal(options.conformal)
+    rows = predict_file(
+        *(run, Path(options.input), output, levels),
+        conformal=conformal,
+        excel_safe=options.excel_safe,
     )
+    content = {"run": str(run.path), "output": options.output, "points": rows}
+    lines = [] if to_stdout else [file_line(f"{rows} predictions", options.output)]
+    if conformal is not None:
+        content["conformal"] = conformal.to_dict()
+        notes = conformal_notes(run.config)
+        warn([conformal.conclusion, *notes] if to_stdout else notes)
+        lines.insert(0, conformal.conclusion)
+    if not to_stdout:
+        answer(options, content, "\n".join(lines))
     return 0
 
 

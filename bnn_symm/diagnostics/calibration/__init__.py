@@ -1,5 +1,5 @@
 """Compare predicted probabilities and intervals with observed frequencies.
 
 Reading order: `reliability`, `pit`, `calibration_errors`, `calibration_tests`,
-`temperature_scaling`.
+`temperature_scaling`, `conformal`, `region_coverage`.
 """

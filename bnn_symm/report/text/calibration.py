@@ -58,6 +58,25 @@ def calibration_table(content: Mapping[str, Any]) -> Table:
     return Table(caption=f"Scores of the {content['part']} part, {points}", columns=columns)
 
 
+def regions_table(content: Mapping[str, Any]) -> Table:
+    """Return a table of the coverage and size of Bayesian and conformal regions.
+
+    Args:
+        content: `conformal` of an evaluation.
+
+    Returns:
+        The table.
+    """
+    own = [content["bayesian"], content["conformal"]]
+    is_numbers = "interval" in own[0]["region"]
+    columns = {
+        f"{percent(content['level'])} regions": ["Bayesian", "conformal"],
+        "coverage": [each["coverage"] for each in own],
+        "mean width" if is_numbers else "mean number of classes": [each["size"] for each in own],
+    }
+    return Table(caption="", columns=columns)
+
+
 def loo_text(loo: Mapping[str, Any]) -> str:
     """Return a sentence on leave-one-out predictions, and its notes.
 
