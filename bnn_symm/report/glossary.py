@@ -97,6 +97,11 @@ GLOSSARY = (
     ),
     Term("chain", "One sequence of draws of a sampler, from its own initial values.", ("chains",)),
     Term(
+        "conformal",
+        "Of intervals and sets of classes: calibrated on held-out points, so that they contain the "
+        "target of a new point with the stated probability, whether the model is right or not.",
+    ),
+    Term(
         "control",
         "A network that shares one property with the asymmetric network but keeps the symmetry, or "
         "breaks it in another way. An effect that a symmetric control shows as well is not "

@@ -32,8 +32,8 @@ def posterior_of(likelihood, outputs: int, flat) -> SamplePosterior:
 
 # Overconfident: noise of 0.3 where the targets have one of 1 + |x| with heavy tails.
 NUMBERS = posterior_of(Gaussian(noise=0.3), 1, [[0.9, 0.1], [1.1, -0.1]])
-# Overconfident: three of ten labels are random.
-SURE = [12.0, -12, 0, 0, 1, 1, 0, 0]
+# Overconfident: four of ten labels are random.
+SURE = [12.0, -12, 0.3, 0, 1, 1, 0, 0.2]
 CLASSES = posterior_of(Categorical(), 4, [SURE, [0.9 * own for own in SURE]])
 COUNTS = posterior_of(Poisson(), 1, [[0.2, 0.5], [0.1, 0.4]])
 
@@ -46,7 +46,7 @@ def numbers(rng, size: int) -> Split:
 
 def classes(rng, size: int) -> Split:
     x = rng.normal(size=size)
-    y = np.where(rng.random(size) < 0.3, rng.integers(0, 4, size), (x < 0).astype(int))
+    y = np.where(rng.random(size) < 0.4, rng.integers(0, 4, size), (x < 0).astype(int))
     return Split(x=torch.from_numpy(x)[:, None], y=torch.from_numpy(y))
 
 
