@@ -10,16 +10,28 @@ from bnn_symm.models.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
+    GaussianMixture,
     HeteroscedasticGaussian,
     Likelihood,
+    NegativeBinomial,
+    Ordinal,
     Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
 )
 
 __all__ = [
     "Bernoulli",
     "Categorical",
     "Gaussian",
+    "GaussianMixture",
     "HeteroscedasticGaussian",
     "Likelihood",
+    "NegativeBinomial",
+    "Ordinal",
     "Poisson",
+    "StudentT",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
 ]

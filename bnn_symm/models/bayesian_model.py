@@ -33,7 +33,13 @@ from bnn_symm.architectures import (
 )
 from bnn_symm.arguments import check_tensor
 from bnn_symm.errors import ConfigError, NotRepresentable
-from bnn_symm.models.likelihoods import AnyLikelihood, Bernoulli, Categorical, check_likelihood
+from bnn_symm.models.likelihoods import (
+    AnyLikelihood,
+    check_likelihood,
+    fixed_num_outputs,
+    is_classification,
+    num_classes,
+)
 from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
 from bnn_symm.summaries import Summarized
@@ -224,11 +230,7 @@ class BayesianModel(Summarized):
         """
         if tuple(x.shape[1:]) in self._checked_shapes or len(x) == 0:
             return
-        wanted = None
-        if not isinstance(self.likelihood, Categorical):
-            wanted = self.likelihood.num_net_outputs(
-                2 if isinstance(self.likelihood, Bernoulli) else 1
-            )
+        wanted = fixed_num_outputs(self.likelihood)
         self.num_outputs = check_function(self._name, self.net, x, wanted)
         check_logits(self._name, self.net, x, self.likelihood)
         self._checked_shapes.add(tuple(x.shape[1:]))
@@ -255,10 +257,10 @@ class BayesianModel(Summarized):
         if is_transformed(tensors):
             return
         self.check_function(x)
-        if y is not None and isinstance(self.likelihood, Categorical | Bernoulli) and len(y):
+        if y is not None and is_classification(self.likelihood) and len(y):
             classes = self._without_weight(y)[0]
             low, high = int(classes.min()), int(classes.max())
-            if low < 0 or high >= (number := max(2, self.num_outputs)):
+            if low < 0 or high >= (number := num_classes(self.likelihood, self.num_outputs)):
                 raise ConfigError(
                     f"y: got classes from {low} to {high}, expected indices from 0 to {number - 1}"
                 )
@@ -570,12 +572,13 @@ class BayesianModel(Summarized):
                 # A scale must be positive; points of weight zero are masked.
                 counted = weight > 0
                 scale = scale * torch.where(counted, weight, 1.0)
-        if y is not None and isinstance(self.likelihood, Bernoulli):
+        target: Any = self.likelihood.distribution(outputs, latents)
+        if y is not None and target.support is dist.constraints.boolean:
             # Class indices are integers; torch's Bernoulli takes floats only.
             y = y.to(outputs.dtype)
         plate = pyro.plate("data", len(x))
         with plate, poutine.scale(scale=scale), poutine.mask(mask=counted):
-            pyro.sample("y", self.likelihood.distribution(outputs, latents), obs=y)
+            pyro.sample("y", target, obs=y)
         return outputs
 
 

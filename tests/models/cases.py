@@ -12,10 +12,17 @@ from bnn_symm.models import (
     Bernoulli,
     Categorical,
     Gaussian,
+    GaussianMixture,
     HeteroscedasticGaussian,
+    NegativeBinomial,
+    Ordinal,
     Poisson,
     Prior,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
 )
+from bnn_symm.models.likelihoods import num_classes
 from bnn_symm.randomness import torch_generator
 
 NUM_CLASSES = 3
@@ -34,11 +41,10 @@ class Case:
 
     def targets(self, number: int, seed: int = 0) -> Tensor:
         generator = torch_generator(seed, "targets")
-        if isinstance(self.likelihood, Categorical):
-            return torch.randint(NUM_CLASSES, (number,), generator=generator)
-        if isinstance(self.likelihood, Bernoulli):
-            return torch.randint(2, (number,), generator=generator)
-        if isinstance(self.likelihood, Poisson):
+        if self.likelihood.task == "classification":
+            classes = num_classes(self.likelihood, self.num_outputs)
+            return torch.randint(classes, (number,), generator=generator)
+        if self.likelihood.task == "count":
             return torch.randint(5, (number,), generator=generator).double()
         return torch.randn(number, generator=generator, dtype=torch.float64)
 
@@ -49,7 +55,16 @@ CASES = {
     "gaussian-fixed": Case(Gaussian(noise=0.3), 1),
     "gaussian-learned": Case(Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6), 1),
     "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
+    "student-fixed": Case(StudentT(noise=0.4, degrees_of_freedom=3.0), 1),
+    "student-learned": Case(StudentT(log_noise_mean=-0.3, log_excess_sd=0.8), 1),
+    "mixture": Case(GaussianMixture(num_components=3), 9),
+    "ordinal": Case(Ordinal(num_classes=4, log_gap_mean=0.2, log_gap_sd=0.7), 1),
     "poisson": Case(Poisson(), 1),
+    "negative-binomial-fixed": Case(NegativeBinomial(dispersion=0.6), 1),
+    "negative-binomial-learned": Case(NegativeBinomial(log_dispersion_mean=-0.4), 1),
+    "zero-inflated-poisson": Case(ZeroInflatedPoisson(), 2),
+    "zero-inflated-fixed": Case(ZeroInflatedNegativeBinomial(dispersion=0.6), 2),
+    "zero-inflated-learned": Case(ZeroInflatedNegativeBinomial(), 2),
     # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be
     # the same.
     "fixed-entries": Case(

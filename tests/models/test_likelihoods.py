@@ -97,9 +97,10 @@ def test_every_density_is_that_of_its_pyro_distribution(case) -> None:
     torch.testing.assert_close(got, expected.log_prob(observed), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", ["gaussian-fixed", "gaussian-learned", "heteroscedastic", "poisson"]
-)
+NUMBERS = [name for name, case in CASES.items() if case.likelihood.task != "classification"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_mean_and_variance_are_those_of_the_pyro_distribution(name) -> None:
     case = CASES[name]
     outputs = normal(2, 3, 5, case.num_outputs)
@@ -128,13 +129,14 @@ def test_poisson_cdf_is_scipys_below_zero_between_counts_and_at_them() -> None:
     torch.testing.assert_close(got, torch.from_numpy(expected), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["categorical", "bernoulli"])
+@pytest.mark.parametrize("name", ["categorical", "bernoulli", "ordinal"])
 def test_class_probabilities_are_the_exponential_of_the_density_of_each_class(name) -> None:
     case = CASES[name]
     outputs = 5 * normal(2, 3, 6, case.num_outputs)
-    probabilities = case.likelihood.probabilities(outputs)
+    latents = {latent: normal(2, 3, seed=4) for latent in case.likelihood.latents}
+    probabilities = case.likelihood.probabilities(outputs, latents)
     for label in range(probabilities.shape[-1]):
-        expected = case.likelihood.log_prob(outputs, torch.full((6,), label), {}).exp()
+        expected = case.likelihood.log_prob(outputs, torch.full((6,), label), latents).exp()
         torch.testing.assert_close(probabilities[..., label], expected, rtol=1e-10, atol=1e-14)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 3, 6).double())
 
@@ -170,9 +172,15 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
     tasks = {
         "categorical": "classification",
         "bernoulli": "classification",
+        "ordinal": "classification",
         "gaussian": "regression",
         "heteroscedastic_gaussian": "regression",
+        "student_t": "regression",
+        "gaussian_mixture": "regression",
         "poisson": "count",
+        "negative_binomial": "count",
+        "zero_inflated_poisson": "count",
+        "zero_inflated_negative_binomial": "count",
     }
     own = tasks[case.likelihood.name]
     for task, default in TASKS.items():

@@ -3,19 +3,37 @@
 Every likelihood is one settings class. Targets are in the units of training: standardized for
 regression, counts for counts, class indices for classes.
 
-Reading order: `likelihood` (the interface), `gaussian`, `classification`, `counts`, `registry`
-(all of them, the default of each task, checks).
+Reading order: `likelihood` (the interface), `gaussian`, `classification`, `counts`, `student_t`,
+`gaussian_mixture`, `ordinal`, `zero_inflated`, `registry` (all of them, the default of each task,
+checks), `capabilities` (optional members).
 """
 
+from bnn_symm.models.likelihoods.capabilities import (
+    canonical_outputs,
+    fixed_num_outputs,
+    is_classification,
+    is_count,
+    normal_components,
+    num_classes,
+    output_names,
+)
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
-from bnn_symm.models.likelihoods.counts import Poisson
+from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson, count_bound, count_grid
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
 from bnn_symm.models.likelihoods.likelihood import Latents, Likelihood
+from bnn_symm.models.likelihoods.ordinal import Ordinal
 from bnn_symm.models.likelihoods.registry import (
     AnyLikelihood,
     check_likelihood,
     check_task,
     default_likelihood,
+    resolve_likelihood,
+)
+from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.zero_inflated import (
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
 )
 
 __all__ = [
@@ -23,11 +41,27 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "Gaussian",
+    "GaussianMixture",
     "HeteroscedasticGaussian",
     "Latents",
     "Likelihood",
+    "NegativeBinomial",
+    "Ordinal",
     "Poisson",
+    "StudentT",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
+    "canonical_outputs",
     "check_likelihood",
     "check_task",
+    "count_bound",
+    "count_grid",
     "default_likelihood",
+    "fixed_num_outputs",
+    "is_classification",
+    "is_count",
+    "normal_components",
+    "num_classes",
+    "output_names",
+    "resolve_likelihood",
 ]

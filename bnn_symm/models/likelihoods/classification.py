@@ -1,4 +1,4 @@
-"""Define the likelihoods of classes. Targets are class indices."""
+"""Define the likelihoods of unordered classes. Targets are class indices."""
 
 from typing import Literal
 
@@ -14,17 +14,12 @@ from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
 
-class _Classification(WithoutLatents):
-    """Provide what the two likelihoods of classes share."""
-
-    task = "classification"
-
-
 @settings
-class Categorical(_Classification):
+class Categorical(WithoutLatents):
     """Apply a softmax over the outputs, one output per class."""
 
     name: Literal["categorical"] = "categorical"
+    task = "classification"
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """Return the number of classes: one output per class."""
@@ -47,17 +42,29 @@ class Categorical(_Classification):
         return dist.Categorical(logits=outputs)
 
     def probabilities(
-        self, outputs: Float[Tensor, "*draw point output"]
+        self, outputs: Float[Tensor, "*draw point output"], latents: Latents
     ) -> Float[Tensor, "*draw point class"]:
         """Return the class probabilities given each draw."""
         return outputs.softmax(-1)
 
+    def canonical_outputs(self, outputs: Tensor) -> Tensor:
+        """Return the logits centered over classes; the probabilities ignore a common shift."""
+        return outputs - outputs.mean(-1, keepdim=True)
+
+    def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return a root of diag(p) - p p^T = sum_c p_c (e_c - p)(e_c - p)^T."""
+        probabilities = outputs.softmax(-1)
+        unit = torch.eye(outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
+        return probabilities.sqrt().unsqueeze(-1) * (unit - probabilities.unsqueeze(-2))
+
 
 @settings
-class Bernoulli(_Classification):
+class Bernoulli(WithoutLatents):
     """Model two classes by one output: the logit of the second class."""
 
     name: Literal["bernoulli"] = "bernoulli"
+    task = "classification"
+    num_classes = 2
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """Return 1, for a data set of exactly two classes.
@@ -87,7 +94,11 @@ class Bernoulli(_Classification):
         return dist.Bernoulli(logits=outputs.squeeze(-1))
 
     def probabilities(
-        self, outputs: Float[Tensor, "*draw point 1"]
+        self, outputs: Float[Tensor, "*draw point 1"], latents: Latents
     ) -> Float[Tensor, "*draw point 2"]:
         """Return the probabilities of the first and the second class given each draw."""
         return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=-1)
+
+    def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return the square root of p (1 - p)."""
+        return (0.5 * (logsigmoid(outputs) + logsigmoid(-outputs))).exp().unsqueeze(-1)

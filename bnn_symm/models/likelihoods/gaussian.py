@@ -8,9 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents
+from bnn_symm.models.likelihoods.likelihood import Latents, Learned, WithoutLatents, log_positive
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
+
+# exp of an extreme output overflows early in training. Beyond these bounds the noise would be below
+# 5e-5 or above 2e4 standard deviations of the target, so no useful fit is affected.
+LOG_SD_BOUND = 10.0
 
 
 class _Gaussian:
@@ -50,6 +54,11 @@ class _Gaussian:
         mean, log_sd = self._moments(outputs, latents)
         return torch.special.ndtr((value - mean) * (-log_sd).exp())
 
+    def normal_components(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
+        """Return weight, mean and standard deviation of the one normal component."""
+        mean, log_sd = (value.unsqueeze(-1) for value in self._moments(outputs, latents))
+        return torch.ones_like(mean), mean, log_sd.exp()
+
 
 @settings
 class Gaussian(_Gaussian):
@@ -64,7 +73,7 @@ class Gaussian(_Gaussian):
     """
 
     name: Literal["gaussian"] = "gaussian"
-    noise: Positive | Literal["learned"] = "learned"
+    noise: Positive | Learned = "learned"
     log_noise_mean: float = -1.0
     log_noise_sd: Positive = 1.0
 
@@ -83,9 +92,14 @@ class Gaussian(_Gaussian):
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         mean = outputs.squeeze(-1)
-        if self.noise == "learned":
-            return mean, latents["log_noise"].unsqueeze(-1).expand_as(mean)
-        return mean, torch.full_like(mean, math.log(self.noise))
+        return mean, log_positive(self.noise, "log_noise", latents, mean)
+
+    def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return a root of diag(1 / sd^2, 2) of (mean, log sd)."""
+        root = self.variance(outputs, latents).rsqrt()
+        if not self.latents:
+            return root[:, None, None]
+        return torch.diag_embed(torch.stack([root, torch.full_like(root, math.sqrt(2.0))], dim=-1))
 
 
 @settings
@@ -93,15 +107,18 @@ class HeteroscedasticGaussian(WithoutLatents, _Gaussian):
     """Model y ~ Normal(first output, exp(second output)), with noise predicted per point."""
 
     name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
-
-    # exp of an extreme second output overflows early in training. Beyond these bounds the noise
-    # would be below 5e-5 or above 2e4 standard deviations of the target, so no useful fit is
-    # affected.
-    _BOUND = 10.0
+    output_names = ("mean", "log_sd")
 
     def num_net_outputs(self, num_outputs: int) -> int:
         """Return 2: the mean and the log standard deviation."""
         return 2
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
-        return outputs[..., 0], outputs[..., 1].clamp(-self._BOUND, self._BOUND)
+        return outputs[..., 0], outputs[..., 1].clamp(-LOG_SD_BOUND, LOG_SD_BOUND)
+
+    def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return a root of diag(1 / sd^2, 2) of (mean, log sd)."""
+        root = self.variance(outputs, latents).rsqrt()
+        # Beyond its bounds the density does not depend on the second output.
+        is_free = outputs[:, 1].abs() < LOG_SD_BOUND
+        return torch.diag_embed(torch.stack([root, math.sqrt(2.0) * is_free.to(root)], dim=-1))

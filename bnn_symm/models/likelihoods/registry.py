@@ -1,16 +1,34 @@
 """List the likelihoods, choose one for a task, and check that one fits."""
 
+import dataclasses
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
-from bnn_symm.models.likelihoods.counts import Poisson
+from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
+from bnn_symm.models.likelihoods.ordinal import Ordinal
+from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.zero_inflated import (
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+)
 
 AnyLikelihood = Annotated[
-    Categorical | Bernoulli | Gaussian | HeteroscedasticGaussian | Poisson,
+    Categorical
+    | Bernoulli
+    | Ordinal
+    | Gaussian
+    | HeteroscedasticGaussian
+    | StudentT
+    | GaussianMixture
+    | Poisson
+    | NegativeBinomial
+    | ZeroInflatedPoisson
+    | ZeroInflatedNegativeBinomial,
     Field(discriminator="name"),
 ]
 
@@ -40,7 +58,7 @@ def check_likelihood(likelihood: Any) -> None:
     of_task = (
         ("probabilities",)
         if getattr(likelihood, "task", None) == "classification"
-        else ("mean", "variance")
+        else ("mean", "variance", "cdf")
     )
     missing = [name for name in (*_NEEDED, *of_task) if not hasattr(likelihood, name)]
     if missing:
@@ -64,6 +82,27 @@ def default_likelihood(task: str) -> AnyLikelihood:
         A categorical likelihood, a Gaussian one with learned noise, or a Poisson one.
     """
     return _DEFAULTS[task]()
+
+
+def resolve_likelihood(
+    likelihood: AnyLikelihood | None, task: str, num_outputs: int
+) -> AnyLikelihood:
+    """Return the likelihood of a data set: the default of its task, with its number of classes.
+
+    Args:
+        likelihood: the likelihood of a configuration, or None.
+        task: the task of the data set.
+        num_outputs: number of classes, or of target columns, of the data set.
+
+    Raises:
+        ConfigError: if the likelihood is not for these data.
+    """
+    likelihood = default_likelihood(task) if likelihood is None else likelihood
+    check_task(likelihood, task)
+    likelihood.num_net_outputs(num_outputs)
+    if isinstance(likelihood, Ordinal):
+        return dataclasses.replace(likelihood, num_classes=num_outputs)
+    return likelihood
 
 
 def check_task(likelihood: AnyLikelihood, task: str) -> None:

@@ -1,0 +1,97 @@
+"""Ask a likelihood for its optional members, and use what holds for any likelihood without them.
+
+Nothing else in the program asks which likelihood it has, so that likelihoods that are defined
+elsewhere work as those of this package do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from bnn_symm.models.likelihoods.likelihood import Latents
+
+
+def is_classification(likelihood: Any) -> bool:
+    """Return whether the target is a class.
+
+    Args:
+        likelihood: any likelihood.
+    """
+    return likelihood.task == "classification"
+
+
+def is_count(likelihood: Any) -> bool:
+    """Return whether the target is a count: 0, 1, 2, ...
+
+    Args:
+        likelihood: any likelihood.
+    """
+    return likelihood.task == "count"
+
+
+def fixed_num_outputs(likelihood: Any) -> int | None:
+    """Return the number of outputs that the network must have; None if any number is possible.
+
+    Args:
+        likelihood: any likelihood.
+    """
+    if not is_classification(likelihood):
+        return likelihood.num_net_outputs(1)
+    number = getattr(likelihood, "num_classes", None)
+    return None if number is None else likelihood.num_net_outputs(number)
+
+
+def num_classes(likelihood: Any, num_net_outputs: int) -> int:
+    """Return the number of classes of a likelihood of classes.
+
+    Args:
+        likelihood: a likelihood of classes.
+        num_net_outputs: number of outputs of the network.
+    """
+    return getattr(likelihood, "num_classes", None) or num_net_outputs
+
+
+def canonical_outputs(likelihood: Any, outputs: Tensor) -> Tensor:
+    """Return functions of the outputs that are equal wherever the predicted distribution is.
+
+    Logits of classes, for example, are centered: a common shift has no effect.
+
+    Args:
+        likelihood: any likelihood.
+        outputs: of the network, (..., output).
+
+    Returns:
+        (..., output); the outputs themselves, unless the likelihood has `canonical_outputs`.
+    """
+    own = getattr(likelihood, "canonical_outputs", None)
+    return outputs if own is None else own(outputs)
+
+
+def output_names(likelihood: Any, number: int) -> Sequence[str | int]:
+    """Return the names of the outputs of the network, or their numbers.
+
+    Args:
+        likelihood: any likelihood.
+        number: of outputs.
+    """
+    names = getattr(likelihood, "output_names", ())
+    return names if len(names) == number else range(number)
+
+
+def normal_components(
+    likelihood: Any, outputs: Tensor, latents: Latents
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the normal distributions whose mixture the target has given each draw.
+
+    Args:
+        likelihood: a likelihood of numbers.
+        outputs: of the network, (..., point, output).
+        latents: latent variables, each (...).
+
+    Returns:
+        Weights, means and standard deviations, each (..., point, component); None if the likelihood
+        has no `normal_components`.
+    """
+    own = getattr(likelihood, "normal_components", None)
+    return None if own is None else own(outputs, latents)
