@@ -5,7 +5,7 @@ The scaling is fitted to the training split alone.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,9 +17,9 @@ from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.columns import Column
-from bnn_symm.data.preprocessing.labels import sorted_labels
+from bnn_symm.data.preprocessing.labels import Label, label_indices, sorted_labels
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
-from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import RawData, SplitFile, default_feature_names
 from bnn_symm.data.splits import OwnSplit, SplitIndices, split_points
@@ -239,6 +239,8 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
     """Return the encoding of raw data, and the reason for its task."""
     task, reason = task_of(raw, config)
     labels = (raw.class_labels or sorted_labels(raw.y.tolist())) if task == "classification" else ()
+    if config.levels is not None:
+        labels = _ordered(labels, config.levels, raw.target)
     if isinstance(raw.x, np.ndarray):
         columns, shape = (), raw.x.shape[1:]
         names = raw.feature_names or default_feature_names(shape)
@@ -262,6 +264,24 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         point_columns=raw.point_columns,
     )
     return preprocessing, reason
+
+
+def _ordered(labels: Sequence[Label], levels: Sequence[Label], target: str) -> tuple[Label, ...]:
+    """Return the class labels of a target in the order of its declared levels."""
+    places = label_indices(np.array(levels, dtype=object), labels)
+    absent = [level for level, place in zip(levels, places, strict=True) if place < 0]
+    if absent:
+        raise InvalidData(
+            f"data.levels lists {quoted(absent[0])}, which target {quoted(target)} does not have: "
+            f"it has {short_list(map(quoted, labels), 10, 80)}; list these"
+        )
+    missing = [label for i, label in enumerate(labels) if i not in places]
+    if missing:
+        raise InvalidData(
+            f"target {quoted(target)} has the class {quoted(missing[0])}, which data.levels does "
+            f"not list; add it at its place among {short_list(map(quoted, levels), 10, 80)}"
+        )
+    return tuple(labels[place] for place in places)
 
 
 def _check_classes(

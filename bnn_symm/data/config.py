@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 
@@ -49,6 +50,20 @@ def _fold(value: Any) -> Any:
     return value
 
 
+def _distinct(levels: tuple[Label, ...]) -> tuple[Label, ...]:
+    """Return the class labels, of which there are at least two, and none twice.
+
+    Raises:
+        ValueError: naming the first that is repeated, or if there are too few.
+    """
+    repeated = next((str(own) for i, own in enumerate(levels) if own in levels[:i]), None)
+    if repeated is not None:
+        raise ValueError(f"expected every class once, and {repeated} is there twice")
+    if len(levels) < 2:
+        raise ValueError("expected two or more classes, such as [low, medium, high]")
+    return levels
+
+
 @settings
 class DataConfig:
     """Data set, target and split into train, validation and test.
@@ -77,6 +92,8 @@ class DataConfig:
         class_weights: `balanced`: in the fit, points are also weighted by their class, so that all
             classes have one total weight in the training split, whose sum is unchanged.
         task: type of the target; `auto` infers it from the values.
+        levels: class labels of the target from lowest to highest, such as [low, medium, high], for
+            likelihood.name=ordinal; default: sorted, texts by the alphabet.
         group: column of a table (array of an NPZ file) whose groups stay together: rows of one
             group, such as one patient, never lie in two splits. It is no feature unless
             `data.features` lists it.
@@ -113,6 +130,7 @@ class DataConfig:
     normalize_weights: bool = False
     class_weights: Literal["balanced"] | None = None
     task: Literal["auto", "classification", "regression", "count"] = "auto"
+    levels: Annotated[tuple[Label, ...], AfterValidator(_distinct)] | None = None
     group: str | None = None
     time: str | None = None
     test_file: str | None = None

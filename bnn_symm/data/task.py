@@ -7,7 +7,7 @@ from bnn_symm.data.config import DataConfig
 from bnn_symm.data.preprocessing.column_values import is_missing, numbers
 from bnn_symm.data.preprocessing.quoting import quoted
 from bnn_symm.data.raw import RawData, Task
-from bnn_symm.errors import InvalidData
+from bnn_symm.errors import ConfigError, InvalidData
 
 # An integer target is inferred as classes if it has at most _FEW_CLASSES distinct values, or at
 # most _MAX_CLASSES with more than _ROWS_PER_CLASS rows for each.
@@ -24,6 +24,7 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
 
     Raises:
         InvalidData: if the target has missing values, a single value, or does not fit the task.
+        ConfigError: if classes are listed, and the task is another.
     """
     y = raw.y
     missing = is_missing(y)
@@ -37,8 +38,15 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
         task, reason = config.task, f"data.task={config.task}"
     elif raw.task is not None:
         task, reason = raw.task, "defined by this data set"
+    elif config.levels is not None:
+        task, reason = "classification", "data.levels"
     else:
         task, reason = infer_task(y)
+    if config.levels is not None and task != "classification":
+        raise ConfigError(
+            f"data.levels lists classes, but the task of target {quoted(raw.target)} is {task} "
+            f"({reason}); remove it, or use {advise_setting('data.task=classification')}"
+        )
     if distinct < 2:
         raise InvalidData(
             f"target {quoted(raw.target)} has the single value {quoted(y[0])} in all {len(y)} "

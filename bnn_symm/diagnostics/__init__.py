@@ -37,10 +37,11 @@ from bnn_symm.diagnostics.mixing.chain_statistics import ChainStatistics, chain_
 from bnn_symm.diagnostics.mixing.interpretation import Verdicts, verdicts
 from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
 from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, sampler_statistics
+from bnn_symm.diagnostics.scores.crps import crps
 from bnn_symm.diagnostics.scores.loo import Loo, loo
 from bnn_symm.diagnostics.scores.out_of_distribution import OutOfDistribution, out_of_distribution
 from bnn_symm.diagnostics.scores.score_intervals import Scores, scores_with_intervals
-from bnn_symm.diagnostics.scores.scores import crps, expected_calibration_error, score
+from bnn_symm.diagnostics.scores.scores import expected_calibration_error, score
 from bnn_symm.diagnostics.scores.shift_curves import ShiftCurve, shift_curve
 from bnn_symm.diagnostics.simulation.sbc import SbcResult, simulation_based_calibration
 from bnn_symm.diagnostics.statistics.bootstrap import Score

@@ -20,7 +20,7 @@ from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import InvalidData
 from bnn_symm.estimators.parameters import default_parameters, imputes, resolve
 from bnn_symm.estimators.training_data import is_table, training_data
-from bnn_symm.models import check_task, default_likelihood
+from bnn_symm.models import resolve_likelihood
 from bnn_symm.posteriors import Predictive
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.runs.configuration.config import Config
@@ -128,8 +128,8 @@ class BNNEstimator(BaseEstimator):
         class_labels: tuple[Label, ...] = (),
     ) -> None:
         """Fit checked inputs and a target (point,) of class indices or numbers."""
-        likelihood = config.likelihood or default_likelihood(task)
-        check_task(likelihood, task)
+        number = len(class_labels) or 1
+        likelihood = resolve_likelihood(config.likelihood, task, number)
         config = dataclasses.replace(config, likelihood=likelihood)
         names = getattr(self, "feature_names_in_", None)
         with _LOCK:

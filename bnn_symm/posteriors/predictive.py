@@ -7,7 +7,7 @@ the Jacobian 1 / scale.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,16 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical, Poisson
+from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical
+from bnn_symm.models.likelihoods import is_classification, is_count, num_classes
+from bnn_symm.posteriors.root_finding import find_roots
 from bnn_symm.randomness import global_seed
 from bnn_symm.summaries import Summarized
 
-# Halvings of the bracket of a quantile: from at most about 1e3 predictive standard deviations to
-# below 1e-9 of one.
-_BISECTIONS = 40
+# Error of a quantile, in predictive standard deviations.
+_QUANTILE_ERROR = 1e-9
+# Halvings of the interval of a count: all floating-point numbers that are exact integers.
+_COUNT_STEPS = 64
 # Draws per batch, so that temporaries stay small next to the outputs.
 _DRAWS_PER_BATCH = 32
 # Logits per batch, so that a few temporaries of this size stay in the cache.
@@ -63,7 +66,7 @@ class Predictive(Summarized):
     @property
     def is_classification(self) -> bool:
         """Return whether the target is a class."""
-        return isinstance(self.likelihood, Categorical | Bernoulli)
+        return is_classification(self.likelihood)
 
     @property
     def num_draws(self) -> int:
@@ -92,12 +95,17 @@ class Predictive(Summarized):
         """
         y = y.to(self.outputs.device)
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
+        for where, outputs, latents in self._batches():
+            log_prob[where] = self.likelihood.log_prob(outputs, y, latents)
+        return log_prob - math.log(self.scale)
+
+    def _batches(self) -> Iterator[tuple[tuple[int, slice], Tensor, dict[str, Tensor]]]:
+        """Yield the place, outputs and latent variables of some draws of one chain at a time."""
         for c in range(self.outputs.shape[0]):
             for s in range(0, self.outputs.shape[1], _DRAWS_PER_BATCH):
                 where = (c, slice(s, s + _DRAWS_PER_BATCH))
                 latents = {name: value[where] for name, value in self.latents.items()}
-                log_prob[where] = self.likelihood.log_prob(self.outputs[where], y, latents)
-        return log_prob - math.log(self.scale)
+                yield where, self.outputs[where], latents
 
     def log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
         """Return the log of the mixture density at y: the marginal log likelihood, in nats.
@@ -146,14 +154,26 @@ class Predictive(Summarized):
         return torch.special.entr(probabilities / self.num_draws).sum(-1), entropy / self.num_draws
 
     def _class_sums(self, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.likelihood, Categorical | Bernoulli):
+        if not self.is_classification:
             raise TypeError(
                 f"a {self.likelihood.name} likelihood has no class probabilities; use mean()"
             )
-        is_binary = isinstance(self.likelihood, Bernoulli)
-        return class_sums(
-            self.outputs.flatten(0, 1), is_binary=is_binary, with_entropy=with_entropy
-        )
+        likelihood: Any = self.likelihood
+        if isinstance(likelihood, Categorical | Bernoulli):  # fast for softmax and sigmoid
+            return class_sums(
+                self.outputs.flatten(0, 1),
+                is_binary=isinstance(likelihood, Bernoulli),
+                with_entropy=with_entropy,
+            )
+        points, width = self.outputs.shape[2:]
+        sums = torch.zeros(points, num_classes(likelihood, width), dtype=torch.float64)
+        entropies = torch.zeros(points, dtype=torch.float64)
+        for _, outputs, latents in self._batches():
+            p = likelihood.probabilities(outputs, latents).double()
+            sums += p.sum(0)
+            if with_entropy:
+                entropies += torch.special.entr(p).sum((0, -1))
+        return sums, entropies
 
     # -- numbers
 
@@ -191,7 +211,7 @@ class Predictive(Summarized):
         return self._numeric().cdf(self.outputs, standardized, self.latents).double().mean((0, 1))
 
     def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level point"]:
-        """Return quantiles of the mixture (noise included), by bisection of its CDF.
+        """Return quantiles of the mixture (noise included), by inversion of its CDF.
 
         For counts, a quantile is the smallest integer whose cumulative probability reaches the
         level.
@@ -208,20 +228,29 @@ class Predictive(Summarized):
         if not all(0 < level < 1 for level in levels):
             raise ValueError(f"levels: got {list(levels)}, expected values between 0 and 1")
         mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
-        counts = isinstance(self.likelihood, Poisson)
         rows = []
         for level in levels:
             # By Cantelli's inequality no quantile is further from the mean than this many standard
             # deviations.
             reach = math.sqrt(max(level / (1 - level), (1 - level) / level)) + 1
             low, high = mean - reach * sd, mean + reach * sd
-            for _ in range(_BISECTIONS):
-                middle = 0.5 * (low + high)
-                # Rounded down first: in float32, a value just below an integer equals the integer.
-                below = self.cdf(middle.floor() if counts else middle) < level
-                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-            rows.append(high.floor().clamp(min=0) if counts else high)
+            if is_count(self.likelihood):
+                rows.append(self._smallest_count(level, low, high))
+                continue
+            tolerance = sd * max(_QUANTILE_ERROR, torch.finfo(self.outputs.dtype).eps)
+            rows.append(find_roots(lambda t, p=level: self.cdf(t) - p, low, high, tolerance))
         return torch.stack(rows)
+
+    def _smallest_count(self, level: float, low: Tensor, high: Tensor) -> Tensor:
+        """Return the smallest count whose cumulative probability reaches a level, by bisection."""
+        low, high = low.floor().clamp(min=0) - 1, high.ceil()
+        for _ in range(_COUNT_STEPS):
+            if not bool((high - low > 1).any()):
+                break
+            middle = (0.5 * (low + high)).floor()
+            below = self.cdf(middle) < level
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return high
 
     def sample(self, *, seed: int = 0) -> Tensor:
         """Return one target per draw and point, (chain, draw, point).

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from bnn_symm.errors import ConfigError
 from bnn_symm.models import HeteroscedasticGaussian
 from bnn_symm.models.fisher import fisher_root
 from tests.models.cases import CASES, normal
@@ -65,6 +66,56 @@ def test_of_learned_and_predicted_noise_it_is_the_expected_hessian(name):
         torch.linalg.eigvalsh(hessian(model.likelihood, outputs, latents, mean + 2 * sd)).min()
         < -0.1
     )
+
+
+def expectation(likelihood, outputs, latents):
+    """E[s s^T] by point: a sum over all targets, or a fine grid of them, of scores by autograd."""
+    if likelihood.task == "classification":
+        grid = torch.arange(likelihood.num_classes)
+        weights = torch.ones(len(grid)).double()
+    elif likelihood.task == "count":
+        grid = torch.arange(400).double()
+        weights = torch.ones(len(grid)).double()
+    else:  # y = sinh(u): dense in the middle, and far into the tails
+        u = torch.linspace(-12, 12, 6001, dtype=torch.float64)
+        grid, weights = u.sinh(), u.cosh() * (u[1] - u[0])
+
+    def log_prob(z, y):
+        values = dict(zip(latents, z[outputs.shape[1] :], strict=True))
+        return likelihood.log_prob(z[None, : outputs.shape[1]], y[None], values)[0]
+
+    over_grid = torch.vmap(torch.func.grad_and_value(log_prob), in_dims=(None, 0))
+    z = torch.cat([outputs, *(value.expand(POINTS, 1) for value in latents.values())], 1)
+    result = []
+    for point in z:
+        scores, value = over_grid(point, grid)
+        result.append((scores.mT * (value.exp() * weights)) @ scores)
+    return torch.stack(result)
+
+
+NEW = ["student-fixed", "student-learned", "mixture", "ordinal"]
+NEW += [name for name, case in CASES.items() if case.likelihood.task == "count"]
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_it_is_the_expectation_of_the_squared_score(name):
+    case = CASES[name]
+    outputs = normal(POINTS, case.num_outputs)
+    latents = {
+        latent: torch.tensor(-0.4 + 0.3 * k, dtype=torch.float64)
+        for k, latent in enumerate(case.likelihood.latents)
+    }
+    root = fisher_root(case.likelihood, outputs, latents)
+    wanted = expectation(case.likelihood, outputs, latents)
+    torch.testing.assert_close(root.mT @ root, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_likelihood_without_it_is_refused():
+    class Own:
+        name = "own"
+
+    with pytest.raises(ConfigError, match=r"own has no fisher_root"):
+        fisher_root(Own(), torch.zeros(1, 1), {})
 
 
 def test_predicted_noise_beyond_its_bounds_tells_nothing():

@@ -1,6 +1,7 @@
 import math
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,12 +14,20 @@ from bnn_symm.models import (
     Bernoulli,
     Categorical,
     Gaussian,
+    GaussianMixture,
     HeteroscedasticGaussian,
+    NegativeBinomial,
+    Ordinal,
     Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
     check_task,
     default_likelihood,
+    resolve_likelihood,
 )
 from tests.models.cases import CASES, normal
+from tests.models.reference import ordinal_probabilities, reference
 
 OUTPUT = st.floats(-8, 8)
 EXAMPLES = settings(max_examples=40, deadline=None)
@@ -121,12 +130,68 @@ def test_gaussian_cdf_is_that_of_the_pyro_distribution(name) -> None:
     )
 
 
-def test_poisson_cdf_is_scipys_below_zero_between_counts_and_at_them() -> None:
-    value = torch.tensor([-3.0, -0.1, 0.0, 0.9, 1.0, 2.5, 40.0], dtype=torch.float64)
-    outputs = normal(4, len(value), 1)
-    expected = stats.poisson.cdf(value.numpy(), outputs.squeeze(-1).exp().numpy())
-    got = Poisson().cdf(outputs, value, {})
-    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=1e-10, atol=1e-14)
+VALUES = torch.tensor([-3.0, -0.1, 0.0, 0.9, 1.0, 2.5, 40.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_densities_and_distribution_functions_are_scipys(name) -> None:
+    likelihood = CASES[name].likelihood
+    outputs = normal(4, len(VALUES), CASES[name].num_outputs)
+    latents = {latent: normal(4, seed=4) for latent in likelihood.latents}
+    expected = reference(likelihood, outputs, latents)
+    torch.testing.assert_close(
+        likelihood.cdf(outputs, VALUES, latents).numpy(),
+        expected.cdf(VALUES.numpy()),
+        rtol=1e-9,
+        atol=1e-13,
+    )
+    y = VALUES.clamp(min=0).floor() if likelihood.task == "count" else VALUES
+    density = expected.logpmf if likelihood.task == "count" else expected.logpdf
+    np.testing.assert_allclose(
+        likelihood.log_prob(outputs, y, latents).numpy(), density(y.numpy()), rtol=1e-8
+    )
+
+
+def test_ordinal_probabilities_are_differences_of_logistic_distribution_functions() -> None:
+    likelihood = CASES["ordinal"].likelihood
+    outputs = 3 * normal(5, 6, 1)
+    latents = {latent: normal(5, seed=k) for k, latent in enumerate(likelihood.latents)}
+    assert list(latents) == ["log_gap_1", "log_gap_2"]  # of four classes
+    np.testing.assert_allclose(
+        likelihood.probabilities(outputs, latents).numpy(),
+        ordinal_probabilities(likelihood, outputs, latents),
+        rtol=1e-9,
+    )
+
+
+def test_extreme_scores_of_ordered_classes_keep_their_digits() -> None:
+    outputs = torch.tensor([[60.0], [-60.0]], dtype=torch.float64).requires_grad_()
+    latents = {name: torch.tensor(0.0, dtype=torch.float64) for name in ("log_gap_1", "log_gap_2")}
+    # Cutpoints -1, 0 and 1. P(y = 1) = sigmoid(-60) - sigmoid(-61) = exp(-60) (1 - exp(-1)).
+    value = CASES["ordinal"].likelihood.log_prob(outputs, torch.tensor([1, 2]), latents)
+    inner = -60 + math.log(1 - math.exp(-1))
+    assert value.tolist() == pytest.approx([inner, inner], rel=1e-12)
+    (slope,) = torch.autograd.grad(value.sum(), outputs)
+    assert slope.flatten().tolist() == pytest.approx([-1.0, 1.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["negative-binomial-learned", "zero-inflated-learned"])
+def test_a_small_dispersion_is_poisson_in_float32_too(name) -> None:
+    case = CASES[name]
+    outputs, y = normal(3, 20, case.num_outputs), case.targets(20)
+    poisson = Poisson() if case.num_outputs == 1 else ZeroInflatedPoisson()
+    expected = poisson.log_prob(outputs, y, {})
+    latents = {"log_dispersion": torch.full((3,), math.log(1e-6))}
+    got = case.likelihood.log_prob(outputs.float(), y.float(), latents)
+    torch.testing.assert_close(got.double(), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_many_degrees_of_freedom_are_gaussian_in_float32_too() -> None:
+    outputs, y = normal(3, 20, 1), normal(20, seed=1)
+    expected = Gaussian(noise=0.5).log_prob(outputs, y, {})
+    student = StudentT(noise=0.5, degrees_of_freedom=1e7)
+    got = student.log_prob(outputs.float(), y.float(), {})
+    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["categorical", "bernoulli", "ordinal"])
@@ -154,7 +219,13 @@ def test_number_of_network_outputs() -> None:
     assert Bernoulli().num_net_outputs(2) == 1
     assert Gaussian().num_net_outputs(1) == 1
     assert HeteroscedasticGaussian().num_net_outputs(1) == 2
+    assert StudentT().num_net_outputs(1) == 1
+    assert GaussianMixture(num_components=4).num_net_outputs(1) == 12
+    assert Ordinal().num_net_outputs(5) == 1
     assert Poisson().num_net_outputs(1) == 1
+    assert NegativeBinomial().num_net_outputs(1) == 1
+    assert ZeroInflatedPoisson().num_net_outputs(1) == 2
+    assert ZeroInflatedNegativeBinomial().num_net_outputs(1) == 2
 
 
 def test_bernoulli_refuses_three_classes_and_says_what_to_use() -> None:
@@ -162,6 +233,38 @@ def test_bernoulli_refuses_three_classes_and_says_what_to_use() -> None:
         ConfigError, match=r"needs 2 classes, the data have 3.*likelihood\.name=categorical"
     ):
         Bernoulli().num_net_outputs(3)
+
+
+def test_ordinal_refuses_two_classes_other_numbers_of_them_and_an_unknown_number() -> None:
+    with pytest.raises(ConfigError, match=r"3 or more classes, the data have 2.*bernoulli"):
+        Ordinal().num_net_outputs(2)
+    with pytest.raises(ConfigError, match=r"num_classes is 4, but the data have 5"):
+        Ordinal(num_classes=4).num_net_outputs(5)
+    with pytest.raises(ConfigError, match=r"write Ordinal\(num_classes=K\)"):
+        _ = Ordinal().latents
+    assert resolve_likelihood(Ordinal(), "classification", 5) == Ordinal(num_classes=5)
+
+
+@pytest.mark.parametrize("value", [2.0, 1.0, -3.0])
+def test_an_infinite_variance_is_refused(value) -> None:
+    with pytest.raises(ConfigError, match=r"degrees_of_freedom.*greater than 2"):
+        StudentT(degrees_of_freedom=value)
+
+
+def test_canonical_outputs_of_a_mixture_do_not_depend_on_the_numbering_of_components() -> None:
+    likelihood, outputs = CASES["mixture"].likelihood, normal(4, 5, 9)
+    renumbered = outputs.unflatten(-1, (3, 3))[..., [2, 0, 1]]
+    renumbered[..., 2, :] += 1.5  # a common shift of the logits
+    renumbered = renumbered.flatten(-2)
+    y = normal(5, seed=2)
+    torch.testing.assert_close(
+        likelihood.log_prob(outputs, y, {}), likelihood.log_prob(renumbered, y, {})
+    )
+    canonical = likelihood.canonical_outputs(outputs)
+    torch.testing.assert_close(canonical, likelihood.canonical_outputs(renumbered))
+    torch.testing.assert_close(
+        likelihood.log_prob(canonical, y, {}), likelihood.log_prob(outputs, y, {})
+    )
 
 
 TASKS = {"classification": Categorical, "regression": Gaussian, "count": Poisson}
@@ -212,6 +315,9 @@ def test_default_likelihoods_fit_their_tasks() -> None:
 def test_only_learned_noise_is_a_latent_variable() -> None:
     assert Gaussian(log_noise_mean=0.2, log_noise_sd=0.4).latents == {"log_noise": (0.2, 0.4)}
     assert Gaussian(noise=0.1).latents == {}
+    assert StudentT(noise=0.1, degrees_of_freedom=4.0).latents == {}
+    assert list(StudentT().latents) == ["log_noise", "log_excess"]
+    assert ZeroInflatedNegativeBinomial(dispersion=0.3).latents == {}
     assert all(
         not kind().latents for kind in (Categorical, Bernoulli, HeteroscedasticGaussian, Poisson)
     )

@@ -27,7 +27,8 @@ from bnn_symm.advice import advise
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.formatting import number
-from bnn_symm.models import Bernoulli, Categorical
+from bnn_symm.models import Categorical
+from bnn_symm.models.likelihoods import is_classification, num_classes
 from bnn_symm.posteriors import LazyDraws, Posterior, Predictive
 from bnn_symm.summaries import Result
 from bnn_symm.symmetry import Permutation
@@ -95,7 +96,7 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
         InvalidData: If the part has no points.
     """
     likelihood = posterior.model.likelihood
-    if not isinstance(likelihood, Categorical | Bernoulli):
+    if not is_classification(likelihood):
         raise ConfigError(
             f"temperature scaling needs class probabilities, and likelihood {likelihood.name} has "
             f"none{advise('; remove --temperature-scaling', '')}"
@@ -169,14 +170,21 @@ class TemperatureScaledPosterior(Posterior):
 
 def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:
     """Return log probabilities of the mixture, in float64 so that the minimum is resolved."""
-    outputs = predictive.outputs.double().flatten(0, 1)
-    if isinstance(predictive.likelihood, Bernoulli):
-        outputs = torch.cat([torch.zeros_like(outputs), outputs], -1)
-    return outputs.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
+    outputs, likelihood = predictive.outputs.double(), predictive.likelihood
+    if isinstance(likelihood, Categorical):  # all classes at once
+        by_draw = outputs.flatten(0, 1).log_softmax(-1)
+        return by_draw.logsumexp(0) - math.log(len(by_draw))
+    latents = {name: value.double() for name, value in predictive.latents.items()}
+    labels = range(num_classes(likelihood, outputs.shape[-1]))
+    points = torch.arange(outputs.shape[2])
+    by_class = [
+        likelihood.log_prob(outputs, torch.full_like(points, label), latents) for label in labels
+    ]
+    by_draw = torch.stack(by_class, dim=-1).flatten(0, 1)
+    return by_draw.logsumexp(0) - math.log(len(by_draw))
 
 
 def _scaled(predictive: Predictive, logit_temperature: float) -> Predictive:
     logits = _log_probabilities(predictive) / logit_temperature
-    if isinstance(predictive.likelihood, Bernoulli):
-        logits = logits[:, 1:] - logits[:, :1]
-    return dataclasses.replace(predictive, outputs=logits.to(predictive.outputs.dtype)[None, None])
+    outputs = logits.to(predictive.outputs.dtype)[None, None]
+    return dataclasses.replace(predictive, outputs=outputs, latents={}, likelihood=Categorical())

@@ -308,7 +308,8 @@ def _class_wasserstein(first: Predictive, second: Predictive) -> Tensor:
     columns = []
     for own in (first, second):
         likelihood: Any = own.likelihood
-        draws = likelihood.probabilities(own.outputs.double()).flatten(0, 1)
+        latents = {name: value.double() for name, value in own.latents.items()}
+        draws = likelihood.probabilities(own.outputs.double(), latents).flatten(0, 1)
         columns.append(draws.flatten(1).numpy())
     distances = wasserstein_of_draws(*columns).reshape(first.outputs.shape[2], -1)
     return torch.from_numpy(0.5 * distances.sum(1))

@@ -10,27 +10,24 @@ doi:10.1137/1118101),
 - Two mixtures of normals: with A(t) = E max(t - y, 0), which a normal has in closed form, A' = F.
   Between two nodes where F - G has one sign, the area is the difference of A_F - A_G. A crossing
   between two nodes becomes a node, found by false position. Both tails are exact.
-- Two mixtures of Poissons: the sum over counts of |F - G|.
+- Two mixtures of distributions of counts: the sum over counts of |F - G|.
+- Other mixtures: a quadrature of |F - G|.
 """
-
-import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.diagnostics.scores.scores import count_grid, largest_counts
-from bnn_symm.models import Poisson
+from bnn_symm.diagnostics.scores.crps import largest_counts
+from bnn_symm.diagnostics.scores.normal_mixtures import NormalMixture
+from bnn_symm.diagnostics.scores.quadrature import place_nodes, quadrature
+from bnn_symm.models.likelihoods import count_grid, is_count
 from bnn_symm.posteriors import Predictive
 
 # Nodes of a mixture of normals, and steps from them to a crossing. The error of W1 between two
 # normals is then below 1e-8 of it.
 _NODES, _ITERATIONS = 48, 3
-# Components that place the nodes, and the standard deviations from each at which they do.
-_PLACING, _REACH, _STEPS = 64, 6.0, 25
 # Values of a component at once (64 MB in float64).
 _NUMBERS_AT_ONCE = 2**23
 
@@ -64,7 +61,7 @@ def wasserstein_of_draws(
 def wasserstein_of_mixtures(first: Predictive, second: Predictive) -> Float[Tensor, " point"]:
     """Return W1 between predictive distributions of numbers or counts, in the target's own units.
 
-    Each draw of a likelihood that is not Poisson is treated as a normal, as in `crps`.
+    It is exact for mixtures of normals and for counts, and a quadrature for other likelihoods.
 
     Args:
         first: Predictive mixture.
@@ -73,14 +70,17 @@ def wasserstein_of_mixtures(first: Predictive, second: Predictive) -> Float[Tens
     Returns:
         One distance per point.
     """
-    if isinstance(first.likelihood, Poisson):
+    if is_count(first.likelihood):
         return _of_counts(first, second)
-    a, b = _Normals.of(first, first), _Normals.of(second, first)
-    nodes = _nodes(a, b)
+    a, b = NormalMixture.of(first, first), NormalMixture.of(second, first)
+    if a is None or b is None:
+        return _by_quadrature(first, second)
+    nodes = place_nodes([(a.mean, a.sd), (b.mean, b.sd)], _NODES)
     gap, area = _gaps(a, b, nodes)
     # The area between the functions up to each node, then from the last node on.
     pieces = torch.diff(area, dim=0, prepend=torch.zeros_like(area[:1])).abs()
-    tail = (b.mean.mean(0) - a.mean.mean(0) - area[-1]).abs()
+    means = [(own.weight * own.mean).sum(0) for own in (a, b)]
+    tail = (means[1] - means[0] - area[-1]).abs()
     cell, point = torch.nonzero(gap[:-1] * gap[1:] < 0, as_tuple=True)
     ends = [(values[cell, point], values[cell + 1, point]) for values in (nodes, gap)]
     middle = _areas_at_crossings(a, b, point, *ends)
@@ -90,49 +90,7 @@ def wasserstein_of_mixtures(first: Predictive, second: Predictive) -> Float[Tens
     return first.scale * (pieces.sum(0) + tail)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Normals:
-    """The components of a mixture, in units in which another mixture is standardized."""
-
-    mean: Float[Tensor, "draw point"]
-    sd: Float[Tensor, "draw point"]
-
-    @classmethod
-    def of(cls, own: Predictive, units: Predictive) -> "_Normals":
-        likelihood: Any = own.likelihood
-        mean = likelihood.mean(own.outputs, own.latents).double().flatten(0, 1)
-        variance = likelihood.variance(own.outputs, own.latents).double().flatten(0, 1)
-        ratio = own.scale / units.scale
-        shift = (own.location - units.location) / units.scale
-        return cls(mean=mean * ratio + shift, sd=variance.sqrt() * ratio)
-
-    def take(self, points: Int[Tensor, " chosen"]) -> "_Normals":
-        return _Normals(mean=self.mean[:, points], sd=self.sd[:, points])
-
-    def below(self, t: Float[Tensor, " point"]) -> tuple[Tensor, Tensor]:
-        """Return P(y <= t) and E max(t - y, 0)."""
-        distance = t - self.mean
-        z = distance / self.sd
-        cdf = torch.special.ndtr(z)
-        density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
-        return cdf.mean(0), (distance * cdf + self.sd * density).mean(0)
-
-
-def _nodes(first: _Normals, second: _Normals) -> Float[Tensor, "node point"]:
-    """Return nodes that are dense where components of both mixtures are."""
-    z = torch.linspace(-_REACH, _REACH, _STEPS, dtype=torch.float64)[:, None, None]
-    values = []
-    for own in (first, second):
-        kept = torch.linspace(0, len(own.mean) - 1, min(len(own.mean), _PLACING)).round().long()
-        spread = (own.mean[kept] + z * own.sd[kept]).flatten(0, 1)
-        # Equally many of both, whatever their numbers of draws.
-        values.append(spread.repeat(math.ceil(_PLACING / len(kept)), 1)[: _STEPS * _PLACING])
-    placed = torch.cat(values).sort(0).values
-    chosen = torch.linspace(0, len(placed) - 1, _NODES).round().long()
-    return placed[chosen]
-
-
-def _gaps(first: _Normals, second: _Normals, nodes: Tensor) -> tuple[Tensor, Tensor]:
+def _gaps(first: NormalMixture, second: NormalMixture, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """Return F - G and A_F - A_G at all nodes, (node, point)."""
     gaps, areas = [], []
     for t in nodes:
@@ -143,8 +101,8 @@ def _gaps(first: _Normals, second: _Normals, nodes: Tensor) -> tuple[Tensor, Ten
 
 
 def _areas_at_crossings(
-    first: _Normals,
-    second: _Normals,
+    first: NormalMixture,
+    second: NormalMixture,
     points: Tensor,
     nodes: tuple[Tensor, Tensor],
     gaps: tuple[Tensor, Tensor],
@@ -175,3 +133,10 @@ def _of_counts(first: Predictive, second: Predictive) -> Tensor:
         value = count.expand_as(top)
         total += gap * (first.cdf(value) - second.cdf(value)).abs()
     return torch.where(finite, total, torch.inf)
+
+
+def _by_quadrature(first: Predictive, second: Predictive) -> Tensor:
+    total = first.outputs.new_zeros(first.outputs.shape[2], dtype=torch.float64)
+    for value, weight in quadrature(first, second):
+        total += weight * (first.cdf(value) - second.cdf(value)).abs()
+    return total

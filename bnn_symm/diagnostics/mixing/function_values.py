@@ -19,7 +19,8 @@ from torch import Tensor
 
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Split
-from bnn_symm.models import BayesianModel, Bernoulli, Categorical
+from bnn_symm.models import BayesianModel, Categorical
+from bnn_symm.models.likelihoods import canonical_outputs, is_classification
 from bnn_symm.posteriors import MixturePosterior, Posterior
 
 # Maximum and minimum number of points, and the work that decides between them.
@@ -90,10 +91,7 @@ def function_values(
                 log_likelihood = model.likelihood.log_prob(own, part.y, model.latents(flat))
                 totals.append(log_likelihood.sum().cpu())
                 pointwise.append(_pointwise(model, own, part.y, log_likelihood).cpu())
-                center = (
-                    own.mean(-1, keepdim=True) if isinstance(model.likelihood, Categorical) else 0.0
-                )
-                outputs.append((own - center).cpu())
+                outputs.append(canonical_outputs(model.likelihood, own).cpu())
     return FunctionValues(
         outputs=torch.stack(outputs).unflatten(0, (chains, draws)).numpy(),
         pointwise=torch.stack(pointwise).unflatten(0, (chains, draws)).numpy(),
@@ -102,12 +100,13 @@ def function_values(
 
 
 def _pointwise(model: BayesianModel, outputs: Tensor, y: Tensor, log_likelihood: Tensor) -> Tensor:
-    if isinstance(model.likelihood, Bernoulli):
-        return outputs[..., 0] * (2 * y - 1)
     if isinstance(model.likelihood, Categorical):
         own = outputs.gather(-1, y[:, None])
         others = outputs.scatter(-1, y[:, None], -torch.inf)
         return own[:, 0] - others.logsumexp(-1)
+    if is_classification(model.likelihood):
+        least = torch.finfo(log_likelihood.dtype).tiny
+        return log_likelihood - torch.log(-torch.expm1(log_likelihood.clamp(max=-least)))
     return log_likelihood
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bnn_symm.data import Split
-from bnn_symm.diagnostics.scores.scores import crps
-from bnn_symm.models import Poisson
+from bnn_symm.diagnostics.scores.crps import crps
+from bnn_symm.models.likelihoods import is_count
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.randomness import numpy_generator
 
@@ -159,7 +159,7 @@ def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[s
     levels = [(1 - width) / 2 for width in INTERVALS]
     quantiles = predictive.quantiles([*levels, *(1 - level for level in levels)])
     pit = predictive.cdf(target)
-    if isinstance(predictive.likelihood, Poisson):
+    if is_count(predictive.likelihood):
         below = predictive.cdf(target - 1)
         uniform = numpy_generator(seed, "randomized transform", start).uniform(size=len(y))
         pit = below + torch.from_numpy(uniform) * (pit - below)

@@ -5,7 +5,6 @@ target's own units. To add a score, compute it for every point in `_classes` or 
 add a line to `SCORES` of `diagnostics/measures.py`.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +17,8 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
 from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
-from bnn_symm.models import Poisson
+from bnn_symm.diagnostics.scores.crps import crps
 from bnn_symm.posteriors import Posterior, Predictive
-
-# Maximum number of mixture components of the CRPS, whose closed form needs every pair of them;
-# beyond it, evenly spaced ones are used.
-_CRPS_DRAWS = 500
-# Maximum number of counts at which distribution functions of counts are compared.
-_COUNTS = 4096
-# Pairs of mixture components per batch of the closed-form CRPS (32 MB in float64).
-_PAIRS_AT_ONCE = 2**22
 
 
 @checked
@@ -165,91 +156,3 @@ def expected_calibration_error(
     if weight is not None:
         residual, size = residual * weight.numpy(), float(weight.sum())
     return float(expected_error(residual[None], equal_width_bins(confidence), size)[0])
-
-
-def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-    """Return the continuous ranked probability score, in the target's own units.
-
-    For a mixture of normals it has a closed form (Grimit et al. 2006, doi:10.1256/qj.05.235), of at
-    most 500 components, evenly spaced among the draws. For a mixture of Poissons it is the sum over
-    counts of the squared difference of distribution functions, infinite for an infinite rate.
-
-    Args:
-        predictive: The predictive mixture.
-        target: True values.
-
-    Returns:
-        One score per point.
-    """
-    if isinstance(predictive.likelihood, Poisson):
-        return _crps_counts(predictive, target)
-    likelihood: Any = predictive.likelihood
-    kept = (
-        torch.linspace(0, predictive.num_draws - 1, min(predictive.num_draws, _CRPS_DRAWS))
-        .round()
-        .long()
-    )
-    outputs = predictive.outputs.flatten(0, 1)[kept]
-    latents = {name: value.flatten()[kept] for name, value in predictive.latents.items()}
-    # In standardized units: adding a large location first would absorb the spread of the draws.
-    mean = likelihood.mean(outputs, latents).double()
-    sd = likelihood.variance(outputs, latents).double().sqrt()
-    z = (target.double() - predictive.location) / predictive.scale
-    draws = len(mean)
-    values = []
-    for points in torch.arange(len(z)).split(max(1, _PAIRS_AT_ONCE // draws**2)):
-        m, s = mean[:, points], sd[:, points]
-        near = _mean_absolute(z[points] - m, s).mean(0)
-        spread = (s[:, None].square() + s[None].square()).sqrt()
-        between = _mean_absolute(m[:, None] - m[None], spread).mean((0, 1))
-        values.append(near - 0.5 * between)
-    return predictive.scale * torch.cat(values)
-
-
-def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
-    """Return E|z| for z ~ Normal(mean, sd)."""
-    ratio = mean / sd
-    density = torch.exp(-0.5 * ratio.square()) / (2 * torch.pi) ** 0.5
-    return mean * (2 * torch.special.ndtr(ratio) - 1) + 2 * sd * density
-
-
-def _crps_counts(predictive: Predictive, target: Tensor) -> Tensor:
-    top = largest_counts(predictive).maximum(target)
-    finite = torch.isfinite(top)
-    counts, gaps = count_grid(float(top[finite].max()) if bool(finite.any()) else 0.0)
-    total = torch.zeros_like(target)
-    for count, gap in zip(counts, gaps, strict=True):
-        below = predictive.cdf(count.expand_as(target))
-        total += gap * (below - (target <= count).double()).square()
-    return torch.where(finite, total, math.inf)
-
-
-def largest_counts(predictive: Predictive) -> Float[Tensor, " point"]:
-    """Return counts above which the mass of a mixture of Poissons is negligible.
-
-    They are ten standard deviations above the largest rate.
-
-    Args:
-        predictive: A mixture of Poissons.
-
-    Returns:
-        One count per point, infinite for an infinite rate.
-    """
-    rates = predictive.draw_mean().double().flatten(0, 1)
-    return (rates + 10 * rates.sqrt() + 30).amax(0)
-
-
-def count_grid(highest: float) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"]]:
-    """Return counts at which distribution functions of counts are compared, and their weights.
-
-    Every count up to some thousands; beyond, evenly spaced ones, each for those up to the next.
-
-    Args:
-        highest: Largest count.
-
-    Returns:
-        The counts, and the numbers of counts for which each stands.
-    """
-    number = min(math.ceil(highest) + 1, _COUNTS)
-    counts = torch.linspace(0, math.ceil(highest), number).floor().double()
-    return counts, torch.diff(counts, append=counts[-1:] + 1)

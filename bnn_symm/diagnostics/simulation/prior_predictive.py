@@ -11,6 +11,7 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.models import BayesianModel, Bernoulli, Categorical
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.predictive import Predictive
 
@@ -110,8 +111,7 @@ def prior_predictive(
 
 
 def _of_numbers(predictive: Predictive, targets: Float[np.ndarray, " point"]) -> PriorPredictive:
-    likelihood = predictive.likelihood
-    assert not isinstance(likelihood, Categorical | Bernoulli), "classes have no variance"
+    likelihood: Any = predictive.likelihood
     means = predictive.draw_mean()[0].numpy()
     variance = likelihood.variance(predictive.outputs, predictive.latents)[0].double().numpy()
     variance = np.broadcast_to(variance * predictive.scale**2, means.shape)
@@ -146,15 +146,14 @@ def _of_numbers(predictive: Predictive, targets: Float[np.ndarray, " point"]) ->
 
 
 def _of_classes(predictive: Predictive, classes: np.ndarray) -> PriorPredictive:
-    logits = predictive.outputs[0].double()
-    if logits.shape[-1] == 1:  # the logit of the second of two classes
-        logits = torch.cat([torch.zeros_like(logits), logits], -1)
-    probabilities = logits.softmax(-1)
+    likelihood: Any = predictive.likelihood
+    latents = {name: value.double() for name, value in predictive.latents.items()}
+    probabilities = likelihood.probabilities(predictive.outputs.double(), latents)[0]
     largest = probabilities.amax(-1)
     entropy = torch.special.entr(probabilities).sum(-1)
     used = torch.special.entr(probabilities.mean(1)).sum(-1).exp()
     frequencies = torch.bincount(
-        torch.from_numpy(classes), minlength=logits.shape[-1]
+        torch.from_numpy(classes), minlength=probabilities.shape[-1]
     ).double() / len(classes)
     of_frequencies = float(torch.special.entr(frequencies).sum())
     return PriorPredictive(

@@ -41,7 +41,8 @@ from bnn_symm.diagnostics.mixing.function_values import to_float64
 from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData, SymmetryError
 from bnn_symm.inference.method import ConvergenceWarning
-from bnn_symm.models import BayesianModel, Categorical
+from bnn_symm.models import BayesianModel
+from bnn_symm.models.likelihoods import canonical_outputs, is_count
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
 from bnn_symm.summaries import Result
@@ -133,10 +134,7 @@ class Quantities:
         rows = []
         with torch.inference_mode():
             for flat in draws.double():
-                outputs = model.outputs(flat, inputs)
-                if isinstance(model.likelihood, Categorical):
-                    # The probabilities determine the logits only up to a constant.
-                    outputs = outputs - outputs.mean(-1, keepdim=True)
+                outputs = canonical_outputs(model.likelihood, model.outputs(flat, inputs))
                 totals = [model.log_likelihood(flat, part.x, part.y).sum(), model.log_prior(flat)]
                 squares = [
                     torch.cat([flat[where] for where in own]).square().sum()
@@ -238,7 +236,7 @@ def simulate_targets(
 
 
 def _is_negative_count(model: BayesianModel, y: Tensor) -> bool:
-    return model.likelihood.task == "count" and bool((y < 0).any())
+    return is_count(model.likelihood) and bool((y < 0).any())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -250,9 +250,9 @@ def _rooted_jacobians(
     model: BayesianModel, position: Tensor, coordinates: Tensor, part: Split
 ) -> Iterator[Float[Tensor, "point row coordinate"]]:
     """Yield R_n J_n, with R_n^T R_n = F_n times the weight of the point, for chunks of points."""
-    likelihood = model.likelihood
+    likelihood, latents = model.likelihood, model.latents(position)
 
-    def point_jacobian(x: Tensor) -> Tensor:
+    def point_jacobian(x: Tensor, root: Tensor) -> Tensor:
         def variables(values: Tensor) -> Tensor:
             flat = position.index_copy(0, coordinates, values)
             return torch.cat(
@@ -260,14 +260,14 @@ def _rooted_jacobians(
             )
 
         result: Any = torch.func.vjp(variables, position[coordinates])
-        z, pull = result
-        outputs = z[: len(z) - len(likelihood.latents)]
-        root = fisher_root(likelihood, outputs[None], model.latents(position))[0]
+        pull = result[1]
         return torch.vmap(lambda row: pull(row)[0])(root)
 
     with torch.no_grad():
         num_rows = model.outputs(position, part.x[:1]).shape[-1] + len(likelihood.latents)
     at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // (num_rows * len(coordinates))))
     for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
-        rows = torch.vmap(point_jacobian)(points).detach()
+        with torch.no_grad():
+            roots = fisher_root(likelihood, model.outputs(position, points), latents)
+        rows = torch.vmap(point_jacobian)(points, roots).detach()
         yield weight.sqrt().to(rows.dtype)[:, None, None] * rows

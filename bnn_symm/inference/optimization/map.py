@@ -6,7 +6,7 @@ their unconstrained coordinates.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from bnn_symm.inference.optimization.optimizer import (
     optimize_single_chain,
 )
 from bnn_symm.inference.validation import VALIDATION_POINTS
-from bnn_symm.models import BayesianModel, Bernoulli, Categorical
+from bnn_symm.models import BayesianModel
+from bnn_symm.models.likelihoods import is_classification
 from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, settings
 
@@ -79,14 +80,16 @@ def mode_problem(
         part = dataset.validation.take(slice(0, VALIDATION_POINTS))
         if len(part) == 0:
             return {"validation_nll": None}
-        likelihood = model.likelihood
+        likelihood: Any = model.likelihood
         with torch.no_grad():
             outputs = model.outputs(position, part.x)
-            log_prob = likelihood.log_prob(outputs, part.y, model.latents(position))
+            latents = model.latents(position)
+            log_prob = likelihood.log_prob(outputs, part.y, latents)
             in_own_units = log_prob.double() - scaling.log_jacobian(part.y).to(log_prob.device)
             scores: dict[str, float | None] = {"validation_nll": -part.mean(in_own_units)}
-            if isinstance(likelihood, Categorical | Bernoulli):
-                correct = likelihood.probabilities(outputs).argmax(-1) == part.y
+            if is_classification(likelihood):
+                probabilities = likelihood.probabilities(outputs, latents)
+                correct = probabilities.argmax(-1) == part.y
                 scores["validation_accuracy"] = part.mean(correct)
         return scores
 

@@ -21,6 +21,15 @@ def is_classification(likelihood: Any) -> bool:
     return likelihood.task == "classification"
 
 
+def is_ordered(likelihood: Any) -> bool:
+    """Return whether the target is a class, and the order of the classes has a meaning.
+
+    Args:
+        likelihood: any likelihood.
+    """
+    return is_classification(likelihood) and getattr(likelihood, "is_ordered", False)
+
+
 def is_count(likelihood: Any) -> bool:
     """Return whether the target is a count: 0, 1, 2, ...
 

@@ -28,7 +28,8 @@ class Likelihood(Protocol):
     Likelihoods of classes also have
 
     - `probabilities(outputs, latents) -> (..., point, class)`;
-    - `num_classes`, an integer, unless the network has one output per class.
+    - `num_classes`, an integer, unless the network has one output per class;
+    - `is_ordered`, true if the order of the classes has a meaning.
 
     Likelihoods of numbers and counts also have `mean(outputs, latents)`, `variance(outputs,
     latents)`, finite for finite outputs, and `cdf(outputs, value, latents)`, P(y <= value); none of

@@ -38,6 +38,7 @@ class Ordinal:
     log_gap_mean: float = 0.0
     log_gap_sd: Positive = 1.0
     task = "classification"
+    is_ordered = True
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:

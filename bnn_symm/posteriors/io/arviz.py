@@ -25,7 +25,8 @@ from bnn_symm.architectures import fixed_buffers, weight_shapes
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError, SymmetryError, require_extra
-from bnn_symm.models import Categorical, HeteroscedasticGaussian
+from bnn_symm.models import Categorical
+from bnn_symm.models.likelihoods import output_names
 from bnn_symm.posteriors.io.arviz_groups import Groups, from_groups
 from bnn_symm.posteriors.lazy_draws import LazyDraws
 from bnn_symm.posteriors.posterior import Posterior
@@ -232,8 +233,7 @@ class _Axes:
                 else np.arange(size)
             )
             return "class"
-        numbered = not (isinstance(likelihood, HeteroscedasticGaussian) and size == 2)
-        self.coords["output"] = np.arange(size) if numbered else np.array(["mean", "log_sd"])
+        self.coords["output"] = np.array(output_names(likelihood, size))
         return "output"
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
+from bnn_symm.advice import advise_setting
 from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
-from bnn_symm.errors import ConfigError, IncompatiblePosteriors
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
 from bnn_symm.inference import Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
-from bnn_symm.models import BayesianModel, PriorMean, check_task, default_likelihood
+from bnn_symm.models import BayesianModel, PriorMean, resolve_likelihood
+from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
@@ -118,11 +121,7 @@ def prepare(
         BnnSymmError: if a part of the configuration does not fit.
     """
     data = config.data
-    if (
-        data.task == "auto"
-        and config.likelihood is not None
-        and config.likelihood.name == "poisson"
-    ):
+    if data.task == "auto" and config.likelihood is not None and config.likelihood.task == "count":
         data = dataclasses.replace(data, task="count")
     # Only for files: a folder `digits` does not hide the data set of that name.
     for key in ("name", "test_file", "validation_file"):
@@ -130,8 +129,9 @@ def prepare(
         if file is not None and os.path.isfile(file):
             data = dataclasses.replace(data, **{key: os.path.abspath(file)})
     dataset = load(data, dtype=getattr(torch, config.dtype))
-    likelihood = config.likelihood or default_likelihood(dataset.task)
-    check_task(likelihood, dataset.task)
+    likelihood = resolve_likelihood(config.likelihood, dataset.task, dataset.num_outputs)
+    if is_ordered(likelihood):
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
     config = dataclasses.replace(config, data=data, likelihood=likelihood)
     config, mean = resolve_prior_mean(config, mean)
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
@@ -154,6 +154,17 @@ def prepare(
         initial=initial,
         threads=choose_threads(gradient_flops(methods, model, dataset), config.threads),
     )
+
+
+def _order_note(dataset: Dataset) -> str:
+    """Return a note with the order of the classes, for a likelihood that uses it."""
+    labels = dataset.preprocessing.class_labels
+    order = short_list(labels, 10, 150)
+    note = f"classes of {quoted(dataset.preprocessing.target, 30)} from lowest to highest: {order}"
+    if any(isinstance(label, str) for label in labels) and list(labels) == sorted(labels, key=str):
+        note += "; this is the order of the alphabet: if another is meant, set "
+        note += advise_setting("data.levels=[LOWEST,...,HIGHEST]")
+    return one_line(note)
 
 
 def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dataset) -> int:
