@@ -134,10 +134,13 @@ class Block(ABC):
         """
 
     @abstractmethod
-    def eigenvalues(self, end: int) -> Float[Tensor, " coordinate"]:
-        """Return the eigenvalues of H in the coordinates before `end`.
+    def eigenvalues(
+        self, prior: Float[Tensor, " parameter"], end: int
+    ) -> Float[Tensor, " coordinate"]:
+        """Return the eigenvalues of H in the coordinates before `end`, given the others.
 
         Args:
+            prior: precisions of the prior.
             end: the number of parameters of the network.
         """
 
@@ -152,7 +155,9 @@ class DiagonalBlock(Block):
         """Return the roots of the precisions."""
         return DiagonalFactor(self.coordinates, (self.curvature + prior[self.coordinates]).sqrt())
 
-    def eigenvalues(self, end: int) -> Float[Tensor, " coordinate"]:
+    def eigenvalues(
+        self, prior: Float[Tensor, " parameter"], end: int
+    ) -> Float[Tensor, " coordinate"]:
         """Return the entries before `end`."""
         return self.curvature[self.coordinates < end]
 
@@ -168,13 +173,20 @@ class DenseBlock(Block):
         precision = self.curvature + prior[self.coordinates].diag()
         return DenseFactor(self.coordinates, torch.linalg.cholesky(precision))
 
-    def eigenvalues(self, end: int) -> Float[Tensor, " coordinate"]:
-        """Return the eigenvalues of the part before `end`.
+    def eigenvalues(
+        self, prior: Float[Tensor, " parameter"], end: int
+    ) -> Float[Tensor, " coordinate"]:
+        """Return the eigenvalues of the Schur complement of the latent variables.
 
-        The Fisher information between outputs and latent variables is zero for every likelihood.
+        For Gaussian noise it is the part before `end`: outputs and noise share no information.
         """
         inside = self.coordinates < end
-        return torch.linalg.eigvalsh(self.curvature[inside][:, inside]).clamp(min=0)
+        own = self.curvature[inside][:, inside]
+        if not bool(inside.all()):
+            mixed = self.curvature[inside][:, ~inside]
+            others = self.curvature[~inside][:, ~inside] + prior[self.coordinates[~inside]].diag()
+            own = own - mixed @ torch.linalg.solve(others, mixed.T)
+        return torch.linalg.eigvalsh(own).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -200,7 +212,9 @@ class KroneckerBlock(Block):
         eigenvalues = 1 + b.clamp(min=0)[:, None] * a.clamp(min=0)
         return KroneckerFactor(self.coordinates, left, right, eigenvalues, by_entry[0])
 
-    def eigenvalues(self, end: int) -> Float[Tensor, " coordinate"]:
+    def eigenvalues(
+        self, prior: Float[Tensor, " parameter"], end: int
+    ) -> Float[Tensor, " coordinate"]:
         """Return all products of the eigenvalues of both factors."""
         left, right = (torch.linalg.eigvalsh(m).clamp(min=0) for m in (self.left, self.right))
         return torch.outer(left, right).flatten()

@@ -89,8 +89,9 @@ def best_scale(
         blocks: the curvature of all coordinates.
     """
     end = model.num_net_parameters
-    values = torch.cat([block.eigenvalues(end) for block in blocks]).double()
     weights = position[:end].detach().double()
+    prior = model.prior_standard_deviations(position.detach().double()).pow(-2)
+    values = torch.cat([block.eigenvalues(prior, end) for block in blocks]).double()
     square = float((weights - model.parameter_prior.means(weights)).square().sum())
     low, high = (-2 * math.log(scale) for scale in (_LARGEST_SCALE, _SMALLEST_SCALE))
     for _ in range(_BISECTIONS):

@@ -192,7 +192,7 @@ def test_adding_the_prior_is_exact(prior):
         torch.testing.assert_close(precision_of(factor), wanted, rtol=1e-8, atol=1e-8)
         assert factor.log_determinant() == pytest.approx(float(wanted.logdet()))
         torch.testing.assert_close(
-            block.eigenvalues(model.num_parameters).sort().values,
+            block.eigenvalues(torch.ones(model.num_parameters), model.num_parameters).sort().values,
             torch.linalg.eigvalsh(dense(block, 0 * precisions)).clamp(min=0),
             atol=1e-10,
             rtol=1e-8,
