@@ -17,9 +17,9 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
     """Regress with a Bayesian neural network, as a scikit-learn estimator.
 
     Features and target are standardized internally, on the points that are fitted; predictions are
-    in the units of the target. Use `config={"likelihood": {"name": "poisson"}}` for counts, and
-    `heteroscedastic_gaussian` for noise that depends on the inputs. See `BNNClassifier` for
-    everything else.
+    in the units of the target. Use `config={"likelihood": {"name": "poisson"}}` for counts,
+    `heteroscedastic_gaussian` for noise that depends on the inputs, and `student_t` for outliers.
+    See `BNNClassifier` for everything else.
 
     Args:
         widths: hidden units, layer by layer; `()` is a linear model.

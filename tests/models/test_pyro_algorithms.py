@@ -8,7 +8,8 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.optim import Adam
 from torch import nn
 
-from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
+from bnn_symm.models.likelihoods import num_classes
 from bnn_symm.randomness import global_seed
 from tests.models.cases import CASES, normal
 
@@ -80,14 +81,15 @@ def test_prior_predictive_samples_have_the_support_of_the_target(case) -> None:
     y = samples["y"]
     assert y.shape == (20, 4)
     if case.likelihood.task == "classification":
-        assert set(y.flatten().long().tolist()) == set(range(max(case.num_outputs, 2)))
-    elif isinstance(case.likelihood, Poisson):
+        number = num_classes(case.likelihood, case.num_outputs)
+        assert set(y.flatten().long().tolist()) == set(range(number))
+    elif case.likelihood.task == "count":
         assert torch.equal(y, y.round())
         assert (y >= 0).all()
     else:
         assert len(set(y.flatten().tolist())) == y.numel()
-    if case.likelihood.latents:
-        assert samples["likelihood.log_noise"].unique().numel() == 20
+    for name in case.likelihood.latents:
+        assert samples[f"likelihood.{name}"].unique().numel() == 20
 
 
 def test_prior_predictive_variance_of_a_linear_model_is_exact() -> None:

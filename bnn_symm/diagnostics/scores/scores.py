@@ -5,6 +5,7 @@ target's own units. To add a score, compute it for every point in `_classes` or 
 add a line to `SCORES` of `diagnostics/measures.py`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -304,10 +304,12 @@ def _check_pairs(
             )
         for latent, noise in latents.items():
             written = _written({latent: {"name": noise, "transform": "log"}})
+            message += f"; {latent} is never guessed: if {one_line(noise, 40)} is "
             message += (
-                f"; {latent} is never guessed: if {one_line(noise, 40)} is the noise, add "
-                f"{written} to a name mapping (variance: log_sqrt), or fix the noise with "
-                "likelihood.noise=VALUE"
+                f"the noise, add {written} to a name mapping (variance: log_sqrt), or fix the "
+                "noise with likelihood.noise=VALUE"
+                if latent.endswith("log_noise")
+                else f"its exponential, add {written} to a name mapping"
             )
     raise IncompatiblePosteriors(message)
 

@@ -294,8 +294,7 @@ UNNAMED = {
     "inference.member": "swag",
     "likelihood": "gaussian",
 }
-"""The kind of a section that has keys but no name. Among likelihoods, only Gaussian ones have
-keys."""
+"""The kind of a section that has keys but no name."""
 
 
 def _warm_start(stages: Any) -> list[dict[str, Any]]:
