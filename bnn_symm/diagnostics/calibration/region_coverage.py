@@ -88,10 +88,15 @@ def _numbers(
         predictive.quantiles(central_levels(conformal.level)),
         conformal.intervals(predictive),
     ):
-        inside, width = (low <= target) & (target <= high), high - low
-        # Ends are found by bisection: differences of its size would look like an interval.
-        columns += [inside.double().numpy(), width.float().double().numpy()]
+        inside, width = (low <= target) & (target <= high), (high - low).numpy()
+        columns += [inside.double().numpy(), _without_rounding_errors(width)]
     return np.stack(columns, axis=1)
+
+
+def _without_rounding_errors(width: Float[np.ndarray, " point"]) -> np.ndarray:
+    """Return widths with six digits: ends are found by bisection, in single precision."""
+    unit = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(width), 1e-300))) - 5)
+    return np.where(np.isfinite(width), np.round(width / unit) * unit, width)
 
 
 def _classes(
