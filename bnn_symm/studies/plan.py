@@ -31,6 +31,7 @@ class StudyFit:
         key: hash of everything that the fit depends on.
         setting: index of its setting.
         seed: of the fit.
+        fold: of the data, in a study of folds; else None.
         config: the resolved configuration, with one thread unless a number is given, so that
             results do not depend on the number of cores.
     """
@@ -38,7 +39,14 @@ class StudyFit:
     key: str
     setting: int
     seed: int
+    fold: int | None = None
     config: Config
+
+    @property
+    def replicate(self) -> str:
+        """Return the fold, if there are several, and the seed."""
+        fold = "" if self.fold is None else f"fold {self.fold}, "
+        return f"{fold}seed {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,7 @@ class Plan:
 
     Attributes:
         settings: as `Study.settings`.
-        fits: ordered by setting, then by seed.
+        fits: ordered by setting, then by fold, then by seed.
         pairs: in the same order.
         options: of all pairs.
     """
@@ -104,7 +112,12 @@ def plan_study(study: Study) -> Plan:
         for config in setting.configs:
             prepared = prepare(_with_threads(config), load)
             key = fit_key(prepared)
-            fits.append(StudyFit(key=key, setting=number, seed=config.seed, config=prepared.config))
+            fold = config.data.fold if study.has_folds else None
+            fits.append(
+                StudyFit(
+                    key=key, setting=number, seed=config.seed, fold=fold, config=prepared.config
+                )
+            )
             spaces[key] = _parameter_space(prepared)
     pairs = [
         Pair(
@@ -125,7 +138,7 @@ def _pairs(
 ) -> list[tuple[Relation, StudyFit, StudyFit]]:
     pairs: list[tuple[Relation, StudyFit, StudyFit]] = []
     if options.across_seeds != "none":
-        for _, group in itertools.groupby(fits, key=lambda fit: fit.setting):
+        for _, group in itertools.groupby(fits, key=lambda fit: (fit.setting, fit.fold)):
             members = list(group)
             every = itertools.combinations(members, 2)
             disjoint = zip(members[0::2], members[1::2], strict=False)

@@ -167,12 +167,12 @@ def _run_tasks(
     cores: int,
     on_progress: OnProgress,
 ) -> None:
-    """Run fits in the order of seeds, and each pair as soon as its fits are done.
+    """Run fits in the order of folds and seeds, and each pair as soon as its fits are done.
 
-    A study that is stopped has therefore complete seeds.
+    A study that is stopped has therefore complete folds and seeds.
     """
     names = _task_names(plan)
-    in_order = sorted(plan.fits, key=lambda fit: fit.seed)
+    in_order = sorted(plan.fits, key=lambda fit: (fit.fold or 0, fit.seed))
     fits = [
         key
         for key in dict.fromkeys(fit.key for fit in in_order)
@@ -245,7 +245,7 @@ def _modules(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 def _task_names(plan: Plan) -> dict[str, str]:
     """Return a readable name of each task, by key."""
-    names = {fit.key: f"{plan.settings[fit.setting].label}, seed {fit.seed}" for fit in plan.fits}
+    names = {fit.key: f"{plan.settings[fit.setting].label}, {fit.replicate}" for fit in plan.fits}
     return names | {
         pair.key: f"barrier between {names[pair.first]} and {names[pair.second]}"
         for pair in plan.pairs

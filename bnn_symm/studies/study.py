@@ -12,6 +12,9 @@
         - {kind: weight_asymmetric, kappa: 0}
       pairs: {across_seeds: all}
 
+`vary: {data.fold: all}` fits every fold of the data (`data.num_folds`, or the splits of a UCI set).
+Folds are replicates, as seeds are, and no settings: results are means over folds.
+
 All fits share the other sections of the configuration. Equal seeds therefore mean equal data order,
 initial values and noise, under equal budgets. The grid is the product of the varied keys. The
 controls are added to the kinds of symmetry at every point of the rest of the grid. Settings that
@@ -25,11 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bnn_symm.analyses.convergence.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
 from bnn_symm.arguments import checked
+from bnn_symm.data import fold_numbers
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.io.documents import dump_yaml
 from bnn_symm.runs.configuration.config import Config, parse_config, quoted, read_raw
@@ -44,6 +48,9 @@ another property with the asymmetric network; a control that breaks the symmetry
 property of the asymmetric network.
 """
 
+ALL = "all"
+"""Value of `study.vary` that stands for every fold."""
+_FOLD = "data.fold"
 _SYMMETRY = "architecture.symmetry"
 _KIND = f"{_SYMMETRY}.kind"
 # Keys that each kind of symmetry uses. The others stay at their defaults, so that equal networks
@@ -77,19 +84,27 @@ class PairsConfig:
     matching: Literal["w2", "means", "precision", "activations"] = "w2"
 
 
+def _all(value: Any) -> Any:
+    """Return `all` as a list, whose meaning depends on the key."""
+    return [ALL] if value == ALL else value
+
+
 @settings
 class StudyConfig:
     """The section `study` of a configuration.
 
     Attributes:
-        vary: dotted keys or sections, each with the list of its values.
+        vary: dotted keys or sections, each with the list of its values. `data.fold: all`, or a list
+            of folds, are replicates: results are means over folds of the means over seeds.
         seeds: the number of seeds (0, 1, ...), or a list of seeds.
         controls: kinds of symmetry, or keys of `architecture.symmetry`, added to the kinds in
             `vary`.
         pairs: the pairs of fits between which barriers are measured.
     """
 
-    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    vary: dict[str, Annotated[list[Any], BeforeValidator(_all), Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
     seeds: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = 3
     controls: list[SymmetryKind | dict[str, Any]] = Field(default_factory=list)
     pairs: PairsConfig = Field(default_factory=PairsConfig)
@@ -106,7 +121,7 @@ class StudyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The common configuration of fits that differ only in their seed.
+    """The common configuration of fits that differ only in their fold and their seed.
 
     Attributes:
         label: a short, unique name.
@@ -116,7 +131,7 @@ class Setting:
         role: its role in the comparison.
         differences: dotted keys that differ between settings, with their values.
         context_differences: those keys that do not belong to the symmetry.
-        configs: one configuration per seed.
+        configs: one configuration per fold and seed.
     """
 
     label: str
@@ -142,9 +157,16 @@ class Study:
     config: StudyConfig
     name: str = "study"
 
+    @property
+    def has_folds(self) -> bool:
+        """Return whether the replicates are folds of the data."""
+        return _FOLD in self.config.vary
+
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, which `load_study` reads."""
         section = TypeAdapter(StudyConfig).dump_python(self.config, mode="json")
+        if section["vary"].get(_FOLD) == [ALL]:
+            section["vary"][_FOLD] = ALL
         return dump_yaml({**self.base, "study": section})
 
     def settings(self) -> list[Setting]:
@@ -163,13 +185,18 @@ class Study:
         )
         symmetries = {repr(symmetry): symmetry for symmetry, _ in self._symmetries()}
         rest = {
-            key: values for key, values in self.config.vary.items() if not key.startswith(_SYMMETRY)
+            key: values
+            for key, values in self.config.vary.items()
+            if not key.startswith(_SYMMETRY) and key != _FOLD
         }
         grid: dict[str, tuple[bool, list[Config]]] = {}
         for values in itertools.product(*rest.values()):
+            changes = dict(zip(rest, values, strict=True))
+            folds = self._folds(changes, symmetries[names[0][0]])
             for name, is_control in names:
                 configs = [
-                    self._fit_config(dict(zip(rest, values, strict=True)), symmetries[name], seed)
+                    self._fit_config(changes | fold, symmetries[name], seed)
+                    for fold in folds
                     for seed in self.config.seed_numbers
                 ]
                 # A setting that is varied and also a control is not a control.
@@ -179,6 +206,20 @@ class Study:
     def configs(self) -> list[Config]:
         """Return the configuration of every fit."""
         return [config for setting in self.settings() for config in setting.configs]
+
+    def _folds(
+        self, changes: Mapping[str, Any], symmetry: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return the changes of each fold: one without a change if folds are not varied."""
+        folds = self.config.vary.get(_FOLD)
+        if folds is None:
+            return [{}]
+        if folds == [ALL]:
+            base = self._fit_config({**changes, _FOLD: None}, symmetry, 0)
+            folds = list(fold_numbers(base.data))
+        elif ALL in folds:
+            raise ConfigError(f"study.vary.{_FOLD}: got {quoted(folds)}, expected all, or numbers")
+        return [{_FOLD: fold} for fold in dict.fromkeys(folds)]
 
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
         """Return the sections `architecture.symmetry` of the grid, and which of them are controls.
@@ -280,6 +321,10 @@ def load_study(path: str | Path | None, overrides: Sequence[str] = ()) -> Study:
             f"study.{one_line(location, 60)}: got {quoted(problem['input'])}; {problem['msg']}"
         ) from None
     for key in config.vary:
+        if key != _FOLD and section["vary"][key] == ALL:
+            raise ConfigError(
+                f"study.vary.{key}: got all, expected the list of values; all is for {_FOLD}"
+            )
         if key == "seed":
             raise ConfigError("study.vary.seed: seeds are not varied here; write study.seeds")
         if key == f"{_SYMMETRY}.seed":

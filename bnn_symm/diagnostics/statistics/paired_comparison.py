@@ -23,6 +23,11 @@ to 0.3 %); in parentheses, the coverage of Student's interval for independent pa
 The last is a variance: for such a skewed value (chi-squared, one degree of freedom), intervals over
 seeds cover it in 82 to 85 % as well.
 
+For folds of cross-validation there is one value per fold, the mean over its seeds, and intervals
+and tests are those of one value per seed, over folds. Folds share training points, so that their
+values are not independent: no unbiased estimator of the variance of their mean exists (Bengio and
+Grandvalet 2004), and these standard errors and intervals are optimistic.
+
 Differences are taken seed by seed (or pair by pair), and treated as such values. p-values are those
 of the paired t-test. The sign-flip test is added where it is exact; it assumes only that a
 difference is symmetric about zero. With n seeds its p-value is at least 2 / 2^n.
@@ -30,7 +35,8 @@ difference is symmetric about zero. With n seeds its p-value is at least 2 / 2^n
 References:
     Arvesen 1969, doi:10.1214/aoms/1177697287 (jackknifing U-statistics); Student 1908,
     doi:10.1093/biomet/6.1.1; Fieller 1954, doi:10.1111/j.2517-6161.1954.tb00159.x (intervals of
-    ratios).
+    ratios); Bengio and Grandvalet 2004, No Unbiased Estimator of the Variance of K-Fold
+    Cross-Validation, Journal of Machine Learning Research 5.
 """
 
 import math
@@ -51,10 +57,11 @@ from bnn_symm.diagnostics.convergence.time_to_target import (
 Pair = tuple[int, int]
 Unit = TypeVar("Unit", int, Pair)
 """A seed, or a pair of seeds."""
-Kind = Literal["seeds", "pairs", "pairs of seeds"]
+Kind = Literal["seeds", "folds", "pairs", "pairs of seeds"]
 """Unit of the values; `pairs` share no seed."""
 
 _LEVEL = 0.95
+_SINGLE = ("seeds", "folds")
 # Values whose relative difference is smaller are equal up to rounding.
 _ROUNDING = 1e-12
 
@@ -66,6 +73,8 @@ class Estimate:
     Attributes:
         mean: None if there is no value.
         sd: Standard deviation of the values, not of their mean; None for fewer than two.
+        standard_error: Standard error of the mean over seeds or folds; None for fewer than two, and
+            for pairs of seeds.
         low: Lower end of the interval; None if there is none.
         high: Upper end of the interval.
         n: Number of seeds; for pairs that share no seed, number of pairs.
@@ -78,6 +87,7 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
+    standard_error: float | None = None
     kind: Kind = "seeds"
     reason: str | None = None
 
@@ -128,17 +138,18 @@ class Share:
     reason: str | None = None
 
 
-def estimate(values: Iterable[float]) -> Estimate:
+def estimate(values: Iterable[float], kind: Kind = "seeds") -> Estimate:
     """Return the mean of one value per seed with Student's interval; NaN counts as missing.
 
     Args:
-        values: One value per seed.
+        values: One value per seed, or per fold.
+        kind: Unit of the values, `seeds` or `folds`.
 
     Returns:
         The mean and its interval.
     """
     defined = _sorted(values)
-    return _estimate(defined, defined, "seeds")
+    return _estimate(defined, defined, kind)
 
 
 def pair_estimate(pairs: Mapping[Pair, float]) -> Estimate:
@@ -186,7 +197,9 @@ def pseudo_values(pairs: Mapping[Pair, float]) -> dict[int, float]:
     return result
 
 
-def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float]) -> Difference:
+def paired_difference(
+    first: Mapping[Unit, float], second: Mapping[Unit, float], single: Kind = "seeds"
+) -> Difference:
     """Return first minus second, with the paired t-test, and the sign-flip test if it is exact.
 
     Sign flips are exact for one value per seed and for pairs that share no seed (above 14 of them,
@@ -195,6 +208,7 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
     Args:
         first: Seed, or pair of seeds, -> value; NaN counts as missing.
         second: The values that are subtracted; only common seeds are used.
+        single: Unit of values that are not of pairs, `seeds` or `folds`.
 
     Returns:
         The mean difference, its interval and p-values.
@@ -204,9 +218,13 @@ def paired_difference(first: Mapping[Unit, float], second: Mapping[Unit, float])
     infinite = sum(math.isinf(mine[unit]) or math.isinf(theirs[unit]) for unit in both)
     differences = {unit: 0.0 if infinite else mine[unit] - theirs[unit] for unit in both}
     kind, units, reason = _units(differences)
+    kind = single if kind == "seeds" else kind
     if not both or infinite:
+        unit = "fold" if kind == "folds" else "seed"
         reason = (
-            f"infinite in {infinite} of {len(both)}" if infinite else "they have no seed in common"
+            f"infinite in {infinite} of {len(both)}"
+            if infinite
+            else f"they have no {unit} in common"
         )
         return _no_difference(len(units), kind, reason)
     scale = max(abs(value) for unit in both for value in (mine[unit], theirs[unit]))
@@ -344,6 +362,7 @@ def _estimate(
         low=None,
         high=None,
         n=n,
+        standard_error=spread / math.sqrt(n) if spread is not None and kind in _SINGLE else None,
         kind=kind,
         reason=None,
     )
@@ -361,7 +380,7 @@ def _estimate(
 
 
 def _too_few(n: int, kind: Kind) -> str:
-    what = "pair" if kind == "pairs" else "seed"
+    what = {"pairs": "pair", "folds": "fold"}.get(kind, "seed")
     return f"{n} {what}{'' if n == 1 else 's'}; an interval needs at least {MIN_RUNS}"
 
 

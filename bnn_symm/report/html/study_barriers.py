@@ -8,7 +8,13 @@ from bnn_symm.diagnostics.measures import PAIR_MEASURES
 from bnn_symm.formatting import mean_and_interval, number, with_error
 from bnn_symm.report.html.page import Block, Picture
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_settings import ContextView, estimate_of, present, reasons
+from bnn_symm.report.html.study_settings import (
+    ContextView,
+    estimate_of,
+    present,
+    reasons,
+    unit_of_replicates,
+)
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.studies.barriers import barrier_curves_figure
 from bnn_symm.report.tables import Table, by_rows
@@ -43,9 +49,10 @@ def _heights(data: StudyData, view: ContextView) -> Table | None:
         **{own.title: [estimate_of(setting, own) for setting in view.own] for own in shown},
         "units moved by alignment": [_moved(rows) for rows in pairs],
     }
+    unit = unit_of_replicates(view.own)
     note = (
-        "Small type: 95 % confidence intervals over seeds. A network without symmetry has no units "
-        "to align."
+        f"Small type: 95 % confidence intervals over {unit}s. A network without symmetry has no "
+        "units to align."
     )
     return Table(
         caption="Barriers: maximum of the test NLL above the chord between two fits",
@@ -91,6 +98,8 @@ def _curves(data: StudyData, view: ContextView) -> Picture | None:
 
 
 def _matrices(data: StudyData, view: ContextView) -> Picture | None:
+    if unit_of_replicates(view.own) == "fold":  # a pair of seeds has one barrier in each fold
+        return None
     matrices, rows = [], []
     for setting, label in zip(view.own, view.labels, strict=True):
         pairs = data.pairs_of(setting)

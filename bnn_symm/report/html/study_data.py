@@ -4,6 +4,7 @@ Only plain data is read, so that a report can also be written from a copy withou
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ _TAU = np.linspace(0.0, 1.0, 41)
 # Required text columns of both tables.
 _COLUMNS = ("key", "setting", "status")
 # Numeric columns.
-_NUMBERS = {*FIT_MEASURES, *PAIR_MEASURES, "seed", "other_seed"}
+_NUMBERS = {*FIT_MEASURES, *PAIR_MEASURES, "fold", "seed", "other_seed"}
 # Required keys of a summary.
 _KEYS = ("contexts", "settings", "comparisons", "conclusions", "headline", "counts")
 
@@ -55,7 +56,7 @@ class StudyData:
         return [str(name) for name in named] if isinstance(named, list) else []
 
     def pairs_of(self, setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Return the complete pairs of seeds of a setting, in the order of seeds.
+        """Return the complete pairs of seeds of a setting, in the order of folds and seeds.
 
         Args:
             setting: of the summary.
@@ -70,10 +71,12 @@ class StudyData:
             and row["setting"] == setting["label"] == row["other_setting"]
             and row["status"] == "complete"
         ]
-        return sorted(rows, key=lambda row: (row["seed"], row["other_seed"]))
+        return sorted(rows, key=lambda row: (row.get("fold") or 0, row["seed"], row["other_seed"]))
 
     def values_of(self, setting: Mapping[str, Any], measure: str) -> list[float]:
         """Return the defined values of a measure over fits, or over pairs, in the order of seeds.
+
+        In a study of folds, they are the means of the folds.
 
         Args:
             setting: of the summary.
@@ -90,7 +93,13 @@ class StudyData:
         rows = sorted(complete, key=lambda row: row["seed"])
         if not any(row.get(measure) is not None for row in rows):
             rows = self.pairs_of(setting)
-        return [float(row[measure]) for row in rows if row.get(measure) is not None]
+        rows = [row for row in rows if row.get(measure) is not None]
+        folds = sorted({row["fold"] for row in rows if row.get("fold") is not None})
+        if not folds:
+            return [float(row[measure]) for row in rows]
+        return [
+            statistics.fmean(row[measure] for row in rows if row["fold"] == fold) for fold in folds
+        ]
 
     def curve_of(self, setting: Mapping[str, Any], way: str) -> dict[str, list[float]] | None:
         """Return mean, minimum and maximum test NLL above the chord over pairs, along the path.

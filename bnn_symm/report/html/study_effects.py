@@ -13,7 +13,13 @@ from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.formatting import count, listed, mean, mean_and_interval, sided_interval
 from bnn_symm.report.html.page import Picture
 from bnn_symm.report.html.study_data import StudyData
-from bnn_symm.report.html.study_settings import ContextView, estimate_of, side_by_side
+from bnn_symm.report.html.study_settings import (
+    ContextView,
+    estimate_of,
+    replicates_text,
+    side_by_side,
+    unit_of_replicates,
+)
 from bnn_symm.report.plots.studies.gains import gains_figure
 from bnn_symm.report.tables import Cell, Table, by_rows
 from bnn_symm.studies.results.narrative import (
@@ -153,8 +159,8 @@ def _best(views: Sequence[ContextView]) -> list[str]:
 
 def _subject(summary: Row, views: Sequence[ContextView], effects: Sequence[Row]) -> str:
     keys = list(dict.fromkeys((one["context"], one["setting"]) for one in effects))
-    seeds = {len(setting["seeds"]) for setting in summary["settings"]}
-    of_seeds = f", {count(seeds.pop(), 'seed')} each" if len(seeds) == 1 else ""
+    replicates = replicates_text(summary["settings"])
+    of_seeds = f", {replicates}" if replicates else ""
     if len(keys) == 1:
         context, setting = keys[0]
         return f"{views[context].names[setting]} versus the standard network{of_seeds}"
@@ -271,12 +277,13 @@ def gains_picture(data: StudyData, view: ContextView) -> Picture | None:
         panels = [{**panel, "verdict": ""} for panel in panels]
     rows = [[label, *(panel["gains"][i] for panel in panels)] for i, label in enumerate(labels)]
     header = ["setting", *(f"{panel['title']}, {panel['unit']}" for panel in panels)]
+    unit = unit_of_replicates(view.settings)
     return Picture(
         figure=gains_figure(panels, labels, styles),
         narrow=gains_figure(panels, labels, styles, columns=1),
         caption="Gains over the standard network, better to the right, with 95 % confidence "
-        "intervals over seeds; the dotted line is no difference. An effect of the symmetry appears "
-        "in the asymmetric network and not in the controls that keep the symmetry.",
+        f"intervals over {unit}s; the dotted line is no difference. An effect of the symmetry "
+        "appears in the asymmetric network and not in the controls that keep the symmetry.",
         numbers=Table(caption="Numbers of this figure", columns=by_rows(header, rows)),
     )
 

@@ -7,7 +7,7 @@ from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.report.html.page import Picture, Section, value_as_text
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_effects import gain_of, unit_of
-from bnn_symm.report.html.study_settings import ContextView, verdict_cell
+from bnn_symm.report.html.study_settings import ContextView, unit_of_replicates, verdict_cell
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.plots.studies.styles import Style
 from bnn_symm.report.tables import Cell, Table, by_rows
@@ -130,11 +130,12 @@ def effects_picture(summary: Mapping[str, Any], views: Sequence[ContextView]) ->
     if not panels:
         return None
     keys = dict.fromkeys(key for view in views for key in view.context.get("differences") or {})
+    unit = unit_of_replicates(summary["settings"])
     return Picture(
         figure=effects_figure(panels, contexts, name=", ".join(keys)),
         narrow=effects_figure(panels, contexts, name=", ".join(keys), columns=1),
         caption="Gains of asymmetric networks over the standard network of the same context, "
-        "better upwards: means with 95 % confidence intervals over seeds. The dotted line is no "
+        f"better upwards: means with 95 % confidence intervals over {unit}s. The dotted line is no "
         "difference.",
         numbers=Table(
             caption="Numbers of this figure",

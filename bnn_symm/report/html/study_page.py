@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.formatting import count, listed
+from bnn_symm.formatting import listed
 from bnn_symm.report.html.page import Block, Code, Page, Picture, Section, Text, facts
 from bnn_symm.report.html.study_data import StudyData
 from bnn_symm.report.html.study_effects import (
@@ -17,6 +17,7 @@ from bnn_symm.report.html.study_sections import SECTIONS, measure_blocks
 from bnn_symm.report.html.study_settings import (
     ContextView,
     context_views,
+    replicates_text,
     side_by_side,
     verdict_cell,
 )
@@ -76,13 +77,11 @@ def study_page(data: StudyData) -> Page:
 
 def _about(summary: Mapping[str, Any], several: bool) -> str:
     counts, dataset = summary["counts"], (summary.get("provenance") or {}).get("dataset") or {}
-    seeds = {len(setting["seeds"]) for setting in summary["settings"]}
     parts = [f"data: {dataset['name']}"] if dataset.get("name") else []
     parts.append(f"{len(summary['settings'])} settings")
     if several:
         parts.append(f"in {len(summary['contexts'])} contexts")
-    if len(seeds) == 1:
-        parts.append(f"{count(seeds.pop(), 'seed')} each")
+    parts += filter(None, [replicates_text(summary["settings"])])
     parts.append(f"{counts['cells_complete']} of {counts['cells']} fits")
     if counts.get("pairs"):
         parts.append(f"{counts['pairs_complete']} of {counts['pairs']} pairs")

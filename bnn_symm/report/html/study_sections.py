@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.measures import FIT_MEASURES, VIEWS, Measure, measure_of
-from bnn_symm.formatting import interval, number, p_value
+from bnn_symm.formatting import interval, number, p_value, with_error
 from bnn_symm.report.html.page import Block, Picture, Text
 from bnn_symm.report.html.study_barriers import barriers
 from bnn_symm.report.html.study_data import StudyData
@@ -16,9 +16,12 @@ from bnn_symm.report.html.study_settings import (
     ContextView,
     differences_text,
     estimate_of,
+    intervals_note,
+    num_fits,
     present,
     reasons,
     role_text,
+    unit_of_replicates,
 )
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.plots.rhat import study_rhat_figure
@@ -28,7 +31,6 @@ from bnn_symm.report.text.convergence import target_text
 
 _CLOCKS = {"gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 _VIEWS = ("raw", "aligned", "function")
-_INTERVALS = "Small type: 95 % confidence intervals over seeds."
 _RHAT = {
     "_max": "chains of one fit: largest R-hat",
     "": "two fits as two chains: median R-hat",
@@ -179,28 +181,39 @@ def measure_blocks(
     shown = present(view.own, [own for own in FIT_MEASURES.values() if title in own.sections])
     if not shown:
         return []
+    unit = unit_of_replicates(view.own)
     roles = len({setting["role"] for setting in view.own}) > 1 and title == "Scores"
     columns: dict[str, list[Any]] = {
         "setting": [
             Cell(text=label, small=role_text(setting) if roles else "")
             for setting, label in zip(view.own, view.labels, strict=True)
         ],
-        "seeds": [_seeds_text(setting) for setting in view.own],
+        ("fits" if unit == "fold" else "seeds"): [_fits_text(setting) for setting in view.own],
     }
-    columns |= {own.title: [estimate_of(setting, own) for setting in view.own] for own in shown}
-    notes = [_INTERVALS, *reasons(view.own, view.labels, shown)]
-    table = Table(caption=f"{title}: means over seeds", columns=columns, notes=notes)
+    columns |= {own.title: [_estimate(setting, own, unit) for setting in view.own] for own in shown}
+    notes = [intervals_note(view.own), *reasons(view.own, view.labels, shown)]
+    table = Table(caption=f"{title}: means over {unit}s", columns=columns, notes=notes)
     drawn = [own for own in shown if own.sections[0] == title and is_drawn]
     return [table, *([_measures_picture(data, view, drawn)] if drawn else [])]
 
 
-def _seeds_text(setting: Mapping[str, Any]) -> str:
-    done, total = setting["num_complete"], len(setting["seeds"])
+def _fits_text(setting: Mapping[str, Any]) -> str:
+    done, total = setting["num_complete"], num_fits(setting)
     return str(done) if done == total else f"{done} of {total}"
+
+
+def _estimate(setting: Mapping[str, Any], measure: Measure, unit: str) -> Any:
+    """Return the mean with its interval, and over folds with its standard error."""
+    estimate = estimate_of(setting, measure)
+    if unit == "seed" or estimate is None:
+        return estimate
+    error = with_error(estimate["mean"], estimate.get("standard_error"))
+    return Cell(text=error, small=interval(estimate))
 
 
 def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[Measure]) -> Picture:
     panels: list[dict[str, Any]] = []
+    unit = unit_of_replicates(view.own)
     columns: dict[str, list[Any]] = {"setting": view.labels}
     for own in measures:
         estimates = [estimate_of(setting, own) or {} for setting in view.own]
@@ -209,16 +222,16 @@ def _measures_picture(data: StudyData, view: ContextView, measures: Sequence[Mea
         rows = [{**row, "values": seeds} for row, seeds in zip(ends, values, strict=True)]
         panels.append({"title": own.title, "rows": rows})
         columns[own.title] = estimates
-        columns[f"{own.label} by seed"] = [
+        columns[f"{own.label} by {unit}"] = [
             ", ".join(number(value, 4) for value in seeds) or "-" for seeds in values
         ]
     parts = (panels, view.labels, view.own_styles)
     return Picture(
         figure=measures_figure(*parts),
         narrow=measures_figure(*parts, columns=1) if _is_only(data) else None,
-        caption="Means with 95 % confidence intervals over seeds; the ticks below are the seeds. "
-        "The dotted line is the mean of the first setting.",
-        numbers=Table(caption="Numbers of this figure by seed", columns=columns),
+        caption=f"Means with 95 % confidence intervals over {unit}s; the ticks below are the "
+        f"{unit}s. The dotted line is the mean of the first setting.",
+        numbers=Table(caption=f"Numbers of this figure by {unit}", columns=columns),
     )
 
 
@@ -241,7 +254,7 @@ def _rhat(data: StudyData, view: ContextView) -> list[Block]:
     table = Table(
         caption="R-hat in three views",
         columns=by_rows(["setting", *(VIEWS[name] for name in _VIEWS)], rows),
-        notes=[_INTERVALS, *reasons(view.own, view.labels, every)],
+        notes=[intervals_note(view.own), *reasons(view.own, view.labels, every)],
     )
     caption = (
         "An R-hat of 1 means that chains agree. Raw weights of a symmetric network disagree "
@@ -284,8 +297,9 @@ def _comparisons(data: StudyData, view: ContextView) -> list[Block]:
         "p adjusted": [p_value(one["p_adjusted"]) for one in own],
         "details": [one["sentence"] for one in own],
     }
+    unit = unit_of_replicates(view.own)
     caption = (
-        f"All {len(own)} comparisons, paired by seed; differences of times are differences of "
+        f"All {len(own)} comparisons, paired by {unit}; differences of times are differences of "
         "their logarithms"
     )
     return [Table(caption=caption, columns=columns, folded=True, stacked=True)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bnn_symm.diagnostics.measures import Measure
+from bnn_symm.formatting import count
 from bnn_symm.report.html.page import value_as_text
 from bnn_symm.report.plots.studies.styles import Style, styles_of
 from bnn_symm.report.tables import Cell
@@ -194,6 +195,54 @@ def present(settings: Sequence[Mapping[str, Any]], measures: Sequence[Measure]) 
         The measures.
     """
     return [own for own in measures if any(estimate_of(setting, own) for setting in settings)]
+
+
+def unit_of_replicates(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the results are means over: `fold` in a study of folds, else `seed`.
+
+    Args:
+        settings: of the summary.
+    """
+    return "fold" if any(setting.get("folds") for setting in settings) else "seed"
+
+
+def intervals_note(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Return a note on the intervals of a table.
+
+    Args:
+        settings: of the summary.
+    """
+    if unit_of_replicates(settings) == "seed":
+        return "Small type: 95 % confidence intervals over seeds."
+    return (
+        "+-: standard errors over folds; small type: 95 % confidence intervals. Folds share "
+        "training points, so that both are optimistic."
+    )
+
+
+def num_fits(setting: Mapping[str, Any]) -> int:
+    """Return the number of fits of a setting.
+
+    Args:
+        setting: of the summary.
+    """
+    return len(setting["seeds"]) * max(1, len(setting.get("folds") or ()))
+
+
+def replicates_text(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the number of folds and seeds of each setting; empty if it differs.
+
+    Args:
+        settings: of the summary.
+    """
+    counts = {(len(one.get("folds") or ()), len(one["seeds"])) for one in settings}
+    if len(counts) != 1:
+        return ""
+    folds, seeds = counts.pop()
+    if not folds:
+        return f"{count(seeds, 'seed')} each"
+    of_seeds = f" with {count(seeds, 'seed')}" if seeds > 1 else ""
+    return f"{count(folds, 'fold')}{of_seeds} each"
 
 
 def reasons(

@@ -29,6 +29,7 @@ class Estimate(FileSchema):
     mean: Number = None
     low: Number = None
     high: Number = None
+    standard_error: Number = None
     reason: str | None = None
 
 
@@ -102,6 +103,7 @@ class SummarySetting(FileSchema):
     role: Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
     differences: dict[str, Any]
     seeds: list[Any]
+    folds: list[Any] = Field(default_factory=list)
     num_complete: Count
     num_parameters: Count | None = None
     log10_order: Number = None

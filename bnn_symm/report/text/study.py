@@ -4,14 +4,15 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bnn_symm.diagnostics.measures import measure_of
-from bnn_symm.formatting import number, plus_minus
+from bnn_symm.diagnostics.measures import Measure, measure_of
+from bnn_symm.formatting import number, plus_minus, with_error
 from bnn_symm.report.html.study_settings import (
     ContextView,
     context_views,
     estimate_of,
     present,
     side_by_side,
+    unit_of_replicates,
 )
 from bnn_symm.report.tables import Table
 from bnn_symm.studies.results.narrative import VERDICTS
@@ -22,6 +23,8 @@ _NAME = 34
 _SCORES = ("test_nll", "test_accuracy", "test_rmse", "test_ece")
 # Columns of a study that compares nothing but scores.
 _SIDE_BY_SIDE = (*_SCORES, "test_coverage_90", "seconds")
+_OVER_SEEDS = "+-: half of a 95 % confidence interval over seeds"
+_OVER_FOLDS = "+-: standard error over folds; they share training points, so that it is optimistic"
 _BARRIERS = ("naive", "aligned")
 
 
@@ -46,7 +49,8 @@ def study_text(summary: Mapping[str, Any]) -> str:
         own = [one for one in summary["conclusions"] if one["context"] == view.number]
         blocks.append("\n".join([*lines, *_conclusions(own, view)]))
     if any("+-" in block for block in blocks):
-        blocks.append("+-: half of a 95 % confidence interval over seeds")
+        is_seeds = unit_of_replicates(summary["settings"]) == "seed"
+        blocks.append(_OVER_SEEDS if is_seeds else _OVER_FOLDS)
     failures: Sequence[Mapping[str, Any]] = summary.get("failures") or []
     blocks += (
         ["\n".join(_wrapped(f"failed: {one['what']}: {one['error']}") for one in failures)]
@@ -85,9 +89,17 @@ def _names(view: ContextView) -> dict[str, Sequence[Any]]:
 def _estimates(view: ContextView, keys: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Return a column for each measure that a setting has."""
     return {
-        measure.label: [plus_minus(estimate_of(setting, measure)) for setting in view.own]
+        measure.label: [_estimate(setting, measure) for setting in view.own]
         for measure in present(view.own, [measure_of(key) for key in keys])
     }
+
+
+def _estimate(setting: Mapping[str, Any], measure: Measure) -> str:
+    """Return the mean with half of its interval, or over folds with its standard error."""
+    estimate = estimate_of(setting, measure)
+    if estimate is None or unit_of_replicates([setting]) == "seed":
+        return plus_minus(estimate)
+    return with_error(estimate["mean"], estimate.get("standard_error"))
 
 
 def _speeds(view: ContextView) -> list[str | None]:

@@ -1,4 +1,8 @@
-"""Summarize the settings of a study with intervals over seeds, and compare them in pairs.
+"""Summarize the settings of a study with intervals over seeds or folds, and compare them in pairs.
+
+The replicates of a setting are its seeds. In a study of folds they are its folds, each with the
+mean over its seeds, and over the pairs of its seeds: seeds of one fold share all data, so they are
+no further replicates. Settings are compared on the fits that both have.
 
 Every asymmetric setting and every control is compared with the standard network of its context, and
 every asymmetric setting with every control. The latter comparison includes the control's share of
@@ -17,6 +21,7 @@ from typing import Any
 from bnn_symm.diagnostics.convergence.time_to_target import adjusted
 from bnn_symm.diagnostics.measures import FIT_MEASURES, PAIR_MEASURES, measure_of
 from bnn_symm.diagnostics.statistics.paired_comparison import (
+    Kind,
     Share,
     estimate,
     pair_estimate,
@@ -41,7 +46,7 @@ _ENDS = (("value", "mean"), ("low", "low"), ("high", "high"))
 def summarize_settings(
     settings: Sequence[Row], fit_rows: Sequence[Row], pair_rows: Sequence[Row]
 ) -> list[dict[str, Any]]:
-    """Return the settings with the mean and the interval over seeds of every measure.
+    """Return the settings with the mean and the interval over seeds or folds of every measure.
 
     Args:
         settings: with their `label`.
@@ -58,8 +63,12 @@ def summarize_settings(
         for measure in (*FIT_MEASURES, *PAIR_MEASURES):
             unit_values = values.by_unit(number, measure)
             if unit_values:
-                is_pair = measure in PAIR_MEASURES
-                summary = pair_estimate(unit_values) if is_pair else estimate(unit_values.values())
+                is_pair = measure in PAIR_MEASURES and values.kind == "seeds"
+                summary = (
+                    pair_estimate(unit_values)
+                    if is_pair
+                    else estimate(unit_values.values(), values.kind)
+                )
                 measures[measure] = dataclasses.asdict(summary)
         late = len(values.censored(number))
         if late and SPEED in measures:
@@ -166,27 +175,48 @@ class Context:
 
 
 class _Values:
-    """Values of complete rows by setting: of fits by seed, of pairs by their ordered seeds."""
+    """Values of complete rows by setting and replicate.
+
+    Without folds, a replicate is a seed, or an ordered pair of seeds. With folds, it is a fold.
+
+    Attributes:
+        kind: unit of the values of fits, `seeds` or `folds`.
+    """
 
     def __init__(self, settings: Sequence[Row], fit_rows: Sequence[Row], pair_rows: Sequence[Row]):
         indices = {setting["label"]: i for i, setting in enumerate(settings)}
-        self._fits: dict[int, dict[int, Row]] = {i: {} for i in indices.values()}
-        self._pairs: dict[int, dict[tuple[int, int], Row]] = {i: {} for i in indices.values()}
+        has_folds = any(row.get("fold") is not None for row in fit_rows)
+        self.kind: Kind = "folds" if has_folds else "seeds"
+        self._fits: dict[int, dict[Any, Row]] = {i: {} for i in indices.values()}
+        self._pairs: dict[int, dict[Any, Row]] = {i: {} for i in indices.values()}
         for row in fit_rows:
             if row["status"] == "complete" and row["setting"] in indices:
-                self._fits[indices[row["setting"]]][int(row["seed"])] = row
+                self._fits[indices[row["setting"]]][self._cell(row, int(row["seed"]))] = row
         for row in pair_rows:
             is_own = row["relation"] == "across_seeds" and row["other_setting"] == row["setting"]
             if is_own and row["status"] == "complete" and row["setting"] in indices:
                 first, second = sorted((int(row["seed"]), int(row["other_seed"])))
-                self._pairs[indices[row["setting"]]][(first, second)] = row
+                self._pairs[indices[row["setting"]]][self._cell(row, (first, second))] = row
+
+    def _cell(self, row: Row, seeds: int | tuple[int, int]) -> Any:
+        return (int(row["fold"]), seeds) if self.kind == "folds" else seeds
 
     def by_unit(self, setting: int, measure: str) -> dict[Any, float]:
-        """Return the defined values of a measure, by seed or pair of seeds."""
-        is_pair = measure in PAIR_MEASURES
-        rows: Mapping[Any, Row] = (self._pairs if is_pair else self._fits)[setting]
-        values = {unit: _number(row.get(measure)) for unit, row in sorted(rows.items())}
-        return {unit: value for unit, value in values.items() if value is not None}
+        """Return the defined values of a measure, by seed or pair of seeds, or by fold."""
+        return self.matched(measure, setting)[0]
+
+    def matched(self, measure: str, *settings: int) -> list[dict[Any, float]]:
+        """Return the values of several settings; those of a fold are of its common fits."""
+        cells = [self._cells(setting, measure) for setting in settings]
+        if self.kind == "seeds":
+            return cells
+        common = set.intersection(*map(set, cells))
+        return [_by_fold({cell: own[cell] for cell in sorted(common)}) for own in cells]
+
+    def _cells(self, setting: int, measure: str) -> dict[Any, float]:
+        rows = (self._pairs if measure in PAIR_MEASURES else self._fits)[setting]
+        values = {cell: _number(row.get(measure)) for cell, row in sorted(rows.items())}
+        return {cell: value for cell, value in values.items() if value is not None}
 
     def censored(self, setting: int) -> set[int]:
         """Return the seeds whose runs never reached the target."""
@@ -202,6 +232,14 @@ class _Values:
         return {seed: math.log(time) for seed, time in times.items() if time > 0}
 
 
+def _by_fold(values: Mapping[tuple[int, Any], float]) -> dict[int, float]:
+    """Return the mean over the seeds, or the pairs of seeds, of each fold."""
+    folds: dict[int, list[float]] = {}
+    for (fold, _), value in values.items():
+        folds.setdefault(fold, []).append(value)
+    return {fold: math.fsum(own) / len(own) for fold, own in folds.items()}
+
+
 def _number(value: Any) -> float | None:
     """Return a number; None for the NaN that tables have for missing values."""
     return float(value) if isinstance(value, numbers.Real) and not math.isnan(value) else None
@@ -211,12 +249,13 @@ def _compare(
     values: _Values, context: Context, pair: tuple[int, int], measure: str
 ) -> dict[str, Any] | None:
     """Return the comparison of two settings; None if one of them has no value."""
-    first, second = (values.by_unit(number, measure) for number in pair)
-    if not first or not second:
+    if not all(values.by_unit(number, measure) for number in pair):
         return None
-    comparison = _comparison(context.number, measure, pair, first, second)
+    first, second = values.matched(measure, *pair)
+    comparison = _comparison(context.number, measure, pair, first, second, values.kind)
     if context.baseline not in (None, pair[1]):
-        comparison["share"] = _share(second, first, values.by_unit(context.baseline, measure))
+        first, second, baseline = values.matched(measure, *pair, context.baseline)
+        comparison["share"] = _share(second, first, baseline)
     return comparison
 
 
@@ -224,7 +263,7 @@ def _compare_aligned(values: _Values, context: int, number: int) -> dict[str, An
     """Return the comparison of aligned with naive barriers of the same pairs."""
     aligned, naive = (values.by_unit(number, measure) for measure in ("aligned", "naive"))
     return (
-        _comparison(context, ALIGNED, (number, number), aligned, naive)
+        _comparison(context, ALIGNED, (number, number), aligned, naive, values.kind)
         if aligned and naive
         else None
     )
@@ -236,9 +275,10 @@ def _comparison(
     pair: tuple[int, int],
     first: Mapping[Any, float],
     second: Mapping[Any, float],
+    kind: Kind,
 ) -> dict[str, Any]:
     both = sorted(first.keys() & second.keys())
-    difference = dataclasses.asdict(paired_difference(first, second))
+    difference = dataclasses.asdict(paired_difference(first, second, kind))
     means = [
         math.fsum(own[unit] for unit in both) / len(both) if both else None
         for own in (first, second)

@@ -86,6 +86,7 @@ HYPOTHESES = {
 """Measure -> the effect that a question asks for, and the opposite one."""
 _NUMBERS = {
     "seeds": "{n} seed{s}",
+    "folds": "{n} fold{s}",
     "pairs": "{n} disjoint pair{s} of seeds",
     "pairs of seeds": "all pairs of {n} seed{s}",
 }
@@ -357,9 +358,10 @@ def _effects_text(
     comparisons: Sequence[Row],
 ) -> list[str]:
     """Return a sentence for each of a few settings, or one that counts over more."""
-    counts = [one["n"] for one in comparisons if one["kind"] == "seeds"]
+    counts = [one["n"] for one in comparisons if one["kind"] in ("seeds", "folds")]
     most = max(counts or [one["n"] for one in comparisons], default=0)
-    seeds = f"{most} seed{'' if most == 1 else 's'}" if most else "too few seeds"
+    unit = "fold" if any(one["kind"] == "folds" for one in comparisons) else "seed"
+    seeds = f"{most} {unit}{'' if most == 1 else 's'}" if most else f"too few {unit}s"
     keys = list(dict.fromkeys((one.context, one.setting) for one in effects))
     if len(keys) > _FEW:
         subject = f"{len(keys)} asymmetric settings versus their standard networks"

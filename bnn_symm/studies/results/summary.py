@@ -86,7 +86,8 @@ def _settings(
                 "kind": setting.kind,
                 "role": setting.role,
                 "differences": setting.differences,
-                "seeds": [row["seed"] for row in own],
+                "seeds": list(dict.fromkeys(row["seed"] for row in own)),
+                **({"folds": folds} if (folds := _folds(own)) else {}),
                 "num_complete": sum(row["status"] == "complete" for row in own),
                 "num_failed": sum(row["status"] == "failed" for row in own),
                 **{
@@ -96,6 +97,11 @@ def _settings(
             }
         )
     return settings
+
+
+def _folds(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the folds of some fits; none in a study without folds."""
+    return list(dict.fromkeys(row["fold"] for row in rows if "fold" in row))
 
 
 def _counts(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -119,11 +125,12 @@ def _failures(
                 if "relation" not in row
                 else f"seeds {row['seed']} and {row['other_seed']}"
             )
+            fold = f"fold {row['fold']}, " if "fold" in row else ""
             kind = "fit" if "relation" not in row else "barrier"
             failures.append(
                 {
                     "key": row["key"],
-                    "what": f"{kind}: {row['setting']}, {seeds}",
+                    "what": f"{kind}: {row['setting']}, {fold}{seeds}",
                     "error": row["error"],
                 }
             )

@@ -28,6 +28,9 @@ _PAIR_FACTS = {
     "aligned_standard_error": "test.standard_error",
     **{key: f"alignment.{key}" for key in ("num_moved", "num_movable")},
 }
+_NO_TARGET = (
+    "folds have training points of their own, so that their objectives have no common target"
+)
 TIMINGS = ("seconds",)
 """Columns in which repeated runs of equal settings differ."""
 
@@ -87,6 +90,8 @@ def _convergence(
     ]
     if not fits:
         return None, "no fit exists"
+    if any(fit.fold is not None for fit in fits):
+        return None, _NO_TARGET
     try:
         convergence = describe_convergence([runs[fit.key] for fit in fits])
     except BnnSymmError as error:
@@ -149,6 +154,7 @@ def _fit_row(
         "context": setting.context,
         "kind": setting.kind,
         "role": setting.role,
+        **({} if fit.fold is None else {"fold": fit.fold}),
         "seed": fit.seed,
         "status": "missing",
         "error": study_directory.failure(fit.key),
@@ -201,6 +207,7 @@ def _pair_row(
         "context": setting.context,
         "kind": setting.kind,
         "role": setting.role,
+        **({} if first.fold is None else {"fold": first.fold}),
         "seed": first.seed,
         "other_seed": second.seed,
         "status": "complete" if content is not None else "missing" if error is None else "failed",
