@@ -10,7 +10,7 @@ from bnn_symm.cli.program import all_parsers, build_parser
 from bnn_symm.report.glossary import GLOSSARY
 from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import ConfigKey, config_keys, config_schema
-from bnn_symm.studies.study import StudyConfig
+from bnn_symm.studies.config import StudyConfig
 
 NAMESPACES = (
     "data",

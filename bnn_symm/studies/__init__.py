@@ -1,8 +1,8 @@
 """Run studies: grids of fits under matched conditions, from one configuration to conclusions.
 
 A `Study` is planned, its fits and barriers run as tasks, and their results are summarized in
-tables and conclusions. Reading order: `study`, `plan`, `keys`, `task`, `executors`, `directory`,
-`runner`, then `results`.
+tables and conclusions. Reading order: `config`, `study`, `plan`, `keys`, `task`, `executors`,
+`directory`, `runner`, then `results`.
 """
 
 from bnn_symm.studies.runner import run_study

@@ -17,8 +17,9 @@ from bnn_symm.architectures import fingerprint
 from bnn_symm.data import load_dataset
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
+from bnn_symm.studies.config import PairsConfig
 from bnn_symm.studies.keys import data_identity, fit_key, pair_key
-from bnn_symm.studies.study import PairsConfig, Setting, Study
+from bnn_symm.studies.study import Setting, Study
 
 Relation = Literal["across_seeds", "within_seed"]
 

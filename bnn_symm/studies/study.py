@@ -26,9 +26,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bnn_symm.analyses.convergence.seed_groups import group_by_seed, listed, value_text
 from bnn_symm.architectures.config import SymmetryConfig, SymmetryKind
@@ -38,7 +38,7 @@ from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.io.documents import dump_yaml
 from bnn_symm.runs.configuration.config import Config, parse_config, quoted, read_raw
 from bnn_symm.runs.configuration.overrides import set_nested
-from bnn_symm.settings import NonNegativeInt, PositiveInt, settings
+from bnn_symm.studies.config import ALL, PairsConfig, StudyConfig
 
 Role = Literal["baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry"]
 """Role of a setting in the comparison.
@@ -48,8 +48,6 @@ another property with the asymmetric network; a control that breaks the symmetry
 property of the asymmetric network.
 """
 
-ALL = "all"
-"""Value of `study.vary` that stands for every fold."""
 _FOLD = "data.fold"
 _SYMMETRY = "architecture.symmetry"
 _KIND = f"{_SYMMETRY}.kind"
@@ -63,60 +61,6 @@ _USED_KEYS: dict[str, tuple[str, ...]] = {
     "parameter_matched": ("fixed_per_row", "kappa", "mask", "seed"),
     "block_fixed": ("fixed_per_row", "kappa", "mask", "block", "seed"),
 }
-
-
-@settings
-class PairsConfig:
-    """The pairs of fits between which barriers are measured, without and with alignment.
-
-    Attributes:
-        across_seeds: pairs within a setting: `all` pairs of seeds; `disjoint` pairs (first and
-            second seed, third and fourth seed, ...), which are independent; or `none`.
-        within_seed: whether to also pair settings that share a seed, where their weights have the
-            same meaning: a standard network and its `init_matched` control, methods, temperatures.
-        num_draws: number of draws of each posterior at every position of the path.
-        matching: the cost that the alignment minimizes.
-    """
-
-    across_seeds: Literal["all", "disjoint", "none"] = "all"
-    within_seed: bool = False
-    num_draws: PositiveInt = 50
-    matching: Literal["w2", "means", "precision", "activations"] = "w2"
-
-
-def _all(value: Any) -> Any:
-    """Return `all` as a list, whose meaning depends on the key."""
-    return [ALL] if value == ALL else value
-
-
-@settings
-class StudyConfig:
-    """The section `study` of a configuration.
-
-    Attributes:
-        vary: dotted keys or sections, each with the list of its values. `data.fold: all`, or a list
-            of folds, are replicates: results are means over folds of the means over seeds.
-        seeds: the number of seeds (0, 1, ...), or a list of seeds.
-        controls: kinds of symmetry, or keys of `architecture.symmetry`, added to the kinds in
-            `vary`.
-        pairs: the pairs of fits between which barriers are measured.
-    """
-
-    vary: dict[str, Annotated[list[Any], BeforeValidator(_all), Field(min_length=1)]] = Field(
-        default_factory=dict
-    )
-    seeds: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = 3
-    controls: list[SymmetryKind | dict[str, Any]] = Field(default_factory=list)
-    pairs: PairsConfig = Field(default_factory=PairsConfig)
-
-    @property
-    def seed_numbers(self) -> tuple[int, ...]:
-        """Return the distinct seeds in the order given."""
-        return (
-            tuple(range(self.seeds))
-            if isinstance(self.seeds, int)
-            else tuple(dict.fromkeys(self.seeds))
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ import yaml
 from bnn_symm.runs.configuration.config import dump_config, load_config
 from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import config_keys, config_schema
-from bnn_symm.studies.study import StudyConfig, load_study
+from bnn_symm.studies.config import StudyConfig
+from bnn_symm.studies.study import load_study
 
 SCHEMA = config_schema({"study": StudyConfig})
 

@@ -15,11 +15,12 @@ import yaml
 
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidRun
 from bnn_symm.studies import executors
+from bnn_symm.studies.config import PairsConfig
 from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.plan import Plan, plan_study
 from bnn_symm.studies.results.tables import TIMINGS
 from bnn_symm.studies.runner import run_study
-from bnn_symm.studies.study import PairsConfig, load_study
+from bnn_symm.studies.study import load_study
 from tests.runs.fits import wait_until
 
 STUDY = {

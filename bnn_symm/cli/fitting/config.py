@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 def _config(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.configuration.reference import config_keys, config_schema
-    from bnn_symm.studies.study import StudyConfig
+    from bnn_symm.studies.config import StudyConfig
 
     if options.key == "show":
         return _show(options)

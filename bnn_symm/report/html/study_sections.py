@@ -205,9 +205,9 @@ def _fits_text(setting: Mapping[str, Any]) -> str:
 def _estimate(setting: Mapping[str, Any], measure: Measure, unit: str) -> Any:
     """Return the mean with its interval, and over folds with its standard error."""
     estimate = estimate_of(setting, measure)
-    if unit == "seed" or estimate is None:
+    if unit == "seed" or estimate is None or not estimate.get("standard_error"):
         return estimate
-    error = with_error(estimate["mean"], estimate.get("standard_error"))
+    error = with_error(estimate["mean"], estimate["standard_error"])
     return Cell(text=error, small=interval(estimate))
 
 

@@ -97,9 +97,10 @@ def _estimates(view: ContextView, keys: Sequence[str]) -> dict[str, Sequence[Any
 def _estimate(setting: Mapping[str, Any], measure: Measure) -> str:
     """Return the mean with half of its interval, or over folds with its standard error."""
     estimate = estimate_of(setting, measure)
-    if estimate is None or unit_of_replicates([setting]) == "seed":
+    error = (estimate or {}).get("standard_error")
+    if estimate is None or unit_of_replicates([setting]) == "seed" or not error:
         return plus_minus(estimate)
-    return with_error(estimate["mean"], estimate.get("standard_error"))
+    return with_error(estimate["mean"], error)
 
 
 def _speeds(view: ContextView) -> list[str | None]:

@@ -14,7 +14,6 @@ logarithms.
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,12 +28,11 @@ from bnn_symm.diagnostics.statistics.paired_comparison import (
     share_of_effect,
 )
 from bnn_symm.studies.results import narrative
+from bnn_symm.studies.results.values import SPEED, Row, Values
 
-Row = Mapping[str, Any]
 Key = tuple[int, str, int, int]
 """Context, measure, first and second setting."""
 
-SPEED = "gradients_to_target"
 ALIGNED = "aligned_less_naive"
 """Measure that compares the aligned with the naive barrier of one setting."""
 
@@ -56,7 +54,7 @@ def summarize_settings(
     Returns:
         The settings, each with `measures`: a dictionary from the measure to its estimate.
     """
-    values = _Values(settings, fit_rows, pair_rows)
+    values = Values(settings, fit_rows, pair_rows)
     result = []
     for number, setting in enumerate(settings):
         measures = {}
@@ -106,7 +104,7 @@ def compare_settings(
         setting and a control, `share` is the control's share of the effect. A speed is a `ratio` of
         times, and its `difference` is the logarithm.
     """
-    values = _Values(settings, fit_rows, pair_rows)
+    values = Values(settings, fit_rows, pair_rows)
     result = []
     for number in sorted({setting["context"] for setting in settings}):
         context = Context(settings, contexts, number)
@@ -174,79 +172,8 @@ class Context:
         return label.removeprefix(f"{self.label}, ") if self.label else label
 
 
-class _Values:
-    """Values of complete rows by setting and replicate.
-
-    Without folds, a replicate is a seed, or an ordered pair of seeds. With folds, it is a fold.
-
-    Attributes:
-        kind: unit of the values of fits, `seeds` or `folds`.
-    """
-
-    def __init__(self, settings: Sequence[Row], fit_rows: Sequence[Row], pair_rows: Sequence[Row]):
-        indices = {setting["label"]: i for i, setting in enumerate(settings)}
-        has_folds = any(row.get("fold") is not None for row in fit_rows)
-        self.kind: Kind = "folds" if has_folds else "seeds"
-        self._fits: dict[int, dict[Any, Row]] = {i: {} for i in indices.values()}
-        self._pairs: dict[int, dict[Any, Row]] = {i: {} for i in indices.values()}
-        for row in fit_rows:
-            if row["status"] == "complete" and row["setting"] in indices:
-                self._fits[indices[row["setting"]]][self._cell(row, int(row["seed"]))] = row
-        for row in pair_rows:
-            is_own = row["relation"] == "across_seeds" and row["other_setting"] == row["setting"]
-            if is_own and row["status"] == "complete" and row["setting"] in indices:
-                first, second = sorted((int(row["seed"]), int(row["other_seed"])))
-                self._pairs[indices[row["setting"]]][self._cell(row, (first, second))] = row
-
-    def _cell(self, row: Row, seeds: int | tuple[int, int]) -> Any:
-        return (int(row["fold"]), seeds) if self.kind == "folds" else seeds
-
-    def by_unit(self, setting: int, measure: str) -> dict[Any, float]:
-        """Return the defined values of a measure, by seed or pair of seeds, or by fold."""
-        return self.matched(measure, setting)[0]
-
-    def matched(self, measure: str, *settings: int) -> list[dict[Any, float]]:
-        """Return the values of several settings; those of a fold are of its common fits."""
-        cells = [self._cells(setting, measure) for setting in settings]
-        if self.kind == "seeds":
-            return cells
-        common = set.intersection(*map(set, cells))
-        return [_by_fold({cell: own[cell] for cell in sorted(common)}) for own in cells]
-
-    def _cells(self, setting: int, measure: str) -> dict[Any, float]:
-        rows = (self._pairs if measure in PAIR_MEASURES else self._fits)[setting]
-        values = {cell: _number(row.get(measure)) for cell, row in sorted(rows.items())}
-        return {cell: value for cell, value in values.items() if value is not None}
-
-    def censored(self, setting: int) -> set[int]:
-        """Return the seeds whose runs never reached the target."""
-        return {
-            seed
-            for seed, row in self._fits[setting].items()
-            if _number(row.get("to_target_censored")) == 1.0
-        }
-
-    def log_times(self, setting: int) -> dict[int, float]:
-        """Return the logarithms of the times to the target; empty if one is censored."""
-        times = {} if self.censored(setting) else self.by_unit(setting, SPEED)
-        return {seed: math.log(time) for seed, time in times.items() if time > 0}
-
-
-def _by_fold(values: Mapping[tuple[int, Any], float]) -> dict[int, float]:
-    """Return the mean over the seeds, or the pairs of seeds, of each fold."""
-    folds: dict[int, list[float]] = {}
-    for (fold, _), value in values.items():
-        folds.setdefault(fold, []).append(value)
-    return {fold: math.fsum(own) / len(own) for fold, own in folds.items()}
-
-
-def _number(value: Any) -> float | None:
-    """Return a number; None for the NaN that tables have for missing values."""
-    return float(value) if isinstance(value, numbers.Real) and not math.isnan(value) else None
-
-
 def _compare(
-    values: _Values, context: Context, pair: tuple[int, int], measure: str
+    values: Values, context: Context, pair: tuple[int, int], measure: str
 ) -> dict[str, Any] | None:
     """Return the comparison of two settings; None if one of them has no value."""
     if not all(values.by_unit(number, measure) for number in pair):
@@ -259,7 +186,7 @@ def _compare(
     return comparison
 
 
-def _compare_aligned(values: _Values, context: int, number: int) -> dict[str, Any] | None:
+def _compare_aligned(values: Values, context: int, number: int) -> dict[str, Any] | None:
     """Return the comparison of aligned with naive barriers of the same pairs."""
     aligned, naive = (values.by_unit(number, measure) for measure in ("aligned", "naive"))
     return (
@@ -309,7 +236,7 @@ def _share(
 
 
 def _compare_speeds(
-    values: _Values, context: Context, convergence: Row | None
+    values: Values, context: Context, convergence: Row | None
 ) -> list[dict[str, Any] | None]:
     """Return the comparisons of times to the target, which may be censored."""
     tests: dict[tuple[int, int], dict[str, Any]] = {}
@@ -333,7 +260,7 @@ def _compare_speeds(
     return result
 
 
-def _log_time_test(values: _Values, pair: tuple[int, int]) -> dict[str, Any]:
+def _log_time_test(values: Values, pair: tuple[int, int]) -> dict[str, Any]:
     """Return the paired t-test of log times where every run reached the target, else nothing.
 
     For few seeds it has more power than the sign-flip test.

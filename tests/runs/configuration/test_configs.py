@@ -18,6 +18,8 @@ CONFIGS = sorted(FOLDER.rglob("*.yaml"))
 PAPERS = sorted((FOLDER / "papers").glob("*.yaml"))
 # Files that a comment describes how to create.
 FILES = {"mnist.npz"}
+# Sets that users copy to their folder of data.
+UCI = {"uci/energy"}
 SHAPES = {"mnist.npz": (1, 28, 28), "fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
@@ -43,7 +45,7 @@ def test_it_parses_and_its_data_are_known(path):
     configs = configs_of(path)
     assert configs
     for config in configs:
-        assert config.data.name in {*dataset_names(), *FILES}
+        assert config.data.name in {*dataset_names(), *FILES, *UCI}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
