@@ -7,7 +7,7 @@ from bnn_symm.diagnostics.fidelity.wasserstein import (
     wasserstein_of_draws,
     wasserstein_of_mixtures,
 )
-from bnn_symm.likelihoods import HeteroscedasticGaussian, Poisson
+from bnn_symm.likelihoods import HeteroscedasticGaussian, Poisson, StudentT
 from bnn_symm.posteriors import Predictive
 
 
@@ -97,3 +97,17 @@ def test_counts_have_the_sum_of_the_gaps():
     distance = wasserstein_of_mixtures(first, second)
     np.testing.assert_allclose(distance, np.abs(rates[0] - rates[1]), rtol=1e-9)
     assert not wasserstein_of_mixtures(first, first).any()
+
+
+def test_shifted_student_distributions_have_the_distance_of_the_shift():
+    first, second = (
+        Predictive(
+            outputs=torch.full((1, 1, 2, 1), shift).double(),
+            latents={},
+            likelihood=StudentT(noise=0.5, degrees_of_freedom=4.0),
+            scale=3.0,
+        )
+        for shift in (0.0, 0.7)
+    )
+    distance = wasserstein_of_mixtures(first, second)
+    np.testing.assert_allclose(distance.numpy(), 3 * 0.7, rtol=1e-4)

@@ -13,6 +13,8 @@ from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
 from bnn_symm.randomness import torch_generator
+from tests.models.cases import CASES
+from tests.models.reference import reference
 
 
 def randn(*shape, key="scores"):
@@ -126,6 +128,42 @@ def test_crps_of_counts_is_the_sum():
         assert float(value) == pytest.approx(
             ((cdf - (counts >= float(target[i]))) ** 2).sum(), abs=1e-6
         )
+
+
+@pytest.mark.parametrize("name", ["student-learned", "mixture"])
+def test_crps_of_other_mixtures_is_the_integral(name):
+    case = CASES[name]
+    outputs = 0.5 * randn(1, 6, 3, case.num_outputs)
+    latents = {latent: 0.3 * randn(1, 6, key=latent) for latent in case.likelihood.latents}
+    predictive = Predictive(
+        outputs=outputs, latents=latents, likelihood=case.likelihood, location=1.0, scale=2.0
+    )
+    target = torch.tensor([-3.0, 1.0, 20.0]).double()
+    values = crps(predictive, target)
+    each = reference(
+        case.likelihood, outputs[0], {key: own[0] for key, own in latents.items()}, 1.0, 2.0
+    )
+    u = np.linspace(-9, 9, 40_001)  # t = sinh(u), from -4e3 to 4e3
+    t = np.sinh(u)
+    below = np.stack([each.cdf(value).mean(0) for value in t[::20]])
+    for i in range(3):
+        cdf = np.interp(u, u[::20], below[:, i])
+        wanted = integrate.trapezoid((cdf - (t >= float(target[i]))) ** 2 * np.cosh(u), u)
+        assert float(values[i]) == pytest.approx(wanted, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["negative-binomial-learned", "zero-inflated-fixed"])
+def test_crps_of_dispersed_counts_is_the_sum(name):
+    case = CASES[name]
+    outputs = randn(1, 3, 4, case.num_outputs)
+    latents = {latent: randn(1, 3, key=latent) for latent in case.likelihood.latents}
+    predictive = Predictive(outputs=outputs, latents=latents, likelihood=case.likelihood)
+    target = torch.tensor([0.0, 1.0, 5.0, 30.0]).double()
+    each = reference(case.likelihood, outputs[0], {key: own[0] for key, own in latents.items()})
+    counts = np.arange(600)
+    cdf = np.stack([each.cdf(count).mean(0) for count in counts])
+    wanted = ((cdf - (counts[:, None] >= target.numpy())) ** 2).sum(0)
+    np.testing.assert_allclose(crps(predictive, target).numpy(), wanted, rtol=1e-6)
 
 
 def test_a_part_without_points_has_no_scores():
