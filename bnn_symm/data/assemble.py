@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bnn_symm.advice import advise_setting
 from bnn_symm.data.config import DataConfig
+from bnn_symm.data.leakage import repeated_point_notes, suspect_notes
 from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label, label_indices, sorted_labels
@@ -84,6 +85,12 @@ def assemble(
         *raw.notes,
         *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred),
         *weight_notes(config, weights["train"]),
+        *repeated_point_notes(parts["train"], parts["test"]),
+        *suspect_notes(
+            parts["train"],
+            preprocessing.feature_names,
+            is_classification=preprocessing.task == "classification",
+        ),
     ]
     return build(
         name=config.name,

@@ -63,3 +63,19 @@ def test_a_fold_for_all_is_for_studies(refused, table):
     line = refused("fit", "--set", *TINY, "data.fold=all")
     assert "data.fold: got 'all'" in line
     assert "study.vary={data.fold: all}" in line
+
+
+def test_points_of_a_file_that_the_run_was_fitted_to(cli, table, tmp_path):
+    cli("fit", "--quiet", "--set", *TINY, "--out", "run")
+    status, out, err = cli("evaluate", "run", "--data", "t.csv", "--json")
+    assert status == 0
+    num_train = json.loads((tmp_path / "run/run.json").read_text())["dataset"]["train"]
+    assert json.loads(out)["shared_with_training"] == num_train
+    assert f"{num_train} of 60 points of t are training points" in err
+    status, out, err = cli("evaluate", "run", "--data", "test.csv", "--json")
+    assert (status, json.loads(out)["shared_with_training"]) == (0, 0)
+    assert "are training points" not in err
+    assert "shared_with_training" not in json.loads(cli("evaluate", "run", "--json")[1])
+    table[:5].to_csv(tmp_path / "t.csv", index=False)  # no longer the data of the fit
+    status, out, _ = cli("evaluate", "run", "--data", "test.csv", "--json")
+    assert (status, json.loads(out)["shared_with_training"]) == (0, None)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bnn_symm.cli.command import add_command, answer, file_line, open_run
+from bnn_symm.cli.command import add_command, answer, file_line, open_run, warn
 
 if TYPE_CHECKING:
     from bnn_symm.data import Split
@@ -104,6 +104,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
 
     requested = parse_shift(options.shift) if options.shift is not None else None
     name, source, part = _points(options, run)
+    overlap = _overlap(source, name, part, run)
     if requested is not None:
         part = shift(
             part,
@@ -132,6 +133,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     content = {
         "run": str(run.path),
         "data": source,
+        **overlap,
         "shift": options.shift,
         "status": run.status,
         **result.content,
@@ -163,12 +165,14 @@ def _shifts(options: argparse.Namespace, run: "Run") -> int:
             f"unknown shift {options.shift!r}; {nearest(options.shift, (*SHIFTS, 'all'))}"
         )
     name, source, part = _points(options, run)
+    overlap = _overlap(source, name, part, run)
     with use_threads(run.threads):
         names = None if options.shift == "all" else [options.shift]
         curves = describe_shifts(run, part, names, seed=run.config.seed)
     content = {
         "run": str(run.path),
         "data": source,
+        **overlap,
         "shift": options.shift,
         "status": run.status,
         "points": len(part),
@@ -197,6 +201,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.threads import use_threads
 
     name, source, part = _points(options, run)
+    overlap = _overlap(source, name, part, run)
     outside = out_of_distribution_inputs(options.ood, run.preprocessing, dtype=run.model.dtype)
     with use_threads(run.threads):
         separation = describe_out_of_distribution(run, part, outside, seed=run.config.seed)
@@ -204,6 +209,7 @@ def _out_of_distribution(options: argparse.Namespace, run: "Run") -> int:
     content = {
         "run": str(run.path),
         "data": source,
+        **overlap,
         "shift": None,
         "ood": other,
         "status": run.status,
@@ -231,6 +237,31 @@ def _points(options: argparse.Namespace, run: "Run") -> "tuple[str, str | None, 
     if len(part) == 0:
         raise InvalidData(f"{name} has no points to evaluate on; name other data with --data")
     return name, source, part
+
+
+def _overlap(source: str | None, name: str, part: "Split", run: "Run") -> dict[str, int | None]:
+    """Return how many points of other data the run was fitted to, with a warning if there are any.
+
+    The number is None if the data of the run cannot be read.
+    """
+    from bnn_symm.data.leakage import shared_points
+    from bnn_symm.errors import BnnSymmError, one_line
+
+    if source is None:
+        return {}
+    try:
+        train = run.dataset().train
+    except BnnSymmError:
+        return {"shared_with_training": None}
+    count = int(shared_points(part, train).sum())
+    if count:
+        warn(
+            [
+                f"{count} of {len(part)} points of {one_line(name, 60)} are training points of the "
+                "run, with equal features and target; scores on them are too good"
+            ]
+        )
+    return {"shared_with_training": count}
 
 
 def _write(run: "Run", name: str, content: dict[str, Any]) -> Path:
