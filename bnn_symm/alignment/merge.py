@@ -285,6 +285,12 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
             (getattr(mine, name), getattr(theirs, name))
             for name in ("x_mean", "x_scale", "y_mean", "y_scale")
         ]
+        pairs += [
+            (
+                [(own.mean, own.scale) for own in mine.y_columns],
+                [(own.mean, own.scale) for own in theirs.y_columns],
+            )
+        ]
         if not all(
             np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs
         ):

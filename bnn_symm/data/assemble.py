@@ -67,7 +67,8 @@ def assemble(
     weights = split_weights(config, weight, target, split)
     regression = preprocessing.task == "regression"
     if config.standardize:
-        scaling = Scaling.fit(features, split.train, target if regression else None, weight)
+        names = [column.name for column in raw.target_columns]
+        scaling = Scaling.fit(features, split.train, target if regression else None, weight, names)
         preprocessing = replace(preprocessing, scaling=scaling)
     y = _encode_targets(raw, preprocessing, dtype)
 
@@ -95,7 +96,7 @@ def assemble(
     return build(
         name=config.name,
         task=preprocessing.task,
-        num_outputs=len(preprocessing.class_labels) or 1,
+        num_outputs=len(preprocessing.class_labels) or len(raw.target_columns) or 1,
         preprocessing=preprocessing,
         provenance=Provenance(
             source=raw.source,
@@ -191,7 +192,7 @@ def split_raw_data(
         config: fractions, seed, limit, fold and gap feature.
         preprocessing: encoding of the data.
         features: (point, *feature), encoded.
-        target: (point,), encoded.
+        target: (point,) or (point, column), encoded.
 
     Raises:
         ConfigError: if the gap feature does not exist or the task is classification.
@@ -265,8 +266,9 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         class_labels=labels,
         input_shape=shape,
         feature_names=names,
-        scaling=Scaling.identity(shape),
+        scaling=Scaling.identity(shape, [column.name for column in raw.target_columns]),
         target_notation=raw.target_notation,
+        target_columns=raw.target_columns,
         delimiter=config.delimiter,
         point_columns=raw.point_columns,
     )

@@ -13,6 +13,19 @@ from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 _TYPES = ("number", "category", "boolean", "date", "text")
 
 
+def _targets(value: Any) -> Any:
+    """Return a list of one target as its name.
+
+    Raises:
+        ValueError: if a list is empty or has a name twice.
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    if not value or len(set(value)) < len(value):
+        raise ValueError("names of distinct columns, such as [a, b]")
+    return value[0] if len(value) == 1 else tuple(value)
+
+
 def _names(value: Any) -> Any:
     """Return a single name as the list of it."""
     return (value,) if isinstance(value, str) else value
@@ -71,7 +84,8 @@ class DataConfig:
     Attributes:
         name: name of a data set (`bnn-symm data list`), or path of a file that ends in .csv,
             .parquet or .npz (also .tsv, .tab, .txt, .data or .dat; text files also with .gz).
-        target: column (CSV, Parquet) or array (NPZ) to predict.
+        target: column (CSV, Parquet) or array (NPZ) to predict; several columns of numbers are
+            predicted together: `[a, b]`.
         drop: columns of a table in a file to leave out, such as identifiers.
         features: columns of a table to use; all others but the target are left out.
         types: column -> type, where the inferred one is not meant: `number`, `category`, `boolean`,
@@ -118,7 +132,7 @@ class DataConfig:
     """
 
     name: str = "digits"
-    target: str | None = None
+    target: Annotated[str | tuple[str, ...] | None, BeforeValidator(_targets)] = None
     drop: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     features: Annotated[tuple[str, ...], BeforeValidator(_names)] | None = None
     types: Annotated[dict[str, str], AfterValidator(_known_types)] = _ColumnTypes()

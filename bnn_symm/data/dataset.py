@@ -1,5 +1,6 @@
 """Data sets as the later layers use them: three splits and their preprocessing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ class Dataset(Summarized):
         validation: split for early stopping, tuning and progress; empty at `validation_fraction:
             0`.
         test: split for the final metrics only; empty at `test_fraction: 0`.
-        num_outputs: number of classes, or 1.
+        num_outputs: number of classes, or of target columns.
         preprocessing: encoding of raw data as features.
         provenance: origin of the data.
         summary: one line with the task and its reason, rows, features and encoded columns.
@@ -48,13 +49,18 @@ class Dataset(Summarized):
 
     @classmethod
     def from_frame(
-        cls, frame: Any, target: str, *, dtype: torch.dtype = torch.float32, **keys: Any
+        cls,
+        frame: Any,
+        target: str | Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        **keys: Any,
     ) -> "Dataset":
         """Return the data set of a table of pandas or polars, split and standardized.
 
         Args:
             frame: table with features and target.
-            target: name of the target.
+            target: name of the target, or names of several columns of numbers.
             dtype: floating-point type of the features and of a numeric target.
             **keys: further keys of `DataConfig`, such as `drop=["id"]`, `test_fraction=0.1` and
                 `group="patient"`.
@@ -90,7 +96,7 @@ class Dataset(Summarized):
         Args:
             x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
                 and (point, height, width) has one channel.
-            y: labels or numbers (point,).
+            y: labels or numbers (point,), or numbers (point, column) of several targets.
             weight: weights (point,): a point of weight w counts as w points; None for one each.
             group: groups (point,), such as patients, whose points stay together; None for none.
             time: numbers or times (point,) by which points are split; None for none.
@@ -164,6 +170,27 @@ class Dataset(Summarized):
     def scaling(self) -> Scaling:
         """Return the standardization of features and target."""
         return self.preprocessing.scaling
+
+    def column(self, number: int) -> "Dataset":
+        """Return the data set with one of several target columns; itself if there is one.
+
+        Args:
+            number: number of the column.
+        """
+        if not self.scaling.y_columns:
+            return self
+        column = self.preprocessing.target_columns[number]
+        preprocessing = replace(
+            self.preprocessing,
+            target=column.name,
+            target_notation=column.notation,
+            target_columns=(),
+            scaling=self.scaling.columns[number],
+        )
+        parts = {
+            name: getattr(self, name).column(number) for name in ("train", "validation", "test")
+        }
+        return replace(self, num_outputs=1, preprocessing=preprocessing, **parts)
 
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None

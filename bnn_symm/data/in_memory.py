@@ -14,7 +14,12 @@ from bnn_symm.data.loaders.split_columns import splitting_values
 from bnn_symm.data.loaders.split_files import with_split_files
 from bnn_symm.data.loaders.tables import raw_table
 from bnn_symm.data.preprocessing.column_types.target import infer_target
-from bnn_symm.data.preprocessing.point_columns import PointColumn, point_values
+from bnn_symm.data.preprocessing.point_columns import (
+    PointColumn,
+    point_values,
+    split_columns,
+    target_values,
+)
 from bnn_symm.data.raw import RawData
 from bnn_symm.errors import ConfigError, InvalidData
 
@@ -99,11 +104,18 @@ def arrays_dataset(
             raise ConfigError(f"{setting} is for tables; use Dataset.from_frame")
     x, y = _array(x), _array(y)
     x, y = with_feature_axes(x, "the data"), y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1 or len(y) != len(x):
+    if y.ndim not in (1, 2) or len(y) != len(x) or not y.size:
         raise InvalidData(
-            f"got x of {len(x)} points and y of shape {y.shape}, expected y of shape ({len(x)},)"
+            f"got x of {len(x)} points and y of shape {y.shape}, expected y of shape ({len(x)},), "
+            f"or ({len(x)}, column) for several targets"
         )
-    y = convert_target(y)
+    targets: tuple[PointColumn, ...] = ()
+    if y.ndim == 2:
+        columns = _named_columns(config, y)
+        targets = tuple(PointColumn(role="target", name=name) for name in columns)
+        y = target_values(targets, columns)
+    else:
+        y = convert_target(y)
     if y.dtype == object:
         y = infer_target(pd.Series(y, name="y"), config, is_text=False).values
     given = {role: _array(values) for role, values in points.items() if values is not None}
@@ -119,7 +131,8 @@ def arrays_dataset(
     raw = RawData(
         x=x,
         y=y,
-        target=config.target or "y",
+        target=", ".join(column.name for column in targets) or str(config.target or "y"),
+        target_columns=targets,
         source=config.name,
         licence=_LICENCE,
         point_columns=columns,
@@ -128,6 +141,18 @@ def arrays_dataset(
         times=rules.get("times"),
     )
     return assemble(build, with_split_files(raw, config), config, dtype)
+
+
+def _named_columns(config: DataConfig, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of several targets by name."""
+    columns = split_columns("y" if config.target is None else str(config.target), y)
+    if not isinstance(config.target, tuple):
+        return columns
+    if len(config.target) != len(columns):
+        raise ConfigError(
+            f"target names {len(config.target)} columns, but y has {len(columns)}; name all of them"
+        )
+    return dict(zip(config.target, columns.values(), strict=True))
 
 
 def _array(values: Any) -> np.ndarray:

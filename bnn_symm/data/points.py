@@ -19,13 +19,13 @@ class Split(Summarized):
 
     Args:
         x: standardized features, one point per row.
-        y: class indices (int64), a standardized target (regression), or raw counts in floating
-            point.
+        y: class indices (int64), a standardized target (regression), several of them (point,
+            column), or raw counts in floating point.
         weight: numbers of observations for which the points stand; None if each stands for one.
     """
 
     x: Float[Tensor, "point *feature"]
-    y: Shaped[Tensor, "point"]
+    y: Shaped[Tensor, "point *column"]
     weight: Float[Tensor, "point"] | None = None
 
     def _facts(self) -> dict[str, Any]:
@@ -40,7 +40,16 @@ class Split(Summarized):
         """Return what the log likelihood of a model reads: y, with the weights as a last column."""
         if self.weight is None:
             return self.y
-        return torch.stack([self.y.to(self.weight.dtype), self.weight], dim=-1)
+        y = self.y if self.y.dim() == 2 else self.y[:, None]
+        return torch.cat([y.to(self.weight.dtype), self.weight[:, None]], dim=1)
+
+    def column(self, number: int) -> "Split":
+        """Return the points with one of several target columns; themselves if there is one.
+
+        Args:
+            number: number of the column.
+        """
+        return self if self.y.dim() == 1 else replace(self, y=self.y[:, number])
 
     @property
     def observations(self) -> Float[Tensor, "point"]:

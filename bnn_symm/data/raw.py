@@ -43,8 +43,8 @@ class RawData:
 
     Args:
         x: table, or array (point, feature) or (point, channel, height, width).
-        y: (point,), labels or numbers.
-        target: name of the target.
+        y: (point,), labels or numbers; (point, column), numbers of several targets.
+        target: name of the target; several names are joined by commas.
         source: origin of the data.
         licence: license of the data.
         task: task of a known data set; None if it is to be inferred.
@@ -59,6 +59,7 @@ class RawData:
         columns: types of the columns of a table, if the reader has determined them; None if they
             are to be inferred.
         target_notation: how the numbers of the target are written in its file, if not plainly.
+        target_columns: the columns of several targets; empty for one.
         point_columns: columns that describe points and are no features.
         point_values: role of such a column -> numbers (point,).
         notes: sentences about unexpected properties of the data.
@@ -80,6 +81,7 @@ class RawData:
     files: Sequence["SplitFile"] = ()
     columns: tuple[Column, ...] | None = None
     target_notation: NumberNotation | None = None
+    target_columns: tuple[PointColumn, ...] = ()
     point_columns: tuple[PointColumn, ...] = ()
     point_values: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()

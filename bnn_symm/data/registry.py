@@ -227,17 +227,24 @@ def _read_raw_points(
         and not config.name.startswith("uci/")
         and is_file_name(config.name)
     ):
-        target = config.target or preprocessing.target
+        target: Any = config.target or preprocessing.target
+        if preprocessing.target_columns or isinstance(target, tuple):
+            if config.target is not None:
+                raise ConfigError(
+                    "columns that are predicted together are those of the run; leave data.target "
+                    "out"
+                )
+            target = preprocessing.target_columns
         delimiter = config.delimiter or preprocessing.delimiter
         # Weights are of no use without targets, and may be absent.
         columns = preprocessing.point_columns if need_target else ()
         x, y, points = read_points(config.name, target, columns, delimiter=delimiter)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
-            hint = one_line(nearest(target, known), 120) if known else "save it as array y"
+            name = target if isinstance(target, str) else preprocessing.target
+            hint = one_line(nearest(name, known), 120) if known else "save it as array y"
             raise InvalidData(
-                f"{shown(config.name)} has no target {quoted(target)}, which is required here; "
-                f"{hint}"
+                f"{shown(config.name)} has no target {quoted(name)}, which is required here; {hint}"
             )
         return x, y, points
     raw = _read(config)

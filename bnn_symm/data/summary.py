@@ -127,7 +127,7 @@ def data_notes(
 
 
 def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
-    if y.dtype.kind != "f" or (y != np.floor(y)).any():
+    if y.ndim == 2 or y.dtype.kind != "f" or (y != np.floor(y)).any():
         return []
     distinct = np.unique(y)
     if len(distinct) > _FEW_VALUES or len(distinct) * 2 > len(y):

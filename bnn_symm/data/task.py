@@ -27,6 +27,8 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
         ConfigError: if classes are listed, and the task is another.
     """
     y = raw.y
+    if raw.target_columns:
+        return _check_columns(raw, config)
     missing = is_missing(y)
     if missing.any():
         raise InvalidData(
@@ -62,6 +64,22 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     if task != "classification":
         numbers(y, f"target {quoted(raw.target)} of task {task}", booleans=True)
     return task, reason
+
+
+def _check_columns(raw: RawData, config: DataConfig) -> tuple[Task, str]:
+    """Return the task of several targets, which is regression, and the reason for it."""
+    if config.task not in ("auto", "regression"):
+        raise ConfigError(
+            f"data.target names {len(raw.target_columns)} columns, which are for regression, got "
+            f"data.task={config.task}; name one column, or remove data.task"
+        )
+    for column, values in zip(raw.target_columns, raw.y.T, strict=True):
+        if values.min() == values.max():
+            raise InvalidData(
+                f"{column.what} has the single value {values[0]:g} in all {len(values)} rows, "
+                "expected at least two values; leave it out of data.target"
+            )
+    return "regression", f"{len(raw.target_columns)} columns"
 
 
 def infer_task(y: np.ndarray) -> tuple[Task, str]:

@@ -251,6 +251,10 @@ def measure_of(key: str) -> Measure:
         >>> measure_of("validation_nll").title
         'validation NLL, nats per point'
     """
+    name, bracket, column = key.partition("[")
+    if bracket and name in _EVERY:
+        own = _EVERY[name]
+        return replace(own, key=key, label=f"{own.label} of {column.removesuffix(']')}")
     split, _, score = key.partition("_")
     if key not in _EVERY and split in _SPLITS and score in _EVERY:
         return _EVERY[score].on_split(split)

@@ -10,6 +10,7 @@ from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.io.memory import check_memory, num_bytes_of
 from bnn_symm.models import BayesianModel
+from bnn_symm.models.likelihoods import num_columns
 
 
 def check_points(model: BayesianModel, dataset: Dataset) -> None:
@@ -26,10 +27,12 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
         part = getattr(dataset, name)
         check_finite(f"dataset.{name}.x", part.x)
         check_finite(f"dataset.{name}.y", part.y)
-        if len(part.y) != len(part.x) or part.y.dim() != 1:
+        columns = num_columns(model.likelihood)
+        shape = (len(part.x),) if columns == 1 else (len(part.x), columns)
+        if part.y.shape != shape:
             raise ConfigError(
                 f"dataset.{name}.y: got shape {tuple(part.y.shape)} for {len(part.x)} points, "
-                f"expected one target per point, ({len(part.x)},)"
+                f"expected {shape}, the targets of likelihood {model.likelihood.name}"
             )
         if part.weight is not None:
             _check_weight(f"dataset.{name}.weight", part.weight, len(part))

@@ -39,6 +39,7 @@ from bnn_symm.models.likelihoods import (
     fixed_num_outputs,
     is_classification,
     num_classes,
+    num_columns,
 )
 from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
@@ -247,10 +248,12 @@ class BayesianModel(Summarized):
                 )
         if y is not None:
             check_tensor("y", y, self.dtype)
-            if y.shape not in (x.shape[:1], (len(x), 2)):
+            columns = num_columns(self.likelihood)
+            shape = (len(x),) if columns == 1 else (len(x), columns)
+            if y.shape not in (shape, (len(x), columns + 1)):
                 raise ConfigError(
-                    f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected "
-                    f"({len(x)},), one target per point, or ({len(x)}, 2) with a weight beside it"
+                    f"y: got a shape of {tuple(y.shape)} for {len(x)} points, expected {shape}, "
+                    f"the targets, or ({len(x)}, {columns + 1}) with weights as the last column"
                 )
         # Under a compiler or a transform of torch.func, the caller has already checked the model.
         tensors = [value for value in (flat, x) if value is not None]
@@ -467,8 +470,8 @@ class BayesianModel(Summarized):
         Args:
             flat: the flat vector.
             x: inputs.
-            y: one target per point, or two columns: targets, and weights that multiply the log
-                likelihood (`Split.targets`).
+            y: one target per point, or as many columns as the likelihood has; weights, which
+                multiply the log likelihood, may be a further last column (`Split.targets`).
 
         Returns:
             One value per point.
@@ -502,9 +505,10 @@ class BayesianModel(Summarized):
 
     def _without_weight(self, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the targets, and the weights if there are any."""
-        if y.dim() == 1:
+        columns = num_columns(self.likelihood)
+        if y.dim() == 1 or (columns > 1 and y.shape[-1] == columns):
             return y, None
-        targets, weight = y.unbind(-1)
+        targets, weight = y[:, 0] if columns == 1 else y[:, :columns], y[:, -1]
         return targets.long() if self.likelihood.task == "classification" else targets, weight
 
     def potential(

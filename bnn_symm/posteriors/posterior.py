@@ -215,6 +215,7 @@ class Posterior(Summarized, ABC):
             likelihood=self.model.likelihood,
             location=self.scaling.y_mean,
             scale=self.scaling.y_scale,
+            units=self.scaling.y_columns,
         )
 
     def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from bnn_symm.data.preprocessing.scaling import ColumnScaling
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical
 from bnn_symm.models.likelihoods import is_classification, is_count, num_classes
 from bnn_symm.posteriors.root_finding import find_roots
@@ -44,6 +45,7 @@ class Predictive(Summarized):
         likelihood: of the model.
         location: mean that was subtracted from the targets.
         scale: standard deviation that the targets were divided by.
+        units: name, mean and standard deviation of each of several target columns; empty for one.
     """
 
     outputs: Float[Tensor, "chain draw point output"]
@@ -51,6 +53,7 @@ class Predictive(Summarized):
     likelihood: AnyLikelihood
     location: float = 0.0
     scale: float = 1.0
+    units: tuple[ColumnScaling, ...] = ()
 
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""
@@ -84,7 +87,58 @@ class Predictive(Summarized):
 
     # -- any target
 
-    def draw_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, "chain draw point"]:
+    @cached_property
+    def columns(self) -> "tuple[Predictive, ...]":
+        """Return the predictive distribution of each target column alone; itself for one column."""
+        likelihood: Any = self.likelihood
+        if not hasattr(likelihood, "marginal"):
+            return (self,)
+        result = []
+        for number, unit in enumerate(self._units):
+            own, latents = likelihood.marginal(number, self.latents)
+            outputs = self.outputs[..., number : number + 1]
+            result.append(
+                Predictive(
+                    outputs=outputs,
+                    latents=latents,
+                    likelihood=own,
+                    location=unit.mean,
+                    scale=unit.scale,
+                )
+            )
+        return tuple(result)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the names of the target columns, or their numbers."""
+        return tuple(unit.name for unit in self._units)
+
+    def in_own_units(self, y: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return standardized targets of numbers in their own units, in float64.
+
+        Args:
+            y: targets, with the columns as the last axis if there are several.
+        """
+        if not hasattr(self.likelihood, "marginal"):
+            return self.location + self.scale * y.double()
+        moments = [(unit.mean, unit.scale) for unit in self._units]
+        location, scale = torch.tensor(moments, dtype=torch.float64, device=y.device).T
+        return location + scale * y.double()
+
+    @property
+    def _units(self) -> tuple[ColumnScaling, ...]:
+        """Return the scaling of each target column."""
+        if not hasattr(self.likelihood, "marginal"):
+            return (ColumnScaling("0", self.location, self.scale),)
+        # Without the scaling of a data set, columns are numbered.
+        return self.units or tuple(
+            ColumnScaling(str(number), self.location, self.scale)
+            for number in range(self.outputs.shape[-1])
+        )
+
+    def draw_log_prob(
+        self, y: Shaped[Tensor, "point *column"]
+    ) -> Float[Tensor, "chain draw point"]:
         """Return log p(y | x, theta_s) of every draw, in nats.
 
         Args:
@@ -97,7 +151,7 @@ class Predictive(Summarized):
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
         for where, outputs, latents in self._batches():
             log_prob[where] = self.likelihood.log_prob(outputs, y, latents)
-        return log_prob - math.log(self.scale)
+        return log_prob - sum(math.log(unit.scale) for unit in self._units)
 
     def _batches(self) -> Iterator[tuple[tuple[int, slice], Tensor, dict[str, Tensor]]]:
         """Yield the place, outputs and latent variables of some draws of one chain at a time."""
@@ -107,7 +161,7 @@ class Predictive(Summarized):
                 latents = {name: value[where] for name, value in self.latents.items()}
                 yield where, self.outputs[where], latents
 
-    def log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+    def log_prob(self, y: Shaped[Tensor, "point *column"]) -> Float[Tensor, " point"]:
         """Return the log of the mixture density at y: the marginal log likelihood, in nats.
 
         Args:
@@ -118,7 +172,7 @@ class Predictive(Summarized):
         """
         return self.draw_log_prob(y).double().flatten(0, 1).logsumexp(0) - math.log(self.num_draws)
 
-    def expected_log_prob(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+    def expected_log_prob(self, y: Shaped[Tensor, "point *column"]) -> Float[Tensor, " point"]:
         """Return the mean over draws of the log likelihood, in nats; at most `log_prob`.
 
         Args:
@@ -253,7 +307,7 @@ class Predictive(Summarized):
         return high
 
     def sample(self, *, seed: int = 0) -> Tensor:
-        """Return one target per draw and point, (chain, draw, point).
+        """Return one target per draw and point, (chain, draw, point); (..., column) for several.
 
         Args:
             seed: of the targets.
@@ -263,7 +317,7 @@ class Predictive(Summarized):
         """
         with global_seed(seed, "predictive sample"):
             y = self.likelihood.distribution(self.outputs, self.latents).sample()
-        return y.long() if self.is_classification else self.location + self.scale * y
+        return y.long() if self.is_classification else self.in_own_units(y)
 
     def _standardized_draw_mean(self) -> Tensor:
         # Float64 before the location is added: in float32 a large one would swallow the spread of
@@ -273,6 +327,11 @@ class Predictive(Summarized):
     def _numeric(self) -> Any:
         if self.is_classification:
             raise TypeError(f"a {self.likelihood.name} likelihood has no mean; use probabilities()")
+        if len(self.columns) > 1:
+            raise TypeError(
+                f"a {self.likelihood.name} likelihood has {len(self.columns)} target columns; use "
+                "those of `columns`, such as predictive.columns[0].mean()"
+            )
         return self.likelihood
 
 

@@ -48,6 +48,7 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
         for what, mine, theirs in (
             ("inputs of shape", first.preprocessing.input_shape, run.preprocessing.input_shape),
             ("features", first.preprocessing.feature_names, run.preprocessing.feature_names),
+            ("target columns", *(_target_names(r) for r in (first, run))),
             ("classes", first.preprocessing.class_labels, run.preprocessing.class_labels),
             ("a factory", *(module_of(stored_config(r.directory)) for r in (first, run))),
             ("a number of outputs of", first.record["num_outputs"], run.record["num_outputs"]),
@@ -157,14 +158,23 @@ def _split(run: Run) -> str | None:
     )
 
 
+def _target_names(run: Run) -> tuple[str, ...]:
+    """Return the names of several target columns; none for one."""
+    return tuple(column.name for column in run.preprocessing.target_columns)
+
+
 def _standardization_gap(first: Run, run: Run) -> float:
     """Return the largest difference of means and log scales of two runs, in standard deviations."""
     mine, theirs = first.preprocessing.scaling, run.preprocessing.scaling
     means = np.abs(mine.x_mean - theirs.x_mean) / mine.x_scale
     scales = np.abs(np.log(mine.x_scale / theirs.x_scale))
     target = [
-        abs(mine.y_mean - theirs.y_mean) / mine.y_scale,
-        abs(math.log(mine.y_scale / theirs.y_scale)),
+        gap
+        for own, other in zip(mine.columns, theirs.columns, strict=True)
+        for gap in (
+            abs(own.y_mean - other.y_mean) / own.y_scale,
+            abs(math.log(own.y_scale / other.y_scale)),
+        )
     ]
     return max(float(means.max()), float(scales.max()), *target)
 

@@ -34,7 +34,7 @@ def prediction_columns(
         part = (
             _class_columns(preprocessing, predictive)
             if predictive.is_classification
-            else _regression_columns(predictive, levels)
+            else _number_columns(predictive, levels)
         )
         size = predictive.outputs.shape[2]
         if conformal is not None:
@@ -44,6 +44,17 @@ def prediction_columns(
         for name, values in part.items():
             columns.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _number_columns(predictive: Predictive, levels: Sequence[float]) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of numbers; names of several targets are in front."""
+    if len(predictive.columns) == 1:
+        return _regression_columns(predictive, levels)
+    return {
+        f"{target}_{name}": values
+        for target, own in zip(predictive.column_names, predictive.columns, strict=True)
+        for name, values in _regression_columns(own, levels).items()
+    }
 
 
 def _regression_columns(predictive: Predictive, levels: Sequence[float]) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from bnn_symm.models import (
     Gaussian,
     GaussianMixture,
     HeteroscedasticGaussian,
+    MultivariateGaussian,
     NegativeBinomial,
     Ordinal,
     Poisson,
@@ -22,7 +23,7 @@ from bnn_symm.models import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
-from bnn_symm.models.likelihoods import num_classes
+from bnn_symm.models.likelihoods import num_classes, num_columns
 from bnn_symm.randomness import torch_generator
 
 NUM_CLASSES = 3
@@ -46,7 +47,9 @@ class Case:
             return torch.randint(classes, (number,), generator=generator)
         if self.likelihood.task == "count":
             return torch.randint(5, (number,), generator=generator).double()
-        return torch.randn(number, generator=generator, dtype=torch.float64)
+        columns = num_columns(self.likelihood)
+        shape = (number,) if columns == 1 else (number, columns)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 CASES = {
@@ -55,6 +58,8 @@ CASES = {
     "gaussian-fixed": Case(Gaussian(noise=0.3), 1),
     "gaussian-learned": Case(Gaussian(log_noise_mean=-0.7, log_noise_sd=0.6), 1),
     "heteroscedastic": Case(HeteroscedasticGaussian(), 2),
+    "independent-columns": Case(MultivariateGaussian(num_columns=2, log_noise_mean=-0.4), 2),
+    "correlated-columns": Case(MultivariateGaussian(num_columns=3, covariance="full"), 3),
     "student-fixed": Case(StudentT(noise=0.4, degrees_of_freedom=3.0), 1),
     "student-learned": Case(StudentT(log_noise_mean=-0.3, log_excess_sd=0.8), 1),
     "mixture": Case(GaussianMixture(num_components=3), 9),

@@ -6,6 +6,7 @@ import torch
 from scipy import optimize, special
 
 from bnn_symm.models import Bernoulli, Categorical, Ordinal
+from bnn_symm.models.likelihoods import num_columns
 from bnn_symm.posteriors import Predictive
 from tests.models.cases import CASES, normal
 from tests.models.reference import ordinal_probabilities, reference
@@ -13,7 +14,9 @@ from tests.models.reference import ordinal_probabilities, reference
 # More draws than are handled at once, and no multiple of it.
 CHAINS, DRAWS, POINTS = 2, 37, 4
 LOCATION, SCALE = 50.0, 7.0
-REGRESSION = [name for name, case in CASES.items() if case.likelihood.task == "regression"]
+ONE_COLUMN = [name for name, case in CASES.items() if num_columns(case.likelihood) == 1]
+SEVERAL = [name for name in CASES if name not in ONE_COLUMN]
+REGRESSION = [name for name in ONE_COLUMN if CASES[name].likelihood.task == "regression"]
 COUNTS = [name for name, case in CASES.items() if case.likelihood.task == "count"]
 CLASSES = ["categorical", "bernoulli", "ordinal"]
 
@@ -57,7 +60,7 @@ def log_densities(p: Predictive, y: torch.Tensor) -> np.ndarray:
     return mixture.logpmf(own) if p.likelihood.task == "count" else mixture.logpdf(own)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ONE_COLUMN)
 def test_log_prob_is_the_log_of_the_mean_density(name) -> None:
     p, y = predictive(name), CASES[name].targets(POINTS)
     expected = log_densities(p, y)
@@ -143,6 +146,24 @@ def test_mean_and_spread_obey_the_law_of_total_variance(name) -> None:
     np.testing.assert_allclose(p.aleatoric_sd().numpy(), aleatoric, rtol=1e-10)
     total = (variances + means**2).mean(0) - means.mean(0) ** 2  # E[y^2] - E[y]^2 of the mixture
     np.testing.assert_allclose(p.standard_deviation().numpy(), np.sqrt(total), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_distributions_of_columns_are_the_marginals_of_all_together(name) -> None:
+    p = predictive(name, location=LOCATION, scale=SCALE)
+    y = CASES[name].targets(POINTS)
+    joint = p.likelihood.distribution(p.outputs, p.latents)
+    draws = p.draw_log_prob(y)
+    expected = joint.log_prob(y) - len(p.columns) * math.log(SCALE)
+    torch.testing.assert_close(draws, expected, rtol=1e-9, atol=1e-12)
+    sd = SCALE * joint.covariance_matrix.diagonal(dim1=-2, dim2=-1).sqrt()
+    for number, own in enumerate(p.columns):
+        torch.testing.assert_close(own.draw_mean(), LOCATION + SCALE * p.outputs[..., number])
+        aleatoric = sd[..., number].square().mean((0, 1)).sqrt().expand(POINTS)
+        torch.testing.assert_close(own.aleatoric_sd(), aleatoric)
+        torch.testing.assert_close(own.in_own_units(y[:, number]), p.in_own_units(y)[:, number])
+    with pytest.raises(TypeError, match="target columns"):
+        p.mean()
 
 
 def test_a_large_location_does_not_swallow_the_spread_in_float32() -> None:

@@ -6,7 +6,11 @@ from bnn_symm.analyses.mixing import held_out_part
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of_predictions
 from bnn_symm.diagnostics.scores.loo import loo
-from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, predict_points
+from bnn_symm.diagnostics.scores.point_predictions import (
+    ClassPredictions,
+    ColumnPredictions,
+    predict_points,
+)
 from bnn_symm.diagnostics.scores.score_intervals import score_predictions
 from bnn_symm.runs.run import Run
 
@@ -22,7 +26,7 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
     Returns:
         `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and the
         results of the diagnostics of the same names: `scores`, `test`, `reliability`, `loo`,
-        `notes`.
+        `notes`. Of several target columns, `test` and `reliability` are in `columns`, by name.
 
     Raises:
         InvalidRun: if the data changed since the fit, or there is no posterior.
@@ -31,15 +35,29 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
     name, part = held_out_part(dataset)
     predictions = predict_points(run.posterior, part, seed=seed)
     scores = score_predictions(predictions, num_resamples=num_resamples, seed=seed)
-    test = calibration_test(predictions, num_simulations=num_resamples, seed=seed)
+    several = isinstance(predictions, ColumnPredictions)
+    columns = predictions.columns if several else {"": predictions}
+    tests = {
+        column: calibration_test(own, num_simulations=num_resamples, seed=seed)
+        for column, own in columns.items()
+    }
+    by_column = {
+        column: {
+            "test": tests[column].to_dict(),
+            "reliability": reliability_of_predictions(own).to_dict(),
+        }
+        for column, own in columns.items()
+    }
+    verdicts = [
+        f"{column}: {test.verdict}" if column else test.verdict for column, test in tests.items()
+    ]
     return {
-        "conclusion": f"{name} split: {test.verdict}",
-        "calibrated": test.is_calibrated,
+        "conclusion": f"{name} split: {'; '.join(verdicts)}",
+        "calibrated": all(test.is_calibrated for test in tests.values()),
         "part": name,
         "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
         "scores": scores.to_dict(),
-        "test": test.to_dict(),
-        "reliability": reliability_of_predictions(predictions).to_dict(),
+        **({"columns": by_column} if several else by_column[""]),
         "loo": loo(run.posterior, dataset.train).to_dict(),
         "notes": [*part_notes(name), *scores.notes],
     }

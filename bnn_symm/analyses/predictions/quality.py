@@ -12,7 +12,7 @@ import numpy as np
 
 from bnn_symm.analyses.mixing import held_out_part
 from bnn_symm.analyses.predictions.calibration import part_notes
-from bnn_symm.data import Dataset
+from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.calibration.calibration_tests import CalibrationTest, calibration_test
 from bnn_symm.diagnostics.calibration.pit import PitHistogram, pit_histogram
 from bnn_symm.diagnostics.calibration.reliability import (
@@ -26,7 +26,9 @@ from bnn_symm.diagnostics.scores.class_averages import confusion_matrix
 from bnn_symm.diagnostics.scores.point_predictions import (
     INTERVALS,
     ClassPredictions,
+    ColumnPredictions,
     NumberPredictions,
+    PointPredictions,
     predict_points,
 )
 from bnn_symm.diagnostics.scores.score_intervals import (
@@ -127,8 +129,8 @@ class Quality:
         return first if first.kind is Standing.WORSE else decisive[-1].verdict
 
 
-def describe_quality(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> Quality:
-    """Describe the predictions of a run on held-out points, and those of baselines.
+def describe_qualities(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> list[Quality]:
+    """Describe the predictions of each target column of a run, and those of baselines.
 
     Args:
         run: a run with a posterior.
@@ -136,7 +138,7 @@ def describe_quality(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> Q
         seed: the seed of both.
 
     Returns:
-        The description.
+        One description for each target column.
 
     Raises:
         InvalidRun: if the data changed since the fit, or there is no posterior.
@@ -144,6 +146,23 @@ def describe_quality(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> Q
     dataset = run.dataset()
     name, part = held_out_part(dataset)
     predictions = predict_points(run.posterior, part, seed=seed)
+    if not isinstance(predictions, ColumnPredictions):
+        return [_quality(dataset, name, part, predictions, num_resamples, seed)]
+    return [
+        _quality(dataset.column(number), name, part.column(number), own, num_resamples, seed)
+        for number, own in enumerate(predictions.columns.values())
+    ]
+
+
+def _quality(
+    dataset: Dataset,
+    name: str,
+    part: Split,
+    predictions: ClassPredictions | NumberPredictions,
+    num_resamples: int,
+    seed: int,
+) -> Quality:
+    """Describe predictions of one target."""
     others = baselines(dataset, part, seed=seed)
     options = {"num_resamples": num_resamples, "seed": seed}
     scores = score_predictions(predictions, **options)
@@ -173,7 +192,7 @@ def describe_quality(run: Run, *, num_resamples: int = 1000, seed: int = 0) -> Q
 
 
 def _compare(
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: PointPredictions,
     scores: Scores,
     baseline: Baseline,
     their_scores: Scores,
@@ -191,7 +210,7 @@ def _compare(
 
 
 def _standing(
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: PointPredictions,
     baseline: Baseline,
     key: str,
     difference: Score,

@@ -1,8 +1,9 @@
 """User data: tables in text, Parquet, Feather and Excel files, and arrays in NPZ files."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from bnn_symm.data.preprocessing.point_columns import (
     PointColumn,
     point_column_names,
     point_values,
+    split_columns,
+    target_values,
 )
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
@@ -78,8 +81,6 @@ def load_file(config: DataConfig) -> RawData:
         InvalidData: if the file is damaged, empty or without the target, or the type of a column is
             ambiguous.
     """
-    import pandas as pd
-
     path = data_file_path(config.name)
     if _suffix(path.name) == ".npz":
         for setting in ("drop", "features", "types"):
@@ -87,40 +88,60 @@ def load_file(config: DataConfig) -> RawData:
                 raise ConfigError(
                     f"data.{setting} is for tables, but {shown(path)} is none; remove it"
                 )
-        target = config.target or "y"
-        x, y = read_npz(path, target)
-        if y is None:
-            raise missing_array_error(path, target, npz_names(path))
-        named = pd.Series(y, name=target)
-        found = infer_target(named, is_text=False) if y.dtype == object else None
-        names = point_column_names(config)
-        columns = tuple(PointColumn(role=role, name=name) for role, name in names.items())
-        arrays = read_npz_arrays(path, names.values())
-        for name in names.values():
-            if name not in arrays:
-                raise missing_array_error(path, name, npz_names(path))
-            _check_length(path, name, arrays[name], len(x))
-        splitting = splitting_arrays(path, config, len(y))
-        return RawData(
-            x=x,
-            y=y if found is None else found.values,
-            target=target,
-            source=path.name,
-            licence=_LICENCE,
-            point_columns=columns,
-            point_values=point_values(columns, arrays),
-            notes=() if found is None else found.notes,
-            groups=splitting.get("groups"),
-            times=splitting.get("times"),
-        )
+        return _raw_arrays(path, config)
     frame = read_table(path, check_names=True, delimiter=config.delimiter)
     is_text = _suffix(path.name) in TEXT_SUFFIXES
     return raw_table(frame, config, source=path.name, is_text=is_text)
 
 
+def _raw_arrays(path: Path, config: DataConfig) -> RawData:
+    """Return the arrays of an NPZ file."""
+    import pandas as pd
+
+    target = config.target or "y"
+    x, y = read_npz(path, target if isinstance(target, str) else "y")
+    names = point_column_names(config)
+    columns = tuple(PointColumn(role=role, name=name) for role, name in names.items())
+    splitting = splitting_arrays(path, config, len(x))
+    origin: dict[str, Any] = {
+        "source": path.name,
+        "licence": _LICENCE,
+        "point_columns": columns,
+        "point_values": point_values(columns, _read_columns(path, [*names.values()], x)),
+        "groups": splitting.get("groups"),
+        "times": splitting.get("times"),
+    }
+    if isinstance(target, str) and y is None:
+        raise missing_array_error(path, target, npz_names(path))
+    if not isinstance(target, str):
+        given = _read_columns(path, target, x)
+    else:
+        given = split_columns(target, np.asarray(y))
+    if len(given) > 1:
+        targets = tuple(PointColumn(role="target", name=name) for name in given)
+        values = target_values(targets, given)
+        return RawData(x=x, y=values, target=", ".join(given), target_columns=targets, **origin)
+    name, values = next(iter(given.items()))
+    notes: tuple[str, ...] = ()
+    if values.dtype == object:
+        found = infer_target(pd.Series(values, name=name), is_text=False)
+        values, notes = found.values, found.notes
+    return RawData(x=x, y=values, target=name, notes=notes, **origin)
+
+
+def _read_columns(path: Path, names: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]:
+    """Return arrays of a file with one number for each point, all of which it has."""
+    arrays = read_npz_arrays(path, names)
+    for name in names:
+        if name not in arrays:
+            raise missing_array_error(path, name, npz_names(path))
+        _check_length(path, name, arrays[name], len(x))
+    return arrays
+
+
 def read_points(
     name: str,
-    target: str,
+    target: str | tuple[PointColumn, ...],
     point_columns: tuple[PointColumn, ...] = (),
     *,
     delimiter: str | None = None,
@@ -131,7 +152,7 @@ def read_points(
 
     Args:
         name: path of the file.
-        target: name of the target.
+        target: name of the target, or several columns.
         point_columns: columns that describe points.
         delimiter: character between the fields of a text file; None finds it.
 
@@ -141,15 +162,30 @@ def read_points(
     """
     path = data_file_path(name)
     if _suffix(path.name) == ".npz":
-        x, y = read_npz(path, target)
+        x, y = read_npz(path, target if isinstance(target, str) else "y")
         arrays = read_npz_arrays(path, [column.name for column in point_columns])
         for known, values in arrays.items():
             _check_length(path, known, values, len(x))
+        if not isinstance(target, str):
+            stored = read_npz_arrays(path, [column.name for column in target])
+            stored |= {} if y is None else split_columns("y", y)
+            y = _columns_of(target, stored)
         return x, y, point_values(point_columns, arrays)
     frame = read_table(path, delimiter=delimiter)
+    if not isinstance(target, str):
+        return frame, _columns_of(target, frame), point_values(point_columns, frame)
     column = find_column(frame, target)
     y = None if column is None else table_column(frame, column).astype(object).to_numpy()
     return frame, y, point_values(point_columns, frame)
+
+
+def _columns_of(
+    targets: tuple[PointColumn, ...], raw: "Mapping[str, np.ndarray] | pandas.DataFrame"
+) -> np.ndarray | None:
+    """Return several targets as they are written, or None if one of them is absent."""
+    if any(column.name not in raw for column in targets):
+        return None
+    return np.stack([np.asarray(raw[column.name]) for column in targets], axis=1)
 
 
 def _check_length(path: Path, name: str, values: np.ndarray, length: int) -> None:

@@ -29,7 +29,8 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         target: name of the array with the target; `y` is used if there is none of this name.
 
     Returns:
-        x as (point, feature) or (point, channel, height, width), and the target (point,) or None.
+        x as (point, feature) or (point, channel, height, width), and the target (point,), or
+        numbers (point, column), or None.
 
     Raises:
         InvalidData: if the file is damaged, contains objects, has no `x`, or the lengths differ.
@@ -49,7 +50,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         return x, None
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.shape != (len(x),):
+    if y.shape != (len(x),) and not (y.ndim == 2 and len(y) == len(x) and y.dtype.kind in "buif"):
         raise InvalidData(
             f"{shown(path)}: got {one_line(key, 40)} of shape {y.shape}, expected ({len(x)},), one "
             "value for each row of x"

@@ -43,7 +43,8 @@ def _read(
         raise ConfigError(
             f"data.{part}_file: {shown(name)} is the file for training too; name another file"
         )
-    x, y, points = read_points(name, raw.target, raw.point_columns, delimiter=config.delimiter)
+    target = raw.target_columns or raw.target
+    x, y, points = read_points(name, target, raw.point_columns, delimiter=config.delimiter)
     if y is None:
         names = [] if isinstance(x, np.ndarray) else [one_line(each, 30) for each in x.columns]
         hint = one_line(nearest(raw.target, names), 120) if names else "save it as array y"

@@ -11,7 +11,7 @@ from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.loaders.split_columns import splitting_values
 from bnn_symm.data.preprocessing.column_types.inference import InferredColumn, infer_column
-from bnn_symm.data.preprocessing.column_types.target import infer_target
+from bnn_symm.data.preprocessing.column_types.target import InferredTarget, infer_target
 from bnn_symm.data.preprocessing.column_values import table_column
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.point_columns import (
@@ -19,6 +19,7 @@ from bnn_symm.data.preprocessing.point_columns import (
     infer_point_column,
     point_column_names,
     point_values,
+    target_values,
 )
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.raw import RawData
@@ -50,28 +51,31 @@ def raw_table(
     """
     splitting = _splitting_columns(frame, config, source, is_text=is_text)
     frame = chosen_columns(frame, config, source)
-    target = _target_column(frame, config.target, source)
-    if any(find_column(frame, name) == target for name in config.types):
-        raise ConfigError(
-            f"data.types declares the target {quoted(target)}; declare it with data.task instead"
-        )
-    point_columns = _point_columns(frame, target, config, source, is_text=is_text)
-    features = frame.drop(columns=[target, *(column.name for column in point_columns)])
+    targets = _target_names(frame, config.target, source)
+    for target in targets:
+        if any(find_column(frame, name) == target for name in config.types):
+            raise ConfigError(
+                f"data.types declares the target {quoted(target)}; declare it with data.task "
+                "instead"
+            )
+    point_columns = _point_columns(frame, targets, config, source, is_text=is_text)
+    features = frame.drop(columns=[*targets, *(column.name for column in point_columns)])
     if features.shape[1] == 0:
         raise InvalidData(
-            f"{shown(source)} has only the target column {quoted(target)}, expected at least one "
-            "feature column"
+            f"{shown(source)} has only the target column {quoted(targets[0])}, expected at least "
+            "one feature column"
         )
-    found = infer_target(table_column(frame, target), config, is_text=is_text)
+    target_columns, found = _targets(frame, targets, config, is_text=is_text)
     features, columns, notes = infer_features(features, config, source=source, is_text=is_text)
     return RawData(
         x=features,
         y=found.values,
-        target=target,
+        target=", ".join(targets),
         source=source,
         licence=_LICENCE,
         columns=columns,
         target_notation=found.notation,
+        target_columns=target_columns,
         point_columns=point_columns,
         point_values=point_values(point_columns, frame),
         notes=[*found.notes, *notes, *_time_notes(config, columns)],
@@ -144,10 +148,10 @@ def chosen_columns(
     for setting in ("drop", "features", "types"):
         for name in getattr(config, setting) or ():
             _required_column(frame, name, setting, source)
-    target = None if config.target is None else find_column(frame, config.target)
     dropped = [find_column(frame, name) for name in config.drop]
-    if target is not None and target in dropped:
-        raise ConfigError(f"data.drop leaves out the target {quoted(target)}; remove it there")
+    for target in _given_targets(config.target):
+        if find_column(frame, target) in dropped and find_column(frame, target) is not None:
+            raise ConfigError(f"data.drop leaves out the target {quoted(target)}; remove it there")
     for role, name in point_column_names(config).items():
         if find_column(frame, name) in dropped:
             raise ConfigError(
@@ -157,22 +161,27 @@ def chosen_columns(
     if config.features is not None:
         kept = {find_column(frame, name) for name in config.features}
         kept |= {find_column(frame, name) for name in point_column_names(config).values()}
-        target = _target_column(frame, config.target, source)
-        dropped += [name for name in frame.columns if name not in kept and name != target]
+        kept.update(_target_names(frame, config.target, source))
+        dropped += [name for name in frame.columns if name not in kept]
     elif config.group is not None:
         dropped.append(find_column(frame, config.group))
     return frame.drop(columns=list(dict.fromkeys(dropped)))
 
 
 def _point_columns(
-    frame: "pandas.DataFrame", target: str, config: DataConfig, source: str, *, is_text: bool
+    frame: "pandas.DataFrame",
+    targets: Sequence[str],
+    config: DataConfig,
+    source: str,
+    *,
+    is_text: bool,
 ) -> tuple[PointColumn, ...]:
     """Return the columns that describe points, with the notation of their numbers."""
     columns: dict[str, PointColumn] = {}
     for role, given in point_column_names(config).items():
         name = _required_column(frame, given, role, source)
-        if name == target or name in columns:
-            other = "target" if name == target else columns[name].role
+        if name in targets or name in columns:
+            other = "target" if name in targets else columns[name].role
             raise ConfigError(
                 f"data.{role} and data.{other} name one column, {quoted(name)}; change one of them"
             )
@@ -207,7 +216,7 @@ def _splitting_columns(
         name = getattr(config, setting)
         if name is not None:
             column = _required_column(frame, name, setting, source)
-            if config.target is not None and column == find_column(frame, config.target):
+            if column in [find_column(frame, own) for own in _given_targets(config.target)]:
                 raise ConfigError(
                     f"data.{setting} names the target {quoted(name)}, expected another column"
                 )
@@ -241,18 +250,41 @@ def _feature_column(
         raise InvalidData(f"{error}; {one_line(advice, 150)} leaves the column out") from None
 
 
-def _target_column(frame: "pandas.DataFrame", target: str | None, source: str) -> str:
+def _targets(
+    frame: "pandas.DataFrame", names: Sequence[str], config: DataConfig, *, is_text: bool
+) -> tuple[tuple[PointColumn, ...], InferredTarget]:
+    """Return the columns of several targets, none for one, and their values."""
+    if len(names) == 1:
+        return (), infer_target(table_column(frame, names[0]), config, is_text=is_text)
+    columns = tuple(
+        infer_point_column("target", name, table_column(frame, name), config, is_text=is_text)
+        for name in names
+    )
+    return columns, InferredTarget(values=target_values(columns, frame))
+
+
+def _given_targets(target: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (target,) if isinstance(target, str) else target or ()
+
+
+def _target_names(
+    frame: "pandas.DataFrame", target: str | tuple[str, ...] | None, source: str
+) -> list[str]:
+    """Return the names of the target columns, all of which exist."""
     names = list(frame.columns)
     if target is not None:
-        name = find_column(frame, target)
-        if name is None:
-            raise InvalidData(
-                f"{shown(source)} has no column {quoted(target)}; "
-                f"{nearest(target, _shown_names(names))}"
-            )
-        return name
+        found = []
+        for given in _given_targets(target):
+            name = find_column(frame, given)
+            if name is None:
+                raise InvalidData(
+                    f"{shown(source)} has no column {quoted(given)}; "
+                    f"{nearest(given, _shown_names(names))}"
+                )
+            found.append(name)
+        return found
     if names[-1].lower() in _TARGET_NAMES:
-        return names[-1]
+        return [names[-1]]
     raise ConfigError(
         f"no target column of {shown(source)} is given; use "
         f"{advise_setting('data.target=COLUMN')} with one of: {short_list(names, 30)}"

@@ -1,7 +1,7 @@
-"""Columns that describe the points of a data set and are no features: weights.
+"""Columns of numbers that are no features: weights of points, and several targets.
 
-Each has a role, which is the key of the configuration that names it (`data.weight`), and is read as
-numbers in the notation of the training data.
+Each has a role, which is the key of the configuration that names it (`data.weight`, `data.target`),
+and is read as numbers in the notation of the training data.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 _EXPECTED = {"weight": "a number of observations, 0 or more"}
+"""Roles of one column each, and their values; targets may be any numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class PointColumn:
     """A column with one number for each point.
 
     Args:
-        role: `weight`.
+        role: `weight`, or `target`.
         name: name of the column or array.
         notation: how its numbers are written; None for the plain notation.
     """
@@ -58,7 +59,7 @@ class PointColumn:
         check_missing(series, what=self.what)
         values = numbers(plain_texts(series, self.notation, self.what), self.what)
         wrong = values < 0
-        if wrong.any():
+        if self.role in _EXPECTED and wrong.any():
             row = int(np.argmax(wrong))
             raise InvalidData(
                 f"{self.what}, row {row + 1}: got {values[row]:g}, expected "
@@ -97,7 +98,7 @@ def infer_point_column(
     """Return a column with the notation of its numbers.
 
     Args:
-        role: `weight`.
+        role: `weight`, or `target`.
         name: name of the column.
         raw: its values.
         config: the declared decimal mark.
@@ -126,3 +127,27 @@ def point_values(
     return {
         column.role: column.values(raw[column.name]) for column in columns if column.name in raw
     }
+
+
+def target_values(
+    columns: tuple[PointColumn, ...], raw: "Mapping[str, Any] | pandas.DataFrame"
+) -> np.ndarray:
+    """Return the numbers (point, column) of several targets, all of which are present.
+
+    Args:
+        columns: the columns of the targets.
+        raw: columns or arrays by name.
+    """
+    return np.stack([column.values(raw[column.name]) for column in columns], axis=1)
+
+
+def split_columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return an array (point, column) as columns by name: y0, y1, ...; another one unchanged.
+
+    Args:
+        name: name of the array, such as y.
+        values: the array.
+    """
+    if values.ndim != 2 or values.shape[1] < 2:
+        return {name: values}
+    return {f"{name}{number}": values[:, number] for number in range(values.shape[1])}

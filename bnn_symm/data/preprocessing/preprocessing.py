@@ -20,7 +20,7 @@ from bnn_symm.data.preprocessing.column_values import (
 )
 from bnn_symm.data.preprocessing.columns import Column, plain_texts
 from bnn_symm.data.preprocessing.labels import Label, label_array, label_indices
-from bnn_symm.data.preprocessing.point_columns import PointColumn
+from bnn_symm.data.preprocessing.point_columns import PointColumn, target_values
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
@@ -38,13 +38,14 @@ class Preprocessing:
         task: type of the target.
         kind: whether the raw inputs are a table with named columns or an array.
         columns: columns of a table; empty for an array.
-        target: name of the target.
+        target: name of the target; several names are joined by commas.
         class_labels: original labels in the order of the class indices.
         input_shape: shape of one encoded point.
         feature_names: names of the encoded features, flattened.
         scaling: standardization fitted to the training split.
         target_notation: how the numbers of the target are written as text, if not plainly.
         delimiter: the declared character between fields of text files; None if it is found.
+        target_columns: the columns of several targets; empty for one.
         point_columns: columns that describe points and are no features, such as weights.
     """
 
@@ -58,6 +59,7 @@ class Preprocessing:
     scaling: Scaling
     target_notation: NumberNotation | None = None
     delimiter: str | None = None
+    target_columns: tuple[PointColumn, ...] = ()
     point_columns: tuple[PointColumn, ...] = ()
 
     def with_medians(
@@ -134,17 +136,19 @@ class Preprocessing:
 
     def encode_target(
         self, raw_y: Any, dtype: torch.dtype = torch.float32
-    ) -> Shaped[Tensor, "point"]:
+    ) -> Shaped[Tensor, "point *column"]:
         """Return a raw target as class indices (int64), standardized numbers, or counts.
 
         Args:
-            raw_y: labels or numbers (point,).
+            raw_y: labels or numbers (point,), or numbers (point, column) of several targets.
             dtype: floating-point type of numbers and counts.
 
         Raises:
             InvalidData: if a value is missing, an unknown class, not a number, or not a count.
         """
         values = np.asarray(raw_y)
+        if self.target_columns:
+            return self._encode_columns(values, dtype)
         if self.target_notation is not None:
             what = f"target {quoted(self.target)}"
             values = plain_texts(_series(values), self.target_notation, what).to_numpy()
@@ -161,12 +165,24 @@ class Preprocessing:
                     f"{advise_setting('data.task=regression')}"
                 )
         if self.task == "regression":
-            result = (result - self.scaling.y_mean) / self.scaling.y_scale
+            result = self.scaling.standardize_target(result)
+        return self._finite(result, dtype)
+
+    def _encode_columns(
+        self, values: np.ndarray, dtype: torch.dtype
+    ) -> Float[Tensor, "point column"]:
+        """Return the standardized numbers of several targets."""
+        raw = dict(zip([column.name for column in self.target_columns], values.T, strict=True))
+        result = target_values(self.target_columns, raw)
+        return self._finite(self.scaling.standardize_target(result), dtype)
+
+    def _finite(self, result: np.ndarray, dtype: torch.dtype) -> Tensor:
+        """Return numbers as a tensor, all of which are finite in its type."""
         encoded = torch.from_numpy(result).to(dtype)
         if not torch.isfinite(encoded).all():
-            row = int(torch.isfinite(encoded).logical_not().nonzero()[0])
+            row = int(torch.isfinite(encoded).logical_not().nonzero()[0, 0])
             raise InvalidData(
-                f"target {quoted(self.target)}, row {row + 1}: {result[row]:g} is too large for "
+                f"target {quoted(self.target)}, row {row + 1}: {result[row]} is too large for "
                 f"{dtype}; rescale the target or use "
                 f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
             )
@@ -196,6 +212,11 @@ class Preprocessing:
             **({"target_notation": self.target_notation.to_dict()} if self.target_notation else {}),
             **({"delimiter": self.delimiter} if self.delimiter else {}),
             **(
+                {"target_columns": [column.to_dict() for column in self.target_columns]}
+                if self.target_columns
+                else {}
+            ),
+            **(
                 {"point_columns": [column.to_dict() for column in self.point_columns]}
                 if self.point_columns
                 else {}
@@ -217,6 +238,7 @@ class Preprocessing:
             scaling=Scaling.from_dict(content["scaling"]),
             target_notation=NumberNotation.from_dict(notation) if notation else None,
             delimiter=content.get("delimiter"),
+            target_columns=tuple(map(PointColumn.from_dict, content.get("target_columns", ()))),
             point_columns=tuple(map(PointColumn.from_dict, content.get("point_columns", ()))),
         )
 

@@ -1,8 +1,8 @@
 """Standardization, fitted to the training split in float64."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,21 @@ from bnn_symm.errors import InvalidData
 _CHUNK = 4096
 
 
+@dataclass(frozen=True)
+class ColumnScaling:
+    """Mean and standard deviation of one of several target columns, in its own units.
+
+    Args:
+        name: name of the column.
+        mean: its mean.
+        scale: its standard deviation.
+    """
+
+    name: str
+    mean: float = 0.0
+    scale: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaling:
     """Mean and scale of features and target: `standardized = (raw - mean) / scale`.
@@ -28,23 +43,42 @@ class Scaling:
         x_scale: standard deviation of each feature; for images of each channel, (channel, 1, 1),
             which preserves contrasts between pixels. 1 if a feature is constant over the training
             split.
-        y_mean: mean of a regression target in its own units; 0 for other tasks.
-        y_scale: standard deviation of a regression target in its own units; 1 for other tasks.
+        y_mean: mean of a regression target in its own units; 0 for other tasks, and for several
+            columns.
+        y_scale: standard deviation of a regression target in its own units; 1 for other tasks, and
+            for several columns.
+        y_columns: mean and standard deviation of each of several target columns; empty for one.
     """
 
     x_mean: np.ndarray
     x_scale: np.ndarray
     y_mean: float = 0.0
     y_scale: float = 1.0
+    y_columns: tuple[ColumnScaling, ...] = ()
 
     @classmethod
-    def identity(cls, input_shape: tuple[int, ...]) -> "Scaling":
+    def identity(cls, input_shape: tuple[int, ...], y_names: Sequence[str] = ()) -> "Scaling":
         """Return the scaling that changes nothing.
 
         Args:
             input_shape: shape of one point.
+            y_names: names of several target columns.
         """
-        return cls(x_mean=np.zeros(input_shape), x_scale=np.ones(_scale_shape(input_shape)))
+        return cls(
+            x_mean=np.zeros(input_shape),
+            x_scale=np.ones(_scale_shape(input_shape)),
+            y_columns=tuple(ColumnScaling(name=name) for name in y_names),
+        )
+
+    @property
+    def columns(self) -> tuple["Scaling", ...]:
+        """Return the scaling of each target column alone; this one if there is one target."""
+        if not self.y_columns:
+            return (self,)
+        return tuple(
+            replace(self, y_mean=column.mean, y_scale=column.scale, y_columns=())
+            for column in self.y_columns
+        )
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")  # `standardize` reports values that overflow
@@ -54,13 +88,15 @@ class Scaling:
         train: np.ndarray,
         y: np.ndarray | None = None,
         weight: np.ndarray | None = None,
+        y_names: Sequence[str] = (),
     ) -> "Scaling":
         """Return the mean and standard deviation over the rows `train`.
 
         Args:
             x: (point, *feature), of any numeric type.
             train: row indices of the training split.
-            y: regression target (point,), or None for other tasks.
+            y: regression target (point,), several (point, column), or None for other tasks.
+            y_names: names of several target columns.
             weight: (point,), numbers of observations for which the rows stand; None for one each.
         """
         if weight is not None:
@@ -84,15 +120,17 @@ class Scaling:
         x_scale = _positive_scale(np.sqrt(variance), varies)
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
-        values = y[train].astype(np.float64)
-        y_mean, y_sd = values.mean(), values.std()
-        if weight is not None:
-            y_mean = np.average(values, weights=weight[train])
-            y_sd = np.sqrt(np.average(np.square(values - y_mean), weights=weight[train]))
-        y_scale = float(_positive_scale(y_sd, values.max() > values.min()))
-        return cls(x_mean=mean, x_scale=x_scale, y_mean=float(y_mean), y_scale=y_scale)
+        own = None if weight is None else weight[train]
+        if y_names:
+            columns = tuple(
+                ColumnScaling(name, *_target_moments(column, own))
+                for name, column in zip(y_names, y[train].T, strict=True)
+            )
+            return cls(x_mean=mean, x_scale=x_scale, y_columns=columns)
+        y_mean, y_scale = _target_moments(y[train], own)
+        return cls(x_mean=mean, x_scale=x_scale, y_mean=y_mean, y_scale=y_scale)
 
-    def log_jacobian(self, y: Shaped[Tensor, " point"]) -> Float[Tensor, " point"]:
+    def log_jacobian(self, y: Shaped[Tensor, "point *column"]) -> Float[Tensor, " point"]:
         """Return the log of the derivative of targets in their own units, in float64.
 
         A log density of standardized targets less this is one in the targets' own units.
@@ -100,7 +138,19 @@ class Scaling:
         Args:
             y: targets as in a `Split`.
         """
-        return torch.full((len(y),), math.log(self.y_scale), dtype=torch.float64)
+        total = sum(math.log(own.y_scale) for own in self.columns)
+        return torch.full((len(y),), total, dtype=torch.float64)
+
+    def standardize_target(self, y: np.ndarray) -> np.ndarray:
+        """Return a regression target in its own units as a standardized one.
+
+        Args:
+            y: (point,), or (point, column) of several targets.
+        """
+        if not self.y_columns:
+            return (y - self.y_mean) / self.y_scale
+        moments = np.array([(column.mean, column.scale) for column in self.y_columns])
+        return (y - moments[:, 0]) / moments[:, 1]
 
     def standardize(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
         """Return raw features as a standardized tensor, computed in float64.
@@ -135,6 +185,7 @@ class Scaling:
             "x_scale": self.x_scale.tolist(),
             "y_mean": self.y_mean,
             "y_scale": self.y_scale,
+            **({"y_columns": [vars(own) for own in self.y_columns]} if self.y_columns else {}),
         }
 
     @classmethod
@@ -145,7 +196,18 @@ class Scaling:
             x_scale=np.array(content["x_scale"], dtype=np.float64),
             y_mean=float(content["y_mean"]),
             y_scale=float(content["y_scale"]),
+            y_columns=tuple(ColumnScaling(**own) for own in content.get("y_columns", ())),
         )
+
+
+def _target_moments(values: np.ndarray, weight: np.ndarray | None) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a target; 1 if it is constant."""
+    values = values.astype(np.float64)
+    mean, sd = values.mean(), values.std()
+    if weight is not None:
+        mean = np.average(values, weights=weight)
+        sd = np.sqrt(np.average(np.square(values - mean), weights=weight))
+    return float(mean), float(_positive_scale(sd, values.max() > values.min()))
 
 
 def _scale_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -280,5 +280,12 @@ def _summary(predictive: Predictive, y: Tensor) -> tuple[Tensor, Tensor, Tensor 
     if predictive.is_classification:
         probabilities = predictive.probabilities()
         return log_likelihood, probabilities.argmax(-1) != y, probabilities
-    target = predictive.location + predictive.scale * y.double()
-    return log_likelihood, (predictive.mean() - target).square(), None
+    if len(predictive.columns) == 1:
+        error = (predictive.mean() - predictive.in_own_units(y)).square()
+        return log_likelihood, error, None
+    # Columns have several units: errors are relative to the standard deviations of the targets.
+    errors = [
+        ((own.mean() - own.in_own_units(z)) / own.scale).square()
+        for own, z in zip(predictive.columns, y.unbind(-1), strict=True)
+    ]
+    return log_likelihood, torch.stack(errors).mean(0), None

@@ -20,9 +20,11 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_width_bins
 from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
+    ColumnPredictions,
     NumberPredictions,
     predict_points,
 )
+from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.summaries import Result
 
@@ -122,9 +124,14 @@ def reliability(
                 "numbers must be equal and positive"
             )
         return _of_classes(predicted.double().cpu().numpy(), part.y.cpu().numpy(), num_bins, level)
-    return reliability_of_predictions(
-        predict_points(predicted, part, seed=seed), num_bins=num_bins, level=level
-    )
+    predictions = predict_points(predicted, part, seed=seed)
+    if isinstance(predictions, ColumnPredictions):
+        raise ConfigError(
+            f"a reliability diagram is of one target, and there are {len(predictions.columns)} "
+            "target columns; use reliability_of_predictions(predictions) for one of "
+            "predict_points(posterior, part).columns"
+        )
+    return reliability_of_predictions(predictions, num_bins=num_bins, level=level)
 
 
 def reliability_of_predictions(

@@ -287,9 +287,16 @@ def _distances(
     # Two infinite values have no difference.
     difference = first.log_prob(y) - second.log_prob(target)
     if not first.is_classification:
-        w1 = wasserstein_of_mixtures(first, second)
-        relative = w1 / first.standard_deviation()
-        measures = {"w1": w1, "w1_relative": relative, "nll_difference": difference}
+        pairs = list(zip(first.columns, second.columns, strict=True))
+        w1 = [wasserstein_of_mixtures(one, other) for one, other in pairs]
+        relative = [
+            own / one.standard_deviation() for own, one in zip(w1, first.columns, strict=True)
+        ]
+        measures = {
+            "w1": torch.stack(w1).mean(0),
+            "w1_relative": torch.stack(relative).mean(0),
+            "nll_difference": difference,
+        }
     else:
         p, q = first.probabilities(), second.probabilities()
         measures = {
@@ -347,27 +354,34 @@ def _check_comparable(
     start: int,
 ) -> None:
     """Refuse predictions of other classes, of another kind of target, or of other targets."""
-    kinds = [
-        f"{own.probabilities().shape[1]} classes" if own.is_classification else own.likelihood.task
-        for own in (first, second)
-    ]
+    kinds = [_kind(own) for own in (first, second)]
     if kinds[0] != kinds[1]:
         raise IncompatiblePosteriors(
             f"{own.name} predicts {kinds[1]}, {reference.name} predicts {kinds[0]}; compare "
             "predictions of one target"
         )
     values = [
-        predictive.location + predictive.scale * own.double()
+        predictive.in_own_units(own).reshape(len(own), -1)
         for predictive, own in ((first, y), (second, target))
     ]
-    apart = (values[0] - values[1]).abs() > _ROUNDING * first.scale * (1 + y.double().abs())
+    scale = torch.tensor([column.scale for column in first.columns], dtype=torch.float64)
+    allowed = _ROUNDING * scale * (1 + y.double().abs().reshape(len(y), -1))
+    apart = (values[0] - values[1]).abs() > allowed
     if bool(apart.any()):
-        point = int(torch.nonzero(apart)[0])
+        point, column = torch.nonzero(apart)[0].tolist()
         raise IncompatiblePosteriors(
-            f"{own.name} has the target {float(values[1][point]):g} at test point {start + point}, "
-            f"{reference.name} has {float(values[0][point]):g}; compare predictions at the same "
-            "points, in the same order"
+            f"{own.name} has the target {float(values[1][point, column]):g} at test point "
+            f"{start + point}, {reference.name} has {float(values[0][point, column]):g}; compare "
+            "predictions at the same points, in the same order"
         )
+
+
+def _kind(predictive: Predictive) -> str:
+    """Return the kind of target that is predicted."""
+    if predictive.is_classification:
+        return f"{predictive.probabilities().shape[1]} classes"
+    columns = len(predictive.columns)
+    return predictive.likelihood.task + (f" of {columns} columns" if columns > 1 else "")
 
 
 def _check_defined(own: Source, distances: Pointwise, start: int) -> None:

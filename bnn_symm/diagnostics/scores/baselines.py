@@ -11,7 +11,7 @@ In all of them a point of weight w counts as w points.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.scores.point_predictions import (
-    ClassPredictions,
+    ColumnPredictions,
     NumberPredictions,
+    PointPredictions,
     reduce_predictive,
 )
 from bnn_symm.formatting import count
@@ -49,7 +50,7 @@ class Baseline:
     """
 
     name: str
-    predictions: ClassPredictions | NumberPredictions
+    predictions: PointPredictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,11 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
     Returns:
         Their predictions.
     """
+    if dataset.scaling.y_columns:
+        return by_column(baselines, dataset, part, seed=seed)
 
     def model(name: str, predictive: Predictive) -> Baseline:
-        predictions = reduce_predictive(predictive, part, seed=seed)
-        return Baseline(name=name, predictions=predictions)
+        return Baseline(name=name, predictions=reduce_predictive(predictive, part, seed=seed))
 
     y, weight = raw_targets(dataset.train), dataset.train.observations.cpu().numpy()
     models = [model(*_constant(dataset, y, weight, len(part)))]
@@ -88,6 +90,38 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
         train = dataset.train.take(rows)
         models.append(model(*_linear(dataset, train, flat_features(part.x))))
     return Baselines(models=models, notes=notes)
+
+
+def by_column(
+    fit: Callable[..., Baselines], dataset: Dataset, part: Split, *, seed: int
+) -> Baselines:
+    """Fit baselines to each of several target columns; their errors are independent.
+
+    Args:
+        fit: Fits the baselines of one target: (dataset, part, seed=seed).
+        dataset: The data.
+        part: At least one point of the same features.
+        seed: Seed of the baselines.
+
+    Returns:
+        The predictions of all columns.
+    """
+    names = [column.name for column in dataset.scaling.y_columns]
+    sets = [
+        fit(dataset.column(number), part.column(number), seed=seed) for number in range(len(names))
+    ]
+    weight = None if part.weight is None else part.observations.cpu().numpy()
+    models = []
+    for same in zip(*(own.models for own in sets), strict=True):
+        columns = {
+            name: own.predictions
+            for name, own in zip(names, same, strict=True)
+            if isinstance(own.predictions, NumberPredictions)
+        }
+        log_prob = np.sum([own.log_prob for own in columns.values()], axis=0)
+        joint = ColumnPredictions(columns=columns, log_prob=log_prob, weight=weight)
+        models.append(Baseline(name=same[0].name, predictions=joint))
+    return Baselines(models=models, notes=sets[0].notes)
 
 
 def raw_targets(part: Split) -> np.ndarray:

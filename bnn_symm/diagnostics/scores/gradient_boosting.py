@@ -16,6 +16,7 @@ from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.scores.baselines import (
     Baseline,
     Baselines,
+    by_column,
     count_predictive,
     flat_features,
     number_predictive,
@@ -43,6 +44,8 @@ def gradient_boosting(dataset: Dataset, part: Split, *, seed: int = 0) -> Baseli
     Returns:
         Its predictions; no model, but a note, if it cannot be fitted.
     """
+    if dataset.scaling.y_columns:
+        return by_column(gradient_boosting, dataset, part, seed=seed)
     y = raw_targets(dataset.train)
     note = ""
     if len(y) < _FEWEST:

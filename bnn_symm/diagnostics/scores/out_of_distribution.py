@@ -10,7 +10,7 @@ The disagreement of the draws is a difference of two rounded numbers. Below the 
 outputs it is set to 0, so that equal draws do not disagree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from bnn_symm.diagnostics.scores.ranking import (
     tie_starts,
 )
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores
-from bnn_symm.posteriors import Posterior
+from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.summaries import Result
 
 # Units in the last place by which rounding changes outputs.
@@ -153,14 +153,27 @@ def uncertainties(
                 ),
             }
         else:
-            size = (predictive.mean() - predictive.location).abs()
+            columns = [_deviations(column, rounding) for column in predictive.columns]
             own = {
-                "sd": predictive.standard_deviation(),
-                "epistemic_sd": _above(predictive.epistemic_sd(), rounding * size),
+                name: _root_mean_square([column[name] for column in columns])
+                for name in ("sd", "epistemic_sd")
             }
         for name, value in own.items():
             collected.setdefault(name, []).append(value.double())
     return {name: torch.cat(values).numpy() for name, values in collected.items()}
+
+
+def _deviations(predictive: Predictive, rounding: float) -> dict[str, Tensor]:
+    """Return standard deviations of a target, in those of the training targets."""
+    size = (predictive.mean() - predictive.location).abs()
+    return {
+        "sd": predictive.standard_deviation() / predictive.scale,
+        "epistemic_sd": _above(predictive.epistemic_sd(), rounding * size) / predictive.scale,
+    }
+
+
+def _root_mean_square(columns: Sequence[Tensor]) -> Tensor:
+    return columns[0] if len(columns) == 1 else torch.stack(list(columns)).square().mean(0).sqrt()
 
 
 def _above(

@@ -3,7 +3,9 @@
 Points are predicted in slices, so that memory does not grow with draws times points.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,9 +85,28 @@ class NumberPredictions:
         return len(self.target)
 
 
-def predict_points(
-    posterior: Posterior, part: Split, *, seed: int = 0
-) -> ClassPredictions | NumberPredictions:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColumnPredictions:
+    """Predictions of several target columns at some points.
+
+    Attributes:
+        columns: Name -> predictions of the column alone.
+        log_prob: Log density of the mixture at all columns together, in nats.
+        weight: Numbers of observations for which the points stand; None for one each.
+    """
+
+    columns: Mapping[str, NumberPredictions]
+    log_prob: Float[np.ndarray, " point"]
+    weight: Float[np.ndarray, " point"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.log_prob)
+
+
+PointPredictions = ClassPredictions | NumberPredictions | ColumnPredictions
+
+
+def predict_points(posterior: Posterior, part: Split, *, seed: int = 0) -> PointPredictions:
     """Return the predictions of a posterior at the points of a part.
 
     Args:
@@ -101,22 +122,18 @@ def predict_points(
     """
     if len(part) == 0:
         raise ValueError("there are no points to predict; give a part that has points")
-    collected: dict[str, list[Tensor]] = {}
+    collected: dict[str, dict[str, list[Tensor]]] = {}
     start = 0
-    is_classification = True
     for predictive in posterior.iter_predict(part.x):
         y = part.y[start : start + predictive.outputs.shape[2]].cpu()
-        is_classification = predictive.is_classification
-        own = _classes(predictive, y) if is_classification else _numbers(predictive, y, start, seed)
+        for column, own in _pointwise(predictive, y, start, seed).items():
+            for name, value in own.items():
+                collected.setdefault(column, {}).setdefault(name, []).append(value)
         start += len(y)
-        for name, value in own.items():
-            collected.setdefault(name, []).append(value)
-    return _joined(collected, is_classification, part)
+    return _joined(collected, part)
 
 
-def reduce_predictive(
-    predictive: Predictive, part: Split, *, seed: int = 0
-) -> ClassPredictions | NumberPredictions:
+def reduce_predictive(predictive: Predictive, part: Split, *, seed: int = 0) -> PointPredictions:
     """Return the predictions of a predictive distribution, as `predict_points` does.
 
     Args:
@@ -127,21 +144,43 @@ def reduce_predictive(
     Returns:
         A few numbers per point.
     """
-    is_classification, y = predictive.is_classification, part.y.cpu()
-    own = _classes(predictive, y) if is_classification else _numbers(predictive, y, 0, seed)
-    return _joined({name: [value] for name, value in own.items()}, is_classification, part)
-
-
-def _joined(
-    collected: dict[str, list[Tensor]], is_classification: bool, part: Split
-) -> ClassPredictions | NumberPredictions:
-    along = {"low": 1, "high": 1}
-    joined = {
-        name: torch.cat(values, along.get(name, 0)).numpy() for name, values in collected.items()
+    columns = _pointwise(predictive, part.y.cpu(), 0, seed)
+    collected = {
+        column: {name: [value] for name, value in own.items()} for column, own in columns.items()
     }
-    if part.weight is not None:
-        joined["weight"] = part.observations.cpu().numpy()
-    return ClassPredictions(**joined) if is_classification else NumberPredictions(**joined)
+    return _joined(collected, part)
+
+
+def _pointwise(
+    predictive: Predictive, y: Tensor, start: int, seed: int
+) -> dict[str, dict[str, Tensor]]:
+    """Return name of a column -> attribute -> values; the empty name is all columns."""
+    if predictive.is_classification:
+        return {"": _classes(predictive, y)}
+    if len(predictive.columns) == 1:
+        return {"": _numbers(predictive, y, start, seed)}
+    columns = zip(predictive.column_names, predictive.columns, y.unbind(-1), strict=True)
+    return {
+        "": {"log_prob": predictive.log_prob(y)},
+        **{name: _numbers(own, z, start, seed) for name, own, z in columns},
+    }
+
+
+def _joined(collected: dict[str, dict[str, list[Tensor]]], part: Split) -> PointPredictions:
+    along = {"low": 1, "high": 1}
+    weight = {} if part.weight is None else {"weight": part.observations.cpu().numpy()}
+    joined: dict[str, Any] = {
+        column: {
+            name: torch.cat(values, along.get(name, 0)).numpy() for name, values in own.items()
+        }
+        | weight
+        for column, own in collected.items()
+    }
+    first = joined.pop("")
+    if joined:
+        columns = {name: NumberPredictions(**own) for name, own in joined.items()}
+        return ColumnPredictions(columns=columns, **first)
+    return ClassPredictions(**first) if "y" in first else NumberPredictions(**first)
 
 
 def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
@@ -155,7 +194,7 @@ def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
 
 
 def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[str, Tensor]:
-    target = predictive.location + predictive.scale * y.double()
+    target = predictive.in_own_units(y)
     levels = [(1 - width) / 2 for width in INTERVALS]
     quantiles = predictive.quantiles([*levels, *(1 - level for level in levels)])
     pit = predictive.cdf(target)

@@ -10,13 +10,19 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from bnn_symm.diagnostics.scores.point_predictions import INTERVALS, NumberPredictions
+from bnn_symm.diagnostics.scores.point_predictions import (
+    INTERVALS,
+    ColumnPredictions,
+    NumberPredictions,
+)
 from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
 
 # Levels of the quantiles whose frequencies `qce` compares.
 QUANTILE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Scores that noise increases (see `bootstrap`).
 CALIBRATION_DISTANCES = ("qce", "pit_distance")
+# Scores of each of several target columns, beside the means over columns.
+_OF_COLUMNS = ("nll", "rmse", "mae", "crps", "coverage_90")
 
 
 def number_statistics(predictions: NumberPredictions) -> Statistics:
@@ -90,6 +96,53 @@ def _ratio(
     """Return the quotient, NaN where a variance is 0 up to rounding of that of all points."""
     is_positive = variance > 1e-12 * total
     return np.divide(error, variance, out=np.full(error.shape, np.nan), where=is_positive)
+
+
+def column_statistics(predictions: ColumnPredictions) -> Statistics:
+    """Return a function from counts (resample, point) to scores of several target columns.
+
+    `nll` is that of all columns together. The other scores of `number_statistics` are means over
+    columns, and those of each column have its name in brackets: `rmse[a]`, in its own units.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        The function.
+    """
+    columns = {name: number_statistics(own) for name, own in predictions.columns.items()}
+    log_loss = -predictions.log_prob[:, None]
+
+    def statistics(
+        weights: Float[np.ndarray, "resample point"],
+    ) -> Mapping[str, Float[np.ndarray, " resample"]]:
+        own = {name: column(weights) for name, column in columns.items()}
+        scores = next(iter(own.values()))
+        return {
+            **{name: np.mean([each[name] for each in own.values()], axis=0) for name in scores},
+            "nll": weighted_mean(weights, log_loss)[:, 0],
+            **{
+                f"{name}[{column}]": values[name]
+                for column, values in own.items()
+                for name in _OF_COLUMNS
+            },
+        }
+
+    return statistics
+
+
+def column_notes(predictions: ColumnPredictions) -> list[str]:
+    """Return notes on unusual points of each target column.
+
+    Args:
+        predictions: Predictions at the points.
+
+    Returns:
+        Notes, empty if nothing is unusual.
+    """
+    return [
+        f"{name}: {note}" for name, own in predictions.columns.items() for note in number_notes(own)
+    ]
 
 
 def quantile_calibration_error(

@@ -22,10 +22,13 @@ from bnn_symm.diagnostics.scores.classification import (
 from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
     NumberPredictions,
+    PointPredictions,
     predict_points,
 )
 from bnn_symm.diagnostics.scores.regression import (
     CALIBRATION_DISTANCES,
+    column_notes,
+    column_statistics,
     number_notes,
     number_statistics,
 )
@@ -108,7 +111,7 @@ def scores_with_intervals(
 
 
 def score_predictions(
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: PointPredictions,
     *,
     num_resamples: int = 1000,
     level: float = 0.95,
@@ -128,9 +131,12 @@ def score_predictions(
     if isinstance(predictions, ClassPredictions):
         reasons = class_reasons(predictions)
         errors, notes = CALIBRATION_ERRORS, class_notes(predictions)
-    else:
+    elif isinstance(predictions, NumberPredictions):
         reasons = {"r2": "all targets are equal"}
         errors, notes = CALIBRATION_DISTANCES, number_notes(predictions)
+    else:
+        reasons = {}
+        errors, notes = CALIBRATION_DISTANCES, column_notes(predictions)
     if predictions.weight is not None:
         notes.append(
             "scores count a point of weight w as w points; the calibration test and diagrams count "
@@ -154,7 +160,7 @@ def score_predictions(
     )
 
 
-def short_scores(predictions: ClassPredictions | NumberPredictions) -> dict[str, Any]:
+def short_scores(predictions: PointPredictions) -> dict[str, Any]:
     """Return the scores of `score` for predictions that are no mixture over draws.
 
     Args:
@@ -170,8 +176,8 @@ def short_scores(predictions: ClassPredictions | NumberPredictions) -> dict[str,
 
 
 def score_differences(
-    first: ClassPredictions | NumberPredictions,
-    second: ClassPredictions | NumberPredictions,
+    first: PointPredictions,
+    second: PointPredictions,
     names: Sequence[str],
     *,
     num_resamples: int = 1000,
@@ -208,13 +214,14 @@ def score_differences(
     )
 
 
-def _statistics(predictions: ClassPredictions | NumberPredictions) -> Statistics:
+def _statistics(predictions: PointPredictions) -> Statistics:
     """Return the scores as functions of counts; a point of weight w counts as w points."""
-    statistics = (
-        class_statistics(predictions)
-        if isinstance(predictions, ClassPredictions)
-        else number_statistics(predictions)
-    )
+    if isinstance(predictions, ClassPredictions):
+        statistics = class_statistics(predictions)
+    elif isinstance(predictions, NumberPredictions):
+        statistics = number_statistics(predictions)
+    else:
+        statistics = column_statistics(predictions)
     weight = predictions.weight
     if weight is None:
         return statistics

@@ -6,6 +6,8 @@ add a line to `SCORES` of `diagnostics/measures.py`.
 """
 
 import math
+import statistics
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +36,9 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
         `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
         `accuracy`, `ece`, `brier`, `auc` and `balanced_accuracy` for classes or `rmse`, `crps`,
         `coverage_90` (of the central interval) and `r2` for numbers. `auc` and `r2` are None where
-        the targets do not vary. A point of weight w counts as w points.
+        the targets do not vary. Of several target columns, `nll` is that of all columns together,
+        the other scores are means over columns, and `columns` has those of each column, in its own
+        units. A point of weight w counts as w points.
 
     Example:
         >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
@@ -67,37 +71,72 @@ def score_points(posterior: Posterior, part: Split) -> ScoredPoints:
         posterior: Any posterior.
         part: At least one point.
     """
-    terms: dict[str, list[Tensor]] = {}
+    terms: dict[str, dict[str, list[Tensor]]] = {}
     start = 0
     for predictive in posterior.iter_predict(part.x):
         size = predictive.outputs.shape[2]
         y = part.y[start : start + size].cpu()
         start += size
-        pointwise = (
-            _classes(predictive, y) if predictive.is_classification else _numbers(predictive, y)
-        )
-        pointwise["nll"] = -predictive.log_prob(y)
-        pointwise["expected_nll"] = -predictive.expected_log_prob(y)
-        for name, value in pointwise.items():
-            terms.setdefault(name, []).append(value)
-    joined = {name: torch.cat(values) for name, values in terms.items()}
-    result: dict[str, Any] = {"points": len(part)}
-    probabilities = joined.pop("probabilities", None)
-    if probabilities is not None:
-        result.update(_class_scores(probabilities, part))
-    if "squared_error" in joined:
-        error, target = part.mean(joined.pop("squared_error")), joined.pop("target")
+        for column, pointwise in _pointwise(predictive, y).items():
+            own = terms.setdefault(column, {})
+            for name, value in pointwise.items():
+                own.setdefault(name, []).append(value)
+    joined = {
+        column: {name: torch.cat(values) for name, values in own.items()}
+        for column, own in terms.items()
+    }
+    columns = {column: _means(own, part) for column, own in joined.items()}
+    result = {"points": len(part), **columns.pop("")}
+    if columns:
+        result = _mean_of_columns(columns) | result
+    order = ("points", *SCORES, *FURTHER_SCORES)
+    scores = {name: result[name] for name in order if name in result}
+    probabilities = joined[""].get("probabilities")
+    return ScoredPoints(
+        scores={**scores, "columns": columns} if columns else scores,
+        log_prob=-joined[""]["nll"].double().numpy(),
+        probabilities=None if probabilities is None else probabilities.double().cpu().numpy(),
+    )
+
+
+def _pointwise(predictive: Predictive, y: Tensor) -> dict[str, dict[str, Tensor]]:
+    """Return name of a column -> score -> one value per point; the empty name is all columns."""
+    joint = {"nll": -predictive.log_prob(y), "expected_nll": -predictive.expected_log_prob(y)}
+    if predictive.is_classification:
+        return {"": _classes(predictive, y) | joint}
+    if len(predictive.columns) == 1:
+        return {"": _numbers(predictive, y) | joint}
+    names = zip(predictive.column_names, predictive.columns, y.unbind(-1), strict=True)
+    return {
+        "": joint,
+        **{name: {"nll": -own.log_prob(z), **_numbers(own, z)} for name, own, z in names},
+    }
+
+
+def _means(pointwise: dict[str, Tensor], part: Split) -> dict[str, float | None]:
+    """Return scores from their values at every point."""
+    result: dict[str, float | None] = {}
+    if "probabilities" in pointwise:
+        result.update(_class_scores(pointwise["probabilities"], part))
+    if "squared_error" in pointwise:
+        error, target = part.mean(pointwise["squared_error"]), pointwise["target"]
         result["rmse"] = math.sqrt(error)
         total = part.mean((target - part.mean(target)).square())
         result["r2"] = 1 - error / total if total > 0 else None
-    result.update({name: part.mean(value) for name, value in joined.items()})
-    order = ("points", *SCORES, *FURTHER_SCORES)
-    scores = {name: result[name] for name in order if name in result}
-    return ScoredPoints(
-        scores=scores,
-        log_prob=-joined["nll"].double().numpy(),
-        probabilities=None if probabilities is None else probabilities.double().cpu().numpy(),
-    )
+    others = {"probabilities", "squared_error", "target"}
+    return result | {
+        name: part.mean(value) for name, value in pointwise.items() if name not in others
+    }
+
+
+def _mean_of_columns(columns: Mapping[str, dict[str, float | None]]) -> dict[str, float | None]:
+    """Return the mean of each score over target columns; None if one of them is."""
+    result: dict[str, float | None] = {}
+    for name in next(iter(columns.values())):
+        values = [own[name] for own in columns.values()]
+        known = [value for value in values if value is not None]
+        result[name] = statistics.fmean(known) if len(known) == len(values) else None
+    return result
 
 
 def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
@@ -123,7 +162,7 @@ def _class_scores(probabilities: Tensor, part: Split) -> dict[str, float | None]
 
 
 def _numbers(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
-    target = predictive.location + predictive.scale * y.double()
+    target = predictive.in_own_units(y)
     low, high = predictive.quantiles([0.05, 0.95])
     return {
         "target": target,

@@ -104,6 +104,11 @@ def prior_predictive(
             f"a spread needs at least two functions and points; got {num_draws} and {len(part)}"
         )
     predictive = prior_functions(model, dataset, num_draws, seed=seed).predict(part.x)
+    if len(predictive.columns) > 1:
+        raise ConfigError(
+            f"the prior predictive describes functions of one target, the data have "
+            f"{len(predictive.columns)} target columns; name one of them in data.target"
+        )
     if predictive.is_classification:
         return _of_classes(predictive, part.y.cpu().numpy())
     targets = (dataset.scaling.y_mean + dataset.scaling.y_scale * part.y.double()).cpu().numpy()

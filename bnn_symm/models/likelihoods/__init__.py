@@ -3,9 +3,9 @@
 Every likelihood is one settings class. Targets are in the units of training: standardized for
 regression, counts for counts, class indices for classes.
 
-Reading order: `likelihood` (the interface), `gaussian`, `classification`, `counts`, `student_t`,
-`gaussian_mixture`, `ordinal`, `zero_inflated`, `registry` (all of them, the default of each task,
-checks), `capabilities` (optional members).
+Reading order: `likelihood` (the interface), `gaussian`, `multivariate_gaussian`, `classification`,
+`counts`, `student_t`, `gaussian_mixture`, `ordinal`, `zero_inflated`, `registry` (all of them, the
+default of each task, checks), `capabilities` (optional members).
 """
 
 from bnn_symm.models.likelihoods.capabilities import (
@@ -16,6 +16,7 @@ from bnn_symm.models.likelihoods.capabilities import (
     is_ordered,
     normal_components,
     num_classes,
+    num_columns,
     output_names,
 )
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
@@ -23,6 +24,7 @@ from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson, count_
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
 from bnn_symm.models.likelihoods.likelihood import Latents, Likelihood
+from bnn_symm.models.likelihoods.multivariate_gaussian import MultivariateGaussian
 from bnn_symm.models.likelihoods.ordinal import Ordinal
 from bnn_symm.models.likelihoods.registry import (
     AnyLikelihood,
@@ -46,6 +48,7 @@ __all__ = [
     "HeteroscedasticGaussian",
     "Latents",
     "Likelihood",
+    "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
@@ -64,6 +67,7 @@ __all__ = [
     "is_ordered",
     "normal_components",
     "num_classes",
+    "num_columns",
     "output_names",
     "resolve_likelihood",
 ]

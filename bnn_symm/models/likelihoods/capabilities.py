@@ -46,9 +46,18 @@ def fixed_num_outputs(likelihood: Any) -> int | None:
         likelihood: any likelihood.
     """
     if not is_classification(likelihood):
-        return likelihood.num_net_outputs(1)
+        return likelihood.num_net_outputs(num_columns(likelihood))
     number = getattr(likelihood, "num_classes", None)
     return None if number is None else likelihood.num_net_outputs(number)
+
+
+def num_columns(likelihood: Any) -> int:
+    """Return the number of columns of the targets that a likelihood reads.
+
+    Args:
+        likelihood: any likelihood.
+    """
+    return getattr(likelihood, "num_columns", None) or 1
 
 
 def num_classes(likelihood: Any, num_net_outputs: int) -> int:

@@ -6,10 +6,12 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from bnn_symm.errors import ConfigError
+from bnn_symm.formatting import count
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
 from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
+from bnn_symm.models.likelihoods.multivariate_gaussian import MultivariateGaussian
 from bnn_symm.models.likelihoods.ordinal import Ordinal
 from bnn_symm.models.likelihoods.student_t import StudentT
 from bnn_symm.models.likelihoods.zero_inflated import (
@@ -23,6 +25,7 @@ AnyLikelihood = Annotated[
     | Ordinal
     | Gaussian
     | HeteroscedasticGaussian
+    | MultivariateGaussian
     | StudentT
     | GaussianMixture
     | Poisson
@@ -97,9 +100,19 @@ def resolve_likelihood(
     Raises:
         ConfigError: if the likelihood is not for these data.
     """
-    likelihood = default_likelihood(task) if likelihood is None else likelihood
+    several = task == "regression" and num_outputs > 1
+    if likelihood is None:
+        likelihood = MultivariateGaussian() if several else default_likelihood(task)
     check_task(likelihood, task)
+    if several != isinstance(likelihood, MultivariateGaussian):
+        name = "multivariate_gaussian" if several else "gaussian"
+        raise ConfigError(
+            f"likelihood {likelihood.name} is not for data with "
+            f"{count(num_outputs, 'target column')}; set likelihood.name={name}"
+        )
     likelihood.num_net_outputs(num_outputs)
+    if isinstance(likelihood, MultivariateGaussian):
+        return dataclasses.replace(likelihood, num_columns=num_outputs)
     if isinstance(likelihood, Ordinal):
         return dataclasses.replace(likelihood, num_classes=num_outputs)
     return likelihood

@@ -108,7 +108,8 @@ def to_groups(
     dims, coords = axes.dims, axes.coords
     if points is not None:
         groups |= _predictions(kept, points, seed)
-        dims[_TARGET] = ["point"]
+        # Of several target columns, each is a variable; the likelihood is that of all together.
+        dims |= {name: ["point"] for name in (_TARGET, *groups["observed_data"])}
         coords["point"] = np.arange(len(points))
     return Groups(groups, dims, coords)
 
@@ -147,7 +148,7 @@ def _predictions(
     posterior: SamplePosterior, part: Split, seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return likelihoods, predicted targets and the targets, computed in slices of the points."""
-    likelihoods, samples, observed = [], [], []
+    likelihoods, samples, observed, names = [], [], [], (_TARGET,)
     start = 0
     for number, predictive in enumerate(posterior.iter_predict(part.x)):
         y = part.y[start : start + predictive.outputs.shape[2]]
@@ -156,15 +157,15 @@ def _predictions(
         samples.append(
             predictive.sample(seed=key_seed(seed, "posterior predictive", number)).cpu().numpy()
         )
-        observed.append(
-            (
-                y if predictive.is_classification else predictive.location + predictive.scale * y
-            ).cpu()
-        )
+        observed.append((y if predictive.is_classification else predictive.in_own_units(y)).cpu())
+        names = predictive.column_names if len(predictive.columns) > 1 else names
+    sampled, seen = np.concatenate(samples, axis=2), torch.cat(observed).numpy()
+    if len(names) == 1:
+        sampled, seen = sampled[..., None], seen[..., None]
     return {
         "log_likelihood": {_TARGET: np.concatenate(likelihoods, axis=2)},
-        "posterior_predictive": {_TARGET: np.concatenate(samples, axis=2)},
-        "observed_data": {_TARGET: torch.cat(observed).numpy()},
+        "posterior_predictive": {name: sampled[..., i] for i, name in enumerate(names)},
+        "observed_data": {name: seen[..., i] for i, name in enumerate(names)},
     }
 
 

@@ -6,11 +6,12 @@ and how to repeat it. What cannot be computed is left out, with the reason in a 
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.mixing import describe_mixing
-from bnn_symm.analyses.predictions.quality import describe_quality
+from bnn_symm.analyses.predictions.quality import describe_qualities
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.formatting import count, number, with_error
@@ -27,6 +28,7 @@ from bnn_symm.report.html.study_sections import positions
 from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.tables import Table
 from bnn_symm.report.text.mixing import mixing_table
+from bnn_symm.report.text.tables import with_target_columns
 from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
@@ -107,13 +109,28 @@ def _predictions(run: Run) -> tuple[str, list[Answer], dict[str, list[Block]]]:
     """Return the headline, answers and sections on predictions, or the reason for none."""
     try:
         with use_threads(run.threads):
-            quality = describe_quality(run, num_resamples=_RESAMPLES)
+            qualities = describe_qualities(run, num_resamples=_RESAMPLES)
     except BnnSymmError as error:
         answer = Answer(question=GOOD, text="unknown", mark="no")
         reason: list[Block] = [Text(text=f"Unavailable: {error}")]
         return "Its predictions cannot be scored here.", [answer], {GOOD: reason}
-    sections = quality_sections(quality)
-    return score_sentence(quality), quality_answers(quality), sections
+    # Of several target columns, each has sections of its own, with its name.
+    names = [f" ({own.target})" if len(qualities) > 1 else "" for own in qualities]
+    sections = {
+        f"{title}{name}": blocks
+        for own, name in zip(qualities, names, strict=True)
+        for title, blocks in quality_sections(own).items()
+    }
+    answers = [
+        replace(answer, question=f"{answer.question}{name}")
+        for own, name in zip(qualities, names, strict=True)
+        for answer in quality_answers(own)
+    ]
+    headline = " ".join(
+        f"{name.strip(' ()')}: {score_sentence(own)}" if name else score_sentence(own)
+        for own, name in zip(qualities, names, strict=True)
+    )
+    return headline, answers, sections
 
 
 def _convergence(run: Run, mixing: Mapping[str, Any] | None) -> tuple[Answer, list[Block]]:
@@ -203,7 +220,9 @@ def _too_large(run: Run) -> list[Block]:
 def _scores(metrics: Mapping[str, Any] | None) -> list[Block]:
     if metrics is None:
         return [Text(text="There are no scores, because the run is not complete.")]
-    parts = {name: metrics[name] for name in ("train", "validation", "test") if metrics.get(name)}
+    parts = with_target_columns(
+        {name: metrics.get(name) for name in ("train", "validation", "test")}
+    )
     columns: dict[str, list[Any]] = {"part": list(parts)}
     for key in dict.fromkeys(key for own in parts.values() for key in own):
         columns[measure_of(key).title] = [own.get(key) for own in parts.values()]

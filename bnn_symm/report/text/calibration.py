@@ -156,7 +156,7 @@ def shifts_text(curves: Mapping[str, ShiftCurve]) -> str:
 
 
 def draw_calibration(content: Mapping[str, Any], folder: Path, *, title: str) -> list[Path]:
-    """Draw the reliability diagram, if there is one.
+    """Draw the reliability diagram, if there is one; one for each of several target columns.
 
     Args:
         content: of `describe_calibration`.
@@ -164,13 +164,17 @@ def draw_calibration(content: Mapping[str, Any], folder: Path, *, title: str) ->
         title: of the figure.
 
     Returns:
-        The path of the figure, or nothing.
+        The paths of the figures.
     """
-    if "reliability" not in content:
-        return []
-    path = folder / "reliability.png"
-    plot_reliability(content["reliability"], path, title=title)
-    return [path]
+    if "reliability" in content:
+        path = folder / "reliability.png"
+        plot_reliability(content["reliability"], path, title=title)
+        return [path]
+    paths = []
+    for place, (column, own) in enumerate(content.get("columns", {}).items(), start=1):
+        paths.append(folder / f"reliability_{place}.png")
+        plot_reliability(own["reliability"], paths[-1], title=f"{title}: {column}")
+    return paths
 
 
 def draw_shifts(

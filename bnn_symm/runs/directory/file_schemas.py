@@ -129,9 +129,17 @@ class ColumnFile(FileSchema):
 class PointColumnFile(FileSchema):
     """Define a column that describes points, in `preprocessing.json`."""
 
-    role: Literal["weight"]
+    role: Literal["weight", "target"]
     name: str
     notation: NotationFile | None = None
+
+
+class ColumnScalingFile(FileSchema):
+    """Define the scaling of one of several target columns."""
+
+    name: str
+    mean: float
+    scale: PositiveFloat
 
 
 class ScalingFile(FileSchema):
@@ -141,6 +149,7 @@ class ScalingFile(FileSchema):
     x_scale: float | list[Any]
     y_mean: float
     y_scale: PositiveFloat
+    y_columns: list[ColumnScalingFile] = Field(default_factory=list)
 
 
 class PreprocessingFile(FileSchema):
@@ -156,6 +165,7 @@ class PreprocessingFile(FileSchema):
     scaling: ScalingFile
     target_notation: NotationFile | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    target_columns: list[PointColumnFile] = Field(default_factory=list)
     point_columns: list[PointColumnFile] = Field(default_factory=list)
 
 
@@ -174,6 +184,7 @@ class Scores(FileSchema):
     r2: Number = None
     auc: Number = None
     balanced_accuracy: Number = None
+    columns: "dict[str, Scores] | None" = None
 
 
 class BaselineFile(FileSchema):
@@ -359,6 +370,7 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
             _check_array(scaling[name], wanted, positive=name == "x_scale")
         except (ValueError, RecursionError) as cause:
             problems.append(f"scaling.{name} {cause}")
+    problems += _target_problems(content, num_outputs)
     features = math.prod(shape)
     if len(content["feature_names"]) != features:
         problems.append(f"{len(content['feature_names'])} feature_names for {features} features")
@@ -388,6 +400,17 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
             f"{one_line(path, 120)} is damaged: {one_line(problems[0], 120)}; restore the original "
             "file"
         )
+
+
+def _target_problems(content: Mapping[str, Any], num_outputs: int) -> list[str]:
+    """Return what does not fit in the columns of several targets."""
+    scaled = [column["name"] for column in content["scaling"].get("y_columns", [])]
+    named = [column["name"] for column in content.get("target_columns", [])]
+    if scaled != named:
+        return [f"scaling.y_columns of {scaled}, and target_columns {named}"]
+    return [f"{len(named)} target_columns for {num_outputs} outputs"] * (
+        len(named) not in (0, num_outputs)
+    )
 
 
 def _check_array(value: Any, shape: tuple[int, ...], *, positive: bool) -> None:

@@ -29,18 +29,23 @@ def plot_regression_bands(posterior: Posterior, dataset: Dataset, path: Path) ->
         ValueError: if the data have more than one input.
     """
     title = f"{posterior.info.get('method', 'posterior')} on {dataset.name}"
-    figure, (axes,) = panels(1, (7.0, 3.6), title=title)
-    draw_regression_bands(axes, posterior, dataset)
+    columns = len(dataset.scaling.columns)
+    figure, every = panels(columns, (7.0, 3.6), title=title)
+    for column, axes in enumerate(every):
+        draw_regression_bands(axes, posterior, dataset, column)
     save_png(figure, path)
 
 
-def draw_regression_bands(axes: Axes, posterior: Posterior, dataset: Dataset) -> None:
+def draw_regression_bands(
+    axes: Axes, posterior: Posterior, dataset: Dataset, column: int = 0
+) -> None:
     """Draw the predictive mean with the epistemic and the total band.
 
     Args:
         axes: the panel.
         posterior: of a regression.
         dataset: with a single input; its training and test points are drawn.
+        column: number of the target column, if there are several.
 
     Raises:
         ValueError: if the data have more than one input.
@@ -49,6 +54,7 @@ def draw_regression_bands(axes: Axes, posterior: Posterior, dataset: Dataset) ->
         raise ValueError(
             f"bands require a single input; the data have the input shape {dataset.input_shape}"
         )
+    several, dataset = bool(dataset.scaling.y_columns), dataset.column(column)
     scaling = dataset.scaling
     mean, scale = float(scaling.x_mean[0]), float(scaling.x_scale[0])
     every = torch.cat([dataset.train.x, dataset.test.x])
@@ -56,6 +62,8 @@ def draw_regression_bands(axes: Axes, posterior: Posterior, dataset: Dataset) ->
     margin = _MARGIN * (high - low)
     grid = torch.linspace(low - margin, high + margin, _CURVE_POINTS)[:, None]
     predictive = posterior.predict(grid)
+    if several:
+        predictive = predictive.columns[column]
     x = mean + scale * grid[:, 0].numpy()
     center, epistemic, total = with_gaps(
         axes,
