@@ -57,8 +57,7 @@ def _fold(value: Any) -> Any:
     """Return the number of a fold; all of them are for studies."""
     if value == "all":
         raise ValueError(
-            "expected one number; to fit all folds, use bnn-symm compare with "
-            "study.vary={data.fold: all}"
+            "expected one number; to fit all folds, run a study with study.vary={data.fold: all}"
         )
     return value
 

@@ -93,7 +93,7 @@ def suspect_features(train: Split, names: Sequence[str], *, is_classification: b
         ordered = labels.astype(float)[order]  # ranks
         neighbors = np.concatenate([ordered[1:2], (ordered[2:] + ordered[:-2]) / 2, ordered[-2:-1]])
         found = 1 - np.square(ordered - neighbors).mean(axis=0) / ordered.var(axis=0) > _R2
-    return [names[index] for index in np.flatnonzero(found & varies)]
+    return [names[int(index)] for index in np.flatnonzero(found & varies)]
 
 
 def suspect_notes(train: Split, names: Sequence[str], *, is_classification: bool) -> list[str]:

@@ -1,6 +1,5 @@
 """Define the base class of both estimators: parameters, one fit, and predictions at raw inputs."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +19,15 @@ from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import InvalidData
 from bnn_symm.estimators.parameters import default_parameters, imputes, resolve
 from bnn_symm.estimators.training_data import is_table, training_data
-from bnn_symm.models import resolve_likelihood
 from bnn_symm.posteriors import Predictive
 from bnn_symm.randomness import numpy_generator
 from bnn_symm.runs.configuration.config import Config
-from bnn_symm.runs.configuration.prepare import gradient_flops, resolve_prior_mean
+from bnn_symm.runs.configuration.prepare import (
+    gradient_flops,
+    resolve_prior_mean,
+    with_chosen_method,
+    with_likelihood,
+)
 from bnn_symm.runs.run import build_model
 from bnn_symm.threads import choose_threads, use_threads
 
@@ -128,9 +131,7 @@ class BNNEstimator(BaseEstimator):
         class_labels: tuple[Label, ...] = (),
     ) -> None:
         """Fit checked inputs and a target (point,) of class indices or numbers."""
-        number = len(class_labels) or 1
-        likelihood = resolve_likelihood(config.likelihood, task, number)
-        config = dataclasses.replace(config, likelihood=likelihood)
+        config = with_likelihood(config, task, len(class_labels) or 1)
         names = getattr(self, "feature_names_in_", None)
         with _LOCK:
             dataset = training_data(
@@ -148,9 +149,11 @@ class BNNEstimator(BaseEstimator):
             model = build_model(
                 config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
             )
-            with use_threads(_threads(gradient_flops([config.inference], model, dataset), config)):
+            chosen, _ = with_chosen_method(config, model, dataset)
+            flops = gradient_flops([*chosen.warm_start, chosen.inference], model, dataset)
+            with use_threads(_threads(flops, config)):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
-        self.config_ = config
+        self.config_ = chosen
         self.preprocessing_ = dataset.preprocessing
         self.notes_ = list(dataset.notes)
         self.model_ = posterior.model

@@ -32,7 +32,8 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
             weight_asymmetric, sigma_asymmetric, init_matched, parameter_matched or block_fixed.
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
         method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as
-            `NUTS(num_draws=1000)`.
+            `NUTS(num_draws=1000)`. `auto` chooses by the size of the data, with its own defaults of
+            prior and likelihood (`Automatic`).
         temperature: T of the tempered posterior; 1 is the Bayesian posterior, below 1 is colder.
         num_steps: gradient steps of a method that optimizes; None for its default.
         validation_fraction: fraction of the points that are held out of the fit and evaluated in

@@ -2,14 +2,15 @@
 
 In: a `BayesianModel` and a `Dataset`. Out: a `Posterior`. Reading order: `method`, `callbacks`,
 `fit_context`, `training_loop`, `minibatches`, `optimization`, `laplace`, `variational`, `mcmc`,
-`microcanonical`, `sgmcmc`, `mixture`, `density`, `parallel`, `warm_start`, `validation`,
-`fit_checks`.
+`microcanonical`, `sgmcmc`, `mixture`, `automatic`, `density`, `parallel`, `warm_start`,
+`validation`, `fit_checks`.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
+from bnn_symm.inference.automatic import Automatic
 from bnn_symm.inference.callbacks import Callback, FitState, HistoryRecorder, State
 from bnn_symm.inference.laplace.laplace import LaplaceApproximation
 from bnn_symm.inference.mcmc.chees_hmc import ChEESHMC
@@ -51,7 +52,8 @@ AnyMethod = Annotated[
     | SGHMC
     | CyclicalSGHMC
     | LowRankVI
-    | Mixture,
+    | Mixture
+    | Automatic,
     Field(discriminator="name"),
 ]
 
@@ -65,6 +67,7 @@ __all__ = [
     "SGLD",
     "SWAG",
     "AnyMethod",
+    "Automatic",
     "Callback",
     "ChEESHMC",
     "CyclicalSGHMC",

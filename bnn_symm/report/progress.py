@@ -44,16 +44,25 @@ class ProgressBars(_Bars, Callback):
     """Progress bars of a fit: one per chain or ensemble member, or one for a batch of chains.
 
     Args:
-        method: the method, which defines the number of steps.
+        method: the method, which defines the number of steps; `auto` until it is chosen.
         warm_start: methods that run before it.
     """
 
     def __init__(self, method: Method, warm_start: Sequence[Method] = ()):
         super().__init__(width=10)
-        self._stages = [*warm_start, method]
+        self.set_methods(method, warm_start)
         # For each bar, by stage and chain (None: all chains), the last row of each of its chains.
         self._rows: dict[tuple[int, int | None], dict[int, Mapping[str, Any]]] = {}
         self._tasks: dict[tuple[int, int | None], TaskID] = {}
+
+    def set_methods(self, method: Method, warm_start: Sequence[Method] = ()) -> None:
+        """Set the methods, before the first row of the history.
+
+        Args:
+            method: the method.
+            warm_start: methods that run before it.
+        """
+        self._stages = [*warm_start, method]
 
     def on_history(self, row: Mapping[str, Any]) -> None:
         """Advance the bar of the chain of a row.

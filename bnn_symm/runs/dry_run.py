@@ -108,7 +108,8 @@ def estimate_fit(config: Config) -> FitEstimate:
         (108, 4675)
     """
     prepared = prepare(config)
-    dataset, methods = prepared.dataset, (*config.warm_start, config.inference)
+    dataset, config = prepared.dataset, prepared.config
+    methods = (*config.warm_start, config.inference)
     return FitEstimate(
         dataset=dataset.name,
         task=dataset.task,
@@ -123,7 +124,7 @@ def estimate_fit(config: Config) -> FitEstimate:
         gradient_bytes=max(_gradient_bytes(prepared, method) for method in methods),
         stages=tuple(_estimate(prepared, method) for method in methods),
         columns=column_summaries(dataset.preprocessing),
-        notes=tuple(dataset.notes),
+        notes=prepared.notes,
     )
 
 

@@ -88,7 +88,7 @@ def fit_run(
         check_free(Path(out))
     prepared = prepare(config)
     if on_note is not None:
-        for note in prepared.dataset.notes:
+        for note in prepared.notes:
             on_note(note)
     check(prepared)
     config = prepared.config

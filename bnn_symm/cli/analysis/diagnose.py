@@ -146,7 +146,10 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
     from bnn_symm.runs.external_runs import external_run
 
     run = external_run(
-        options.draws, config=config_of(options), module=options.module, names=options.names
+        options.draws,
+        config=config_of(options, choose=False),
+        module=options.module,
+        names=options.names,
     )
     changed = [
         f"{row['parameter']} {', '.join(row['changes'])}"

@@ -11,6 +11,7 @@ from bnn_symm.cli.torchrun import only_first_process_prints
 if TYPE_CHECKING:
     from bnn_symm.inference.parallel.process_group import ProcessGroup
     from bnn_symm.runs import Config, Run
+    from bnn_symm.runs.configuration.prepare import Prepared
 
 
 def add(commands: Any) -> None:
@@ -25,8 +26,9 @@ def add(commands: Any) -> None:
         _fit,
         "fit a posterior to data and save it as a run",
         details="Without CONFIG: digits, an MLP 64-64, a Normal(0, 1) prior and mean-field VI at "
-        "temperature 1. If CONFIG names the factory of a custom network, it is imported and "
-        "called: only fit configurations that you trust.",
+        "temperature 1. For a table in a file, method, prior and likelihood are chosen unless they "
+        "are given (inference.name=auto). If CONFIG names the factory of a custom network, it is "
+        "imported and called: only fit configurations that you trust.",
         example="bnn-symm fit --set data.name=gap inference.name=nuts inference.num_draws=1000 "
         "--out runs/gap",
         module=True,
@@ -97,11 +99,12 @@ def take_config_from_overrides(options: argparse.Namespace) -> None:
         options.config = options.set.pop()
 
 
-def config_of(options: argparse.Namespace) -> "Config":
+def config_of(options: argparse.Namespace, *, choose: bool = True) -> "Config":
     """Return the configuration that CONFIG, --set and --module define.
 
     Args:
         options: of the command line.
+        choose: whether the method of a table is chosen if it is left out.
 
     Returns:
         The resolved configuration.
@@ -113,7 +116,7 @@ def config_of(options: argparse.Namespace) -> "Config":
     overrides = list(options.set)
     if options.module:
         overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
-    config = load_config(options.config, overrides)
+    config = load_config(options.config, overrides, choose=choose)
     if options.config:
         modules = [options.module] if options.module else []
         check_configuration(options.config, factories_of([config]), modules)
@@ -147,6 +150,11 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     if options.dry_run:
         return _dry_run(options, config)
     bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
+
+    def show_methods(prepared: "Prepared") -> None:
+        for bar in bars:
+            bar.set_methods(prepared.config.inference, prepared.config.warm_start)
+
     try:
         for bar in bars:
             bar.__enter__()
@@ -161,7 +169,12 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
             )
         else:
             run = fit_run(
-                config, options.out, on_note=lambda line: warn([line]), callbacks=bars, group=group
+                config,
+                options.out,
+                on_note=lambda line: warn([line]),
+                callbacks=bars,
+                group=group,
+                check=show_methods,
             )
     finally:
         for bar in bars:

@@ -67,7 +67,11 @@ def _import(options: argparse.Namespace) -> int:
 
     files = _sort_words(options)
     run = import_run(
-        files, options.out, config=config_of(options), module=options.module, names=options.names
+        files,
+        options.out,
+        config=config_of(options, choose=False),
+        module=options.module,
+        names=options.names,
     )
     derived = run.record["derived"]
     warn(_notes(run, derived))

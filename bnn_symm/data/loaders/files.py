@@ -68,6 +68,15 @@ def is_file_name(name: str) -> bool:
         return False
 
 
+def is_table_name(name: str) -> bool:
+    """Return whether a name is that of a file with a table, by its suffix.
+
+    Args:
+        name: name or path.
+    """
+    return _suffix(name) in SUFFIXES and _suffix(name) != ".npz"
+
+
 def load_file(config: DataConfig) -> RawData:
     """Read the file `config.name`, separate its target, and infer the types of its columns.
 

@@ -19,9 +19,10 @@ from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.arguments import checked
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest, one_line
-from bnn_symm.inference import AnyMethod, MeanFieldVI
+from bnn_symm.inference import AnyMethod, Automatic, MeanFieldVI
 from bnn_symm.io.documents import dump_yaml, read_yaml
 from bnn_symm.models import AnyLikelihood, Prior
+from bnn_symm.runs.configuration.automatic import automatic_prior, with_automatic_method
 from bnn_symm.runs.configuration.examples import config_path
 from bnn_symm.runs.configuration.overrides import apply_override
 from bnn_symm.settings import NonNegativeInt, NumThreads, Positive, settings
@@ -109,12 +110,19 @@ class Config:
 
 
 @checked
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), *, choose: bool = True
+) -> Config:
     """Read a configuration from a YAML file, or from the defaults, and apply overrides.
+
+    For a table in a file, a section `inference` that is left out is `{name: auto}` (see
+    `Automatic`). With this method, a prior that is left out is that of `automatic_prior`.
 
     Args:
         path: a YAML file, or the name of an example; None for all defaults.
         overrides: dotted overrides, such as `inference.num_steps=500`.
+        choose: whether method and prior of a table are chosen; otherwise, they are the defaults of
+            all other data.
 
     Returns:
         The validated configuration.
@@ -128,7 +136,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         >>> load_config(None, ["inference.name=map", "inference.num_steps=500"]).inference.num_steps
         500
     """
-    return parse_config(read_raw(path, overrides))
+    raw = read_raw(path, overrides)
+    return parse_config(with_automatic_method(raw) if choose else raw)
 
 
 def read_raw(path: str | Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -189,12 +198,16 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             _check_keys(raw[section], _SECTIONS[section], f"{section}.")
     raw["warm_start"] = _warm_start(raw.get("warm_start"))
     try:
-        return TypeAdapter(Config).validate_python(raw)
+        config = TypeAdapter(Config).validate_python(raw)
     except ValidationError as error:
         problems = [_describe(problem) for problem in _most_relevant(error)]
         if len(problems) > _MAX_PROBLEMS:
             problems[_MAX_PROBLEMS:] = [f"and {len(problems) - _MAX_PROBLEMS} more"]
         raise ConfigError("; ".join(problems)) from None
+    is_automatic = isinstance(config.inference, Automatic)
+    if is_automatic and "prior" not in raw and isinstance(config.architecture, MLPConfig):
+        return dataclasses.replace(config, prior=automatic_prior(config.architecture))
+    return config
 
 
 def dump_config(config: Config) -> str:

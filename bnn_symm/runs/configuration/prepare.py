@@ -16,11 +16,12 @@ from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
-from bnn_symm.inference import Method, versions
+from bnn_symm.inference import Automatic, Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
 from bnn_symm.models import BayesianModel, PriorMean, resolve_likelihood
 from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.posteriors import Posterior
+from bnn_symm.runs.configuration.automatic import automatic_likelihood
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
 from bnn_symm.runs.configuration.unused_settings import unused_settings
@@ -40,6 +41,7 @@ class Prepared:
         model: prior, likelihood and network.
         initial: the posterior that the fit starts from, if any.
         threads: intra-op threads of torch.
+        reason: why the method was chosen; None if the configuration names it.
     """
 
     config: Config
@@ -47,6 +49,12 @@ class Prepared:
     model: BayesianModel
     initial: Posterior | None
     threads: int
+    reason: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences for the user: on the data, and on what was chosen."""
+        return (*self.dataset.notes, *((self.reason,) if self.reason else ()))
 
     @property
     def prior_mean(self) -> PriorMean | None:
@@ -99,6 +107,7 @@ class Prepared:
                 if methods[:-1]
                 else {}
             ),
+            **({"method_reason": self.reason} if self.reason else {}),
             **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
             **({"unused": unused} if (unused := unused_settings(self.config)) else {}),
         }
@@ -129,12 +138,13 @@ def prepare(
         if file is not None and os.path.isfile(file):
             data = dataclasses.replace(data, **{key: os.path.abspath(file)})
     dataset = load(data, dtype=getattr(torch, config.dtype))
-    likelihood = resolve_likelihood(config.likelihood, dataset.task, dataset.num_outputs)
-    if is_ordered(likelihood):
+    config = dataclasses.replace(config, data=data)
+    config = with_likelihood(config, dataset.task, dataset.num_outputs)
+    if is_ordered(config.likelihood):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
-    config = dataclasses.replace(config, data=data, likelihood=likelihood)
     config, mean = resolve_prior_mean(config, mean)
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
+    config, reason = with_chosen_method(config, model, dataset)
     methods = (*config.warm_start, config.inference)
     for method in methods:
         method.check_prior(config.prior)
@@ -153,6 +163,7 @@ def prepare(
         model=model,
         initial=initial,
         threads=choose_threads(gradient_flops(methods, model, dataset), config.threads),
+        reason=reason,
     )
 
 
@@ -165,6 +176,58 @@ def _order_note(dataset: Dataset) -> str:
         note += "; this is the order of the alphabet: if another is meant, set "
         note += advise_setting("data.levels=[LOWEST,...,HIGHEST]")
     return one_line(note)
+
+
+def with_likelihood(config: Config, task: str, num_outputs: int) -> Config:
+    """Return the configuration with the default likelihood of a task if it names none.
+
+    Args:
+        config: the configuration.
+        task: the task of the data set.
+        num_outputs: the number of classes, or 1.
+
+    Raises:
+        ConfigError: if its likelihood is for another task.
+    """
+    likelihood = config.likelihood
+    if likelihood is None and isinstance(config.inference, Automatic):
+        likelihood = automatic_likelihood(task, num_outputs)
+    likelihood = resolve_likelihood(likelihood, task, num_outputs)
+    return dataclasses.replace(config, likelihood=likelihood)
+
+
+def with_chosen_method(
+    config: Config, model: BayesianModel, dataset: Dataset
+) -> tuple[Config, str | None]:
+    """Return the configuration with the methods that `inference.name=auto` chooses.
+
+    Args:
+        config: the configuration.
+        model: its model.
+        dataset: its data.
+
+    Returns:
+        The configuration, and why the methods were chosen; None if the configuration names one.
+
+    Raises:
+        ConfigError: if `auto` is not the only method.
+    """
+    if any(isinstance(method, Automatic) for method in config.warm_start):
+        raise ConfigError(
+            "warm_start names inference.name=auto, which chooses a warm start and a method; "
+            "set inference.name=auto and no warm_start"
+        )
+    if not isinstance(config.inference, Automatic):
+        return config, None
+    if config.warm_start:
+        raise ConfigError(
+            "inference.name=auto chooses the warm start too, got warm_start; remove it, or name a "
+            "method with inference.name"
+        )
+    sizes = len(dataset.train), model.num_parameters
+    *warm_start, method = config.inference.stages(*sizes)
+    chosen = dataclasses.replace(config, warm_start=tuple(warm_start), inference=method)
+    return chosen, config.inference.reason(*sizes)
 
 
 def gradient_flops(methods: Sequence[Method], model: BayesianModel, dataset: Dataset) -> int:

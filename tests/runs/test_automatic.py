@@ -1,0 +1,82 @@
+"""Tests of what is chosen for a table if a configuration leaves it open."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnn_symm import Prior, fit_run, load_config
+from bnn_symm.errors import ConfigError
+from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
+from bnn_symm.models import HeteroscedasticGaussian
+from bnn_symm.runs.configuration.automatic import automatic_prior
+from bnn_symm.runs.configuration.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("table") / "houses.csv"
+    rng = np.random.default_rng(0)
+    size = rng.uniform(30, 200, 60)
+    price = 1000 * size + rng.normal(0, 100, 60) * size
+    pd.DataFrame({"size": size, "price": price}).to_csv(path, index=False)
+    return str(path)
+
+
+def of_table(table: str, *overrides: str):
+    return load_config(None, [f"data.name={table}", "data.target=price", *overrides])
+
+
+def test_what_a_table_leaves_open_is_chosen(table):
+    config = of_table(table, "architecture.widths=[16]")
+    assert isinstance(config.inference, Automatic)
+    assert config.prior == automatic_prior(config.architecture)
+    assert config.prior.overrides["head.*"].scale == 1.0
+    prepared = prepare(config)
+    assert isinstance(prepared.config.likelihood, HeteroscedasticGaussian)
+    assert isinstance(prepared.config.inference, MCLMC)
+    assert [type(stage) for stage in prepared.config.warm_start] == [DeepEnsemble]
+    assert prepared.reason in prepared.notes
+    assert prepared.record()["method_reason"] == prepared.reason
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["inference.name=mean_field_vi"], ["inference.num_steps=5"]],
+)
+def test_a_section_that_is_given_is_not_changed(table, overrides):
+    config = of_table(table, *overrides)
+    assert isinstance(config.inference, MeanFieldVI)
+    assert config.prior == Prior()
+    assert prepare(config).config.likelihood.name == "gaussian"
+
+
+def test_given_prior_and_likelihood_are_kept(table):
+    config = of_table(table, "prior.scale=0.3", "likelihood.noise=0.2")
+    assert config.prior == Prior(scale=0.3)
+    assert prepare(config).config.likelihood.noise == 0.2
+
+
+def test_other_data_keep_the_default():
+    assert isinstance(load_config(None, ["data.name=diabetes"]).inference, MeanFieldVI)
+    assert isinstance(load_config(None, ["data.name=x.npz"]).inference, MeanFieldVI)
+    named = load_config(None, ["data.name=diabetes", "inference.name=auto"])
+    assert named.prior == automatic_prior(named.architecture)
+
+
+def test_the_method_chooses_its_own_warm_start(table):
+    for override in ("warm_start=[map]", "warm_start=[auto]"):
+        with pytest.raises(ConfigError):
+            prepare(of_table(table, "inference.name=auto", override))
+
+
+def test_a_run_stores_what_was_chosen(table, tmp_path, monkeypatch):
+    notes = []
+    config = of_table(table, "architecture.widths=[]", "inference={name: auto, max_size: 1}")
+    monkeypatch.setattr(automatic, "MeanFieldVI", lambda: MeanFieldVI(num_steps=20))
+    run = fit_run(config, tmp_path / "run", on_note=notes.append)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["method"] == "mean_field_vi"
+    assert record["method_reason"] in notes
+    assert run.config.inference == MeanFieldVI(num_steps=20)
