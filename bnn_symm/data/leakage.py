@@ -61,7 +61,7 @@ def repeated_point_notes(train: Split, test: Split) -> list[str]:
 
 
 def suspect_features(train: Split, names: Sequence[str], *, is_classification: bool) -> list[str]:
-    """Return the features that determine the target almost perfectly, each alone.
+    """Return the features that determine a target almost perfectly, each alone.
 
     Training points are ordered by one feature, and the rank of each target is predicted by the mean
     of its two neighbors in this order, or its class by theirs. A feature is a suspect if R^2 is
@@ -80,19 +80,20 @@ def suspect_features(train: Split, names: Sequence[str], *, is_classification: b
     y = train.y[::step].double().cpu().numpy()
     if x.ndim != 2 or not 1 < x.shape[1] <= _MAX_FEATURES or len(y) < _MIN_POINTS:
         return []
-    _, labels, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if len(counts) < 2 or (is_classification and counts.min() < _MIN_OF_CLASS):
-        return []
     varies = x.max(axis=0) > x.min(axis=0)
     order = np.argsort(x, axis=0, kind="stable")
-    if is_classification:
-        ordered = labels[order]
-        changes = (ordered[1:] != ordered[:-1]).sum(axis=0)
-        found = changes == len(counts) - 1
-    else:
-        ordered = labels.astype(float)[order]  # ranks
-        neighbors = np.concatenate([ordered[1:2], (ordered[2:] + ordered[:-2]) / 2, ordered[-2:-1]])
-        found = 1 - np.square(ordered - neighbors).mean(axis=0) / ordered.var(axis=0) > _R2
+    found = np.zeros(len(names), dtype=bool)
+    for column in y.reshape(len(y), -1).T:
+        _, labels, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if len(counts) < 2 or (is_classification and counts.min() < _MIN_OF_CLASS):
+            continue
+        ordered = labels.astype(float)[order]  # ranks, or classes
+        if is_classification:
+            found |= (ordered[1:] != ordered[:-1]).sum(axis=0) == len(counts) - 1
+            continue
+        means = (ordered[2:] + ordered[:-2]) / 2
+        neighbors = np.concatenate([ordered[1:2], means, ordered[-2:-1]])
+        found |= 1 - np.square(ordered - neighbors).mean(axis=0) / ordered.var(axis=0) > _R2
     return [names[int(index)] for index in np.flatnonzero(found & varies)]
 
 

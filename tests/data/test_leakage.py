@@ -86,3 +86,8 @@ def test_bundled_data_sets_have_no_suspects(name, seed):
     flat = Split(x=data.train.x.flatten(1), y=data.train.y)
     is_classification = data.task == "classification"
     assert suspect_features(flat, data.feature_names, is_classification=is_classification) == []
+
+
+def test_a_copy_of_one_of_several_targets_is_a_suspect(frame):
+    table = frame.assign(z=frame.b * frame.c, leak=2 * frame.b * frame.c)
+    assert suspects(table, ["y", "z"]) == ["leak"]
