@@ -37,7 +37,14 @@ from bnn_symm.runs.stages import stage_seed
 # Name -> overrides of the default configuration.
 SETTINGS = {
     "default": [],
-    "standard normal prior, VI": ["inference.name=mean_field_vi"],
+    "standard normal prior": ["prior.scale=1.0"],
+    "fan_in for all layers": ["prior.scale=fan_in"],
+    "one noise": ["likelihood.name=gaussian"],
+    "VI": [
+        "inference.name=mean_field_vi",
+        "prior={scale: fan_in, overrides: {head.*: {scale: 0.5}}}",
+    ],
+    "former default": ["inference.name=mean_field_vi"],
 }
 
 
@@ -169,20 +176,43 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Print a table of the mean NLL over seeds of every table and setting."""
+    """Print the tables of docs/results/tables.md: NLL, ranks, coverage and seconds."""
     import pandas as pd
 
     frame = pd.DataFrame(_read(args.out))
-    if args.only:
-        frame = frame[frame.name.isin(args.only)]
-    order = [name for name in [*PEERS, *SETTINGS] if name in set(frame.name)]
-    nll = frame.pivot_table(index=["rows", "table"], columns="name", values="nll")[order]
-    print(nll.sort_index().to_string(float_format="%.3f"))
-    ranks = nll.dropna().rank(axis=1)
-    print("\nmedian rank\n", ranks.median().to_string())
-    for value in ("coverage_90", "seconds"):
-        wide = frame.pivot_table(index=["rows", "table"], columns="name", values=value)
-        print(f"\n{value}\n", wide.sort_index().to_string(float_format="%.3f"))
+    names = [name for name in [*PEERS, *SETTINGS] if name in set(frame.name)]
+    tables = frame.groupby("table").rows.first().sort_values().index
+
+    def cell(table: str, name: str, value: str, digits: int) -> str:
+        values = frame[(frame.table == table) & (frame.name == name)][value]
+        mean, sd = values.mean(), values.std()
+        return f"{mean:.{digits}f}" if np.isnan(sd) else f"{mean:.{digits}f} +- {sd:.{digits}f}"
+
+    _print_row(["NLL", "rows", "features", *names, "method"])
+    _print_row(["---"] * (len(names) + 4))
+    for table in tables:
+        of_default = frame[(frame.table == table) & (frame.name == "default")].iloc[0]
+        size = [f"{of_default.rows:,}", str(of_default.features)]
+        cells = [cell(table, name, "nll", 3) for name in names]
+        _print_row([table, *size, *cells, of_default.method])
+    nll = frame.pivot_table(index="table", columns="name", values="nll")[names]
+    print("\nmedian and mean rank by NLL")
+    for name, ranks in nll.rank(axis=1).items():
+        print(f"{name}: {ranks.median():g}, {ranks.mean():.2f}")
+    wide = frame.pivot_table(index=["table", "seed"], columns="name", values="nll")
+    difference = (wide["default"] - wide["linear model"]).groupby("table").agg(["mean", "sem"])
+    worse = difference[difference["mean"] > difference["sem"]]
+    print("\nworse than the linear model by more than a standard error over seeds:")
+    print(worse.to_string(float_format="%.4f") if len(worse) else "none")
+    own = frame[frame.name == "default"]
+    coverage = own.groupby("table").coverage_90.mean().dropna()
+    print(f"\nmean coverage of 90 % intervals {coverage.mean():.3f}")
+    print(coverage.to_string(float_format="%.3f"))
+    print("\nprocessor seconds\n", own.groupby("table").seconds.mean().round(0).to_string())
+
+
+def _print_row(cells: list[str]) -> None:
+    print(f"| {' | '.join(cells)} |")
 
 
 def main() -> None:
