@@ -40,10 +40,7 @@ SETTINGS = {
     "standard normal prior": ["prior.scale=1.0"],
     "fan_in for all layers": ["prior.scale=fan_in"],
     "one noise": ["likelihood.name=gaussian"],
-    "VI": [
-        "inference.name=mean_field_vi",
-        "prior={scale: fan_in, overrides: {head.*: {scale: 0.5}}}",
-    ],
+    "VI": ["inference={name: auto, max_size: 1}"],
     "former default": ["inference.name=mean_field_vi"],
 }
 
@@ -155,7 +152,7 @@ def _run_table(out: Path, path: Path, seed: int, names: list[str]) -> None:
             if name in PEERS:
                 scores = PEERS[name](dataset, seed)
             else:
-                config = load_config(None, [*given, f"seed={seed}", *SETTINGS[name]])
+                config = load_config(None, [*given, f"seed={seed}", *SETTINGS[name]], choose=True)
                 method, scores = fit(config, dataset)
         row = {"table": path.stem, "rows": len(dataset.train), "task": dataset.task, "seed": seed}
         row |= {"name": name, "method": method, "features": math.prod(dataset.input_shape)}

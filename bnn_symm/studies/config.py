@@ -30,6 +30,10 @@ class PairsConfig:
     matching: Literal["w2", "means", "precision", "activations"] = "w2"
 
 
+_Values = Annotated[list[Any], Field(min_length=1)]
+_Input = _Values | Literal["all"]
+
+
 def _all(value: Any) -> Any:
     """Return `all` as a list, whose meaning depends on the key."""
     return [ALL] if value == ALL else value
@@ -48,8 +52,8 @@ class StudyConfig:
         pairs: the pairs of fits between which barriers are measured.
     """
 
-    vary: dict[str, Annotated[list[Any], BeforeValidator(_all), Field(min_length=1)]] = Field(
-        default_factory=dict
+    vary: dict[str, Annotated[_Values, BeforeValidator(_all, json_schema_input_type=_Input)]] = (
+        Field(default_factory=dict)
     )
     seeds: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = 3
     controls: list[SymmetryKind | dict[str, Any]] = Field(default_factory=list)

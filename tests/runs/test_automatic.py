@@ -25,7 +25,7 @@ def table(tmp_path_factory) -> str:
 
 
 def of_table(table: str, *overrides: str):
-    return load_config(None, [f"data.name={table}", "data.target=price", *overrides])
+    return load_config(None, [f"data.name={table}", "data.target=price", *overrides], choose=True)
 
 
 def test_what_a_table_leaves_open_is_chosen(table):
@@ -59,8 +59,8 @@ def test_given_prior_and_likelihood_are_kept(table):
 
 
 def test_other_data_keep_the_default():
-    assert isinstance(load_config(None, ["data.name=diabetes"]).inference, MeanFieldVI)
-    assert isinstance(load_config(None, ["data.name=x.npz"]).inference, MeanFieldVI)
+    assert isinstance(load_config(None, ["data.name=diabetes"], choose=True).inference, MeanFieldVI)
+    assert isinstance(load_config(None, ["data.name=x.npz"], choose=True).inference, MeanFieldVI)
     named = load_config(None, ["data.name=diabetes", "inference.name=auto"])
     assert named.prior == automatic_prior(named.architecture)
 

@@ -124,10 +124,18 @@ def other_value(annotation, value):
         if base is bool:
             return not value
         if base is int:
-            return value + 1 if isinstance(value, int) else 2
+            return value + 1 if isinstance(value, int) else 3
         if base is float:
-            return value * 0.95 if isinstance(value, float) and value else 0.25
+            least = [getattr(bound, "gt", None) for bound in _bounds(kind)]
+            other = 0.25 + max(filter(None, least), default=0)
+            return value * 0.95 if isinstance(value, float) and value else other
     return None
+
+
+def _bounds(kind):
+    """Return the bounds of an annotated number."""
+    fields = getattr(kind, "__metadata__", ())
+    return [bound for field in fields for bound in getattr(field, "metadata", ())]
 
 
 def leaves():

@@ -39,6 +39,7 @@ def _interval(value: Any) -> Any:
 
 _MAX_VALUE = 60  # characters of a value in a message
 _MAX_EXPECTED = 120  # characters of a description of the expected value
+_MAX_HINT = 200  # characters of the list of known keys
 _MAX_PROBLEMS = 2  # problems in a message
 
 
@@ -111,18 +112,17 @@ class Config:
 
 @checked
 def load_config(
-    path: str | Path | None = None, overrides: Sequence[str] = (), *, choose: bool = True
+    path: str | Path | None = None, overrides: Sequence[str] = (), *, choose: bool = False
 ) -> Config:
     """Read a configuration from a YAML file, or from the defaults, and apply overrides.
 
-    For a table in a file, a section `inference` that is left out is `{name: auto}` (see
-    `Automatic`). With this method, a prior that is left out is that of `automatic_prior`.
+    With the method `auto` (see `Automatic`), a prior that is left out is that of `automatic_prior`.
 
     Args:
         path: a YAML file, or the name of an example; None for all defaults.
         overrides: dotted overrides, such as `inference.num_steps=500`.
-        choose: whether method and prior of a table are chosen; otherwise, they are the defaults of
-            all other data.
+        choose: whether a section `inference` that is left out is `{name: auto}` for a table in a
+            file, as on the command line; otherwise it has the default of all other data.
 
     Returns:
         The validated configuration.
@@ -285,7 +285,7 @@ def _check_keys(raw: Mapping[str, Any], cls: Any, prefix: str) -> None:
         if key not in _fields(cls):
             raise ConfigError(
                 f"unknown key {prefix}{one_line(key, _MAX_VALUE)}; "
-                f"{nearest(str(key), _fields(cls))}"
+                f"{one_line(nearest(str(key), _fields(cls)), _MAX_HINT)}"
             )
         kind = _fields(cls)[key].type
         for below in (kind, *get_args(kind)):

@@ -1,7 +1,8 @@
 """Apply dotted overrides to a configuration, such as `--set inference.num_steps=500`.
 
 Values are YAML, except for settings that are texts, which are used as typed: a column may be called
-`No`, `2020`, `null` or `a: b`, which YAML would read as something else.
+`No`, `2020`, `null` or `a: b`, which YAML would read as something else. Where a list of texts is
+possible too, `[a, b]` is one; a list of one text is the text as typed.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.io.documents import parse_yaml
 
 # Types with a YAML notation of their own; a setting that also accepts one of them is read as YAML.
-_YAML_TYPES = (bool, int, float, dict, list, tuple)
+_YAML_TYPES = (bool, int, float, dict, list)
 _MAX_LENGTH = 80  # characters of an override in a message
 
 
@@ -34,10 +35,13 @@ def apply_override(raw: dict[str, Any], override: str, sections: Any) -> None:
     names = key.strip().split(".")
     if not equals or not all(names):
         raise ConfigError(f"{shown}: expected key=value, such as inference.num_steps=500")
-    typed = is_text(sections, names)
-    set_nested(
-        raw, key, (text or None) if typed else parse_yaml(text, f"{shown}: the value"), shown
-    )
+    if not is_text(sections, names):
+        value = parse_yaml(text, f"{shown}: the value")
+    elif tuple in _kinds(sections, names):
+        value = _several(text) or text or None
+    else:
+        value = text or None
+    set_nested(raw, key, value, shown)
 
 
 def set_nested(raw: dict[str, Any], key: str, value: Any, source: str) -> None:
@@ -73,6 +77,14 @@ def is_text(sections: Any, names: Sequence[str]) -> bool:
         sections: a settings class.
         names: the names of the sections and of the setting.
     """
+    kinds = _kinds(sections, names)
+    return str in kinds and not any(
+        kind in _YAML_TYPES or dataclasses.is_dataclass(kind) for kind in kinds
+    )
+
+
+def _kinds(sections: Any, names: Sequence[str]) -> list[Any]:
+    """Return the types that a setting may have."""
     kinds = [sections]
     for name in names:
         kinds = [
@@ -83,9 +95,19 @@ def is_text(sections: Any, names: Sequence[str]) -> bool:
             if field.name == name
             for found in _alternatives(field.type)
         ]
-    return str in kinds and not any(
-        kind in _YAML_TYPES or dataclasses.is_dataclass(kind) for kind in kinds
-    )
+    return kinds
+
+
+def _several(text: str) -> list[str] | None:
+    """Return the texts of a YAML list of two or more; None for any other text."""
+    if not text.startswith("["):
+        return None
+    try:
+        value = parse_yaml(text, "")
+    except ConfigError:
+        return None
+    is_several = isinstance(value, list) and len(value) > 1
+    return value if is_several and all(isinstance(item, str) for item in value) else None
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
