@@ -5,7 +5,7 @@ The scaling is fitted to the training split alone.
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -72,15 +72,7 @@ def assemble(
         preprocessing = replace(preprocessing, scaling=scaling)
     y = _encode_targets(raw, preprocessing, dtype)
 
-    def part(name: str) -> Split:
-        rows, own = getattr(split, name), weights[name]
-        return Split(
-            x=preprocessing.scaling.standardize(features[rows], dtype),
-            y=y[torch.from_numpy(rows)],
-            weight=None if own is None else torch.from_numpy(own).to(dtype),
-        )
-
-    parts = {name: part(name) for name in SPLIT_NAMES}
+    parts = build_splits(preprocessing, features, y, split, weights, dtype)
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
         *raw.notes,
@@ -112,6 +104,35 @@ def assemble(
         notes=tuple(one_line(note) for note in notes),
         **parts,
     )
+
+
+def build_splits(
+    preprocessing: Preprocessing,
+    features: np.ndarray,
+    y: Tensor,
+    split: SplitIndices,
+    weights: Mapping[str, np.ndarray | None],
+    dtype: torch.dtype,
+) -> dict[str, Split]:
+    """Return the standardized points of train, validation and test, by name.
+
+    Args:
+        preprocessing: the scaling.
+        features: (point, *feature), encoded and not standardized.
+        y: (point,) or (point, column), encoded.
+        split: row indices of the splits.
+        weights: weights of the points of each split, or None.
+        dtype: floating-point type of the features and weights.
+    """
+    parts = {}
+    for name in SPLIT_NAMES:
+        rows, weight = getattr(split, name), weights[name]
+        parts[name] = Split(
+            x=preprocessing.scaling.standardize(features[rows], dtype),
+            y=y[torch.from_numpy(rows)],
+            weight=None if weight is None else torch.from_numpy(weight).to(dtype),
+        )
+    return parts
 
 
 def _encode_features(raw: RawData, preprocessing: Preprocessing) -> np.ndarray:

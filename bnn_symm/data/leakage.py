@@ -1,6 +1,7 @@
 """Find signs that scores are too good: repeated points, and features that give the target away."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bnn_symm.data.preprocessing.quoting import quoted, short_list
 # each class has some. No more points and features are looked at than the last two numbers.
 _R2, _MIN_POINTS, _MIN_OF_CLASS = 0.999, 100, 10
 _MAX_POINTS, _MAX_FEATURES = 2000, 1000
+_POINTS_AT_ONCE = 4096
 
 
 def shared_points(points: Split, others: Split) -> np.ndarray:
@@ -31,15 +33,21 @@ def shared_points(points: Split, others: Split) -> np.ndarray:
         >>> shared_points(points, points.take([1])).tolist()
         [False, True, False]
     """
-    known = set(_keys(others))
-    return np.array([key in known for key in _keys(points)], dtype=bool)
+    known = set(_digests(others))
+    return np.array([digest in known for digest in _digests(points)], dtype=bool)
 
 
-def _keys(points: Split) -> list[bytes]:
-    """Return the features and the target of each point as bytes, with one zero."""
-    x = (points.x.detach().cpu().flatten(1) + 0.0).contiguous().numpy()
-    y = (points.y.detach().cpu() + 0).contiguous().numpy()
-    return [a.tobytes() + b.tobytes() for a, b in zip(x, y, strict=True)]
+def _digests(points: Split) -> Iterator[bytes]:
+    """Yield a hash of the features and the target of each point, with one zero.
+
+    Hashes in place of the values, in chunks, save a copy of large image sets.
+    """
+    at_once = _POINTS_AT_ONCE
+    for x, y in zip(points.x.split(at_once), points.y.split(at_once), strict=True):
+        features = (x.detach().cpu().flatten(1) + 0.0).contiguous().numpy()
+        targets = (y.detach().cpu() + 0).contiguous().numpy()
+        for own, target in zip(features, targets, strict=True):
+            yield blake2b(own.tobytes() + target.tobytes(), digest_size=16).digest()
 
 
 def repeated_point_notes(train: Split, test: Split) -> list[str]:

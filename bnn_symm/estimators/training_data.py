@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 import torch
 
-from bnn_symm.data import DataConfig, Dataset, Preprocessing, Provenance, Scaling, Split, Task
+from bnn_symm.data import DataConfig, Dataset, Preprocessing, Provenance, Scaling, Task
+from bnn_symm.data.assemble import build_splits
 from bnn_symm.data.loaders.tables import chosen_columns, infer_features
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
@@ -92,15 +93,7 @@ def training_data(
         if classes is not None
         else preprocessing.encode_target(y.copy(), dtype)
     )
-
-    def part(name: str) -> Split:
-        rows, own = getattr(split, name), weights[name]
-        return Split(
-            x=preprocessing.scaling.standardize(features[rows], dtype),
-            y=target[torch.from_numpy(rows)],
-            weight=None if own is None else torch.from_numpy(own).to(dtype),
-        )
-
+    parts = build_splits(preprocessing, features, target, split, weights, dtype)
     return Dataset(
         name=_NAME,
         task=task,
@@ -114,9 +107,9 @@ def training_data(
             split_sha256=split.sha256(),
         ),
         notes=tuple(raw.notes),
-        train=part("train"),
-        validation=part("validation"),
-        test=part("test"),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
     )
 
 
