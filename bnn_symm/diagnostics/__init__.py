@@ -37,7 +37,7 @@ from bnn_symm.diagnostics.mixing.chain_statistics import ChainStatistics, chain_
 from bnn_symm.diagnostics.mixing.interpretation import Verdicts, verdicts
 from bnn_symm.diagnostics.mixing.mixing import Mixing, mixing
 from bnn_symm.diagnostics.mixing.sampler_statistics import SamplerStatistics, sampler_statistics
-from bnn_symm.diagnostics.scores.crps import crps
+from bnn_symm.diagnostics.scores.crps import crps, rps
 from bnn_symm.diagnostics.scores.loo import Loo, loo
 from bnn_symm.diagnostics.scores.out_of_distribution import OutOfDistribution, out_of_distribution
 from bnn_symm.diagnostics.scores.score_intervals import Scores, scores_with_intervals
@@ -108,6 +108,7 @@ __all__ = [
     "paired_difference",
     "pruned_units",
     "reliability",
+    "rps",
     "sampler_statistics",
     "score",
     "scores_with_intervals",

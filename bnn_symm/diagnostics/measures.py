@@ -102,6 +102,7 @@ SCORES = _by_key(
         Measure("rmse", "RMSE", "", "lower", sections=_SCORES),
         Measure("ece", "ECE", "", "lower", sections=(*_CALIBRATION, *_SCORES)),
         Measure("brier", "Brier score", "", "lower", sections=_CALIBRATION),
+        Measure("rps", "RPS", "", "lower", sections=_CALIBRATION),
         Measure("crps", "CRPS", "", "lower", sections=_CALIBRATION),
         Measure("coverage_90", "coverage of 90 % intervals", sections=_CALIBRATION),
     ]

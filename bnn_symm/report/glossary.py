@@ -250,6 +250,13 @@ GLOSSARY = (
         "better.",
     ),
     Term(
+        "RPS",
+        "Ranked probability score of ordered classes: the sum over classes of the squared "
+        "difference between the predicted probability of this class or a lower one and 1 or 0. For "
+        "a certain prediction it is the number of classes between it and the truth. Lower is "
+        "better.",
+    ),
+    Term(
         "seed",
         "The number from which all randomness of a fit follows. Fits with equal seeds share the "
         "order of the data, initial values and noise.",

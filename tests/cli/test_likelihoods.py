@@ -78,7 +78,7 @@ def test_fit_load_predict_and_evaluate(cli, table, tmp_path, name):
     assert status == 0, err
     (file,) = (tmp_path / "run" / "evaluations").iterdir()
     content = json.loads(file.read_text())
-    wanted = {"nll", "accuracy", "ece"} if name == "ordinal" else {"nll", "rmse", "crps"}
+    wanted = {"nll", "accuracy", "ece", "rps"} if name == "ordinal" else {"nll", "rmse", "crps"}
     scores = next(iter_scores(content))
     assert wanted <= set(scores)
     assert all(np.isfinite(scores[key]) for key in wanted)

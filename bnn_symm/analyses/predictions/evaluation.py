@@ -16,6 +16,7 @@ from bnn_symm.diagnostics.scores.gradient_boosting import gradient_boosting
 from bnn_symm.diagnostics.scores.score_intervals import short_scores
 from bnn_symm.diagnostics.scores.scores import ScoredPoints, score, score_points
 from bnn_symm.diagnostics.scores.standing import baseline_warnings, compare_with_baselines
+from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.runs.conformal import conformal_notes
 from bnn_symm.runs.run import Run
 from bnn_symm.summaries import plain
@@ -102,9 +103,10 @@ def _add_baselines(
 ) -> None:
     """Add the scores of baselines, and which of them the run does not beat."""
     dataset, seed = run.dataset(), run.config.seed
-    sets = [baselines(dataset, part, seed=seed)]
+    ordered = is_ordered(run.model.likelihood)
+    sets = [baselines(dataset, part, seed=seed, is_ordered=ordered)]
     if baseline == "gradient_boosting":
-        sets.append(gradient_boosting(dataset, part, seed=seed))
+        sets.append(gradient_boosting(dataset, part, seed=seed, is_ordered=ordered))
     models = [own for each in sets for own in each.models]
     compared = compare_with_baselines(found.log_prob, models, part)
     scores = {own.name: short_scores(own.predictions) for own in models}

@@ -163,10 +163,11 @@ def _quality(
     seed: int,
 ) -> Quality:
     """Describe predictions of one target."""
-    others = baselines(dataset, part, seed=seed)
+    is_classes = isinstance(predictions, ClassPredictions)
+    is_ordered = is_classes and predictions.is_ordered
+    others = baselines(dataset, part, seed=seed, is_ordered=is_ordered)
     options = {"num_resamples": num_resamples, "seed": seed}
     scores = score_predictions(predictions, **options)
-    is_classes = isinstance(predictions, ClassPredictions)
     keys = (_DECISIVE, _POINTWISE["classes" if is_classes else "numbers"])
     by_baseline = {own.name: score_predictions(own.predictions, **options) for own in others.models}
     return Quality(

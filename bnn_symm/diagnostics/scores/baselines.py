@@ -12,7 +12,7 @@ In all of them a point of weight w counts as w points.
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.scores.point_predictions import (
+    ClassPredictions,
     ColumnPredictions,
     NumberPredictions,
     PointPredictions,
@@ -66,13 +67,16 @@ class Baselines:
     notes: Sequence[str] = ()
 
 
-def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
+def baselines(
+    dataset: Dataset, part: Split, *, seed: int = 0, is_ordered: bool = False
+) -> Baselines:
     """Fit the baselines to the training split and predict the points of a part.
 
     Args:
         dataset: The data.
         part: At least one point of the same features.
         seed: Seed of the choice of training points, and of the randomized transform of counts.
+        is_ordered: Whether the order of the classes has a meaning, so that they are scored by it.
 
     Returns:
         Their predictions.
@@ -81,7 +85,7 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
         return by_column(baselines, dataset, part, seed=seed)
 
     def model(name: str, predictive: Predictive) -> Baseline:
-        return Baseline(name=name, predictions=reduce_predictive(predictive, part, seed=seed))
+        return baseline(name, predictive, part, seed=seed, is_ordered=is_ordered)
 
     y, weight = raw_targets(dataset.train), dataset.train.observations.cpu().numpy()
     models = [model(*_constant(dataset, y, weight, len(part)))]
@@ -90,6 +94,24 @@ def baselines(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
         train = dataset.train.take(rows)
         models.append(model(*_linear(dataset, train, flat_features(part.x))))
     return Baselines(models=models, notes=notes)
+
+
+def baseline(
+    name: str, predictive: Predictive, part: Split, *, seed: int, is_ordered: bool
+) -> Baseline:
+    """Return a baseline with its predictions.
+
+    Args:
+        name: Of the model.
+        predictive: At the points of the part.
+        part: The points.
+        seed: Seed of the randomized transform of counts.
+        is_ordered: Whether the order of the classes has a meaning.
+    """
+    predictions = reduce_predictive(predictive, part, seed=seed)
+    if isinstance(predictions, ClassPredictions):
+        predictions = replace(predictions, is_ordered=is_ordered)
+    return Baseline(name=name, predictions=predictions)
 
 
 def by_column(

@@ -1,15 +1,16 @@
 """Score class probabilities, for many resamples at once.
 
-Proper scores (`nll`, `brier`), calibration of the confidence (`ece`, `aece`, `cwce`, `mce`),
-averages over classes (`auc`, `balanced_accuracy`), detection of errors by the confidence
-(`auroc_errors`, `aupr_errors`, `aurc`) and uncertainty
-(`entropy`, `mutual_information`). The confidence of a point is its largest probability; the first
+Proper scores (`nll`, `brier`, and `rps` of ordered classes), calibration of the confidence (`ece`,
+`aece`, `cwce`, `mce`), averages over classes (`auc`, `balanced_accuracy`), detection of errors by
+the confidence (`auroc_errors`, `aupr_errors`, `aurc`) and uncertainty (`entropy`,
+`mutual_information`). The confidence of a point is its largest probability; the first
 of tied classes is predicted.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from bnn_symm.diagnostics.calibration.calibration_errors import (
@@ -20,6 +21,7 @@ from bnn_symm.diagnostics.calibration.calibration_errors import (
     maximum_error,
 )
 from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
+from bnn_symm.diagnostics.scores.crps import rps
 from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions
 from bnn_symm.diagnostics.scores.ranking import area_under_risk_coverage, auroc, average_precision
 from bnn_symm.diagnostics.statistics.bootstrap import Statistics, weighted_mean
@@ -35,7 +37,8 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
     mean of each against the rest) and `balanced_accuracy` over classes with points; `ece` and `mce`
     over 15 bins of equal width, `aece` over 15 of equal mass, `cwce` (class-wise); `overconfidence`
     (mean confidence minus accuracy); `auroc_errors` and `aupr_errors` of 1 - confidence as a
-    detector of errors; `aurc`; `entropy` and `mutual_information` (means, in nats).
+    detector of errors; `aurc`; `entropy` and `mutual_information` (means, in nats). Ordered classes
+    also have `rps`.
 
     Args:
         predictions: Predictions at the points.
@@ -58,6 +61,8 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
         "entropy": predictions.entropy,
         "mutual_information": predictions.mutual_information,
     }
+    if predictions.is_ordered:
+        means["rps"] = rps(torch.from_numpy(probabilities), torch.from_numpy(y)).numpy()
     columns = np.stack(list(means.values()), axis=1)
 
     def statistics(
@@ -69,6 +74,7 @@ def class_statistics(predictions: ClassPredictions) -> Statistics:
             "accuracy": mean["accuracy"],
             "nll": mean["nll"],
             "brier": mean["brier"],
+            **({"rps": mean["rps"]} if predictions.is_ordered else {}),
             "auc": macro_auroc(weights, probabilities, y),
             "balanced_accuracy": balanced_accuracy(weights, right, y),
             "ece": expected_error(residuals, bins, weights.sum(1)),

@@ -5,13 +5,16 @@ r"""Compute the continuous ranked probability score (CRPS) of predictive mixture
 - Mixtures of normals have a closed form (Grimit et al. 2006, doi:10.1256/qj.05.235).
 - For counts the integral is a sum over counts.
 - For every other likelihood the integral is computed by quadrature.
+
+The ranked probability score (RPS) of ordered classes is the CRPS of their numbers (Epstein 1969,
+doi:10.1175/1520-0450(1969)008<0985:ASSFPF>2.0.CO;2).
 """
 
 import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bnn_symm.diagnostics.scores.normal_mixtures import NormalMixture
@@ -57,6 +60,31 @@ def crps(predictive: Predictive, target: Float[Tensor, " point"]) -> Float[Tenso
         pairs = w[:, None] * w[None] * _mean_absolute(m[:, None] - m[None], spread)
         values.append(near - 0.5 * pairs.sum((0, 1)))
     return predictive.scale * torch.cat(values)
+
+
+def rps(
+    probabilities: Float[Tensor, "point class"], y: Int[Tensor, " point"]
+) -> Float[Tensor, " point"]:
+    """Return the ranked probability score, the sum of (P(class <= k) - 1[y <= k])^2 over classes k.
+
+    It is not divided by the number of classes less one, so that it is the CRPS of class numbers: a
+    certain prediction that is d classes away from the truth has the score d.
+
+    Args:
+        probabilities: Class probabilities, from the lowest class to the highest.
+        y: Class indices.
+
+    Returns:
+        One score per point.
+
+    Example:
+        >>> rps(torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([0]))
+        tensor([0.2900])
+    """
+    classes = torch.arange(probabilities.shape[-1], device=probabilities.device)
+    reached = (y[:, None] <= classes).to(probabilities)
+    # The last term is 0 for probabilities that sum to 1.
+    return (probabilities.cumsum(-1) - reached)[:, :-1].square().sum(-1)
 
 
 def _thinned(predictive: Predictive, most: int) -> Predictive:

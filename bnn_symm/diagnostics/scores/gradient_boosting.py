@@ -14,8 +14,8 @@ import numpy as np
 
 from bnn_symm.data import Dataset, Split
 from bnn_symm.diagnostics.scores.baselines import (
-    Baseline,
     Baselines,
+    baseline,
     by_column,
     count_predictive,
     flat_features,
@@ -23,7 +23,6 @@ from bnn_symm.diagnostics.scores.baselines import (
     raw_targets,
     with_unseen_classes,
 )
-from bnn_symm.diagnostics.scores.point_predictions import reduce_predictive
 from bnn_symm.formatting import count
 from bnn_symm.posteriors import Predictive
 
@@ -33,13 +32,16 @@ _FOLDS = 5
 _FEWEST = 2 * _FOLDS
 
 
-def gradient_boosting(dataset: Dataset, part: Split, *, seed: int = 0) -> Baselines:
+def gradient_boosting(
+    dataset: Dataset, part: Split, *, seed: int = 0, is_ordered: bool = False
+) -> Baselines:
     """Fit gradient-boosted trees to the training split and predict the points of a part.
 
     Args:
         dataset: The data.
         part: At least one point of the same features.
         seed: Seed of the folds and of the model.
+        is_ordered: Whether the order of the classes has a meaning, so that they are scored by it.
 
     Returns:
         Its predictions; no model, but a note, if it cannot be fitted.
@@ -58,8 +60,7 @@ def gradient_boosting(dataset: Dataset, part: Split, *, seed: int = 0) -> Baseli
         return Baselines(models=[], notes=[note])
     with warnings.catch_warnings(action="ignore"):  # of classes with fewer points than folds
         predictive = _predictive(dataset, flat_features(part.x), seed % 2**32)
-    predictions = reduce_predictive(predictive, part, seed=seed)
-    return Baselines(models=[Baseline(name=_NAME, predictions=predictions)])
+    return Baselines(models=[baseline(_NAME, predictive, part, seed=seed, is_ordered=is_ordered)])
 
 
 def _predictive(dataset: Dataset, points: np.ndarray, seed: int) -> Predictive:

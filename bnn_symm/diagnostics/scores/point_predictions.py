@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.crps import crps
-from bnn_symm.models.likelihoods import is_count
+from bnn_symm.models.likelihoods import is_count, is_ordered
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.randomness import numpy_generator
 
@@ -32,6 +32,7 @@ class ClassPredictions:
         log_prob: Log probability of the class under the mixture, in nats.
         entropy: Entropy of the mixture, in nats.
         mutual_information: Between class and draw, in nats: the disagreement of the draws.
+        is_ordered: Whether the order of the classes has a meaning.
         weight: Numbers of observations for which the points stand; None for one each.
     """
 
@@ -40,6 +41,7 @@ class ClassPredictions:
     log_prob: Float[np.ndarray, " point"]
     entropy: Float[np.ndarray, " point"]
     mutual_information: Float[np.ndarray, " point"]
+    is_ordered: bool = False
     weight: Float[np.ndarray, " point"] | None = None
 
     def __len__(self) -> int:
@@ -123,14 +125,15 @@ def predict_points(posterior: Posterior, part: Split, *, seed: int = 0) -> Point
     if len(part) == 0:
         raise ValueError("there are no points to predict; give a part that has points")
     collected: dict[str, dict[str, list[Tensor]]] = {}
-    start = 0
+    start, ordered = 0, False
     for predictive in posterior.iter_predict(part.x):
+        ordered = is_ordered(predictive.likelihood)
         y = part.y[start : start + predictive.outputs.shape[2]].cpu()
         for column, own in _pointwise(predictive, y, start, seed).items():
             for name, value in own.items():
                 collected.setdefault(column, {}).setdefault(name, []).append(value)
         start += len(y)
-    return _joined(collected, part)
+    return _joined(collected, part, ordered)
 
 
 def reduce_predictive(predictive: Predictive, part: Split, *, seed: int = 0) -> PointPredictions:
@@ -148,7 +151,7 @@ def reduce_predictive(predictive: Predictive, part: Split, *, seed: int = 0) -> 
     collected = {
         column: {name: [value] for name, value in own.items()} for column, own in columns.items()
     }
-    return _joined(collected, part)
+    return _joined(collected, part, is_ordered(predictive.likelihood))
 
 
 def _pointwise(
@@ -166,7 +169,9 @@ def _pointwise(
     }
 
 
-def _joined(collected: dict[str, dict[str, list[Tensor]]], part: Split) -> PointPredictions:
+def _joined(
+    collected: dict[str, dict[str, list[Tensor]]], part: Split, ordered: bool
+) -> PointPredictions:
     along = {"low": 1, "high": 1}
     weight = {} if part.weight is None else {"weight": part.observations.cpu().numpy()}
     joined: dict[str, Any] = {
@@ -180,7 +185,9 @@ def _joined(collected: dict[str, dict[str, list[Tensor]]], part: Split) -> Point
     if joined:
         columns = {name: NumberPredictions(**own) for name, own in joined.items()}
         return ColumnPredictions(columns=columns, **first)
-    return ClassPredictions(**first) if "y" in first else NumberPredictions(**first)
+    if "y" in first:
+        return ClassPredictions(**first, is_ordered=ordered)
+    return NumberPredictions(**first)
 
 
 def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
 from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
-from bnn_symm.diagnostics.scores.crps import crps
+from bnn_symm.diagnostics.scores.crps import crps, rps
+from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.posteriors import Posterior, Predictive
 
 
@@ -34,11 +35,11 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
 
     Returns:
         `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
-        `accuracy`, `ece`, `brier`, `auc` and `balanced_accuracy` for classes or `rmse`, `crps`,
-        `coverage_90` (of the central interval) and `r2` for numbers. `auc` and `r2` are None where
-        the targets do not vary. Of several target columns, `nll` is that of all columns together,
-        the other scores are means over columns, and `columns` has those of each column, in its own
-        units. A point of weight w counts as w points.
+        `accuracy`, `ece`, `brier`, `auc` and `balanced_accuracy` for classes, `rps` for ordered
+        ones, or `rmse`, `crps`, `coverage_90` (of the central interval) and `r2` for numbers. `auc`
+        and `r2` are None where the targets do not vary. Of several target columns, `nll` is that of
+        all columns together, the other scores are means over columns, and `columns` has those of
+        each column, in its own units. A point of weight w counts as w points.
 
     Example:
         >>> from bnn_symm import BayesianModel, Categorical, Prior, SamplePosterior, load_dataset
@@ -146,6 +147,7 @@ def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
         "accuracy": (probabilities.argmax(-1) == y).double(),
         "brier": (probabilities - target).square().sum(-1),
         "probabilities": probabilities,
+        **({"rps": rps(probabilities, y)} if is_ordered(predictive.likelihood) else {}),
     }
 
 

@@ -24,7 +24,7 @@ OBSERVED, CONFUSION = "Predicted against observed", "Confusion matrix"
 # Scores beside those of the baselines.
 _SHOWN = (
     *("nll", "accuracy", "balanced_accuracy", "auc", "rmse", "r2"),
-    *("crps", "ece", "brier", "coverage_90"),
+    *("crps", "ece", "brier", "rps", "coverage_90"),
 )
 _MARKS = {Standing.BETTER: "yes", Standing.ALIKE: "open", Standing.WORSE: "other"}
 # Confusions and points of predictions that tables name, and classes of a whole confusion matrix.

@@ -179,6 +179,7 @@ class Scores(FileSchema):
     rmse: Number = None
     ece: Number = None
     brier: Number = None
+    rps: Number = None
     crps: Number = None
     coverage_90: Number = None
     r2: Number = None

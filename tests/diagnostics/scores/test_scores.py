@@ -8,9 +8,10 @@ from sklearn import metrics
 
 from bnn_symm.architectures import MLPConfig, build_network
 from bnn_symm.data import Scaling, Split
-from bnn_symm.diagnostics import crps, expected_calibration_error, score
+from bnn_symm.diagnostics import crps, expected_calibration_error, rps, score
 from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
-from bnn_symm.models import BayesianModel, Categorical, Gaussian, Poisson, Prior
+from bnn_symm.diagnostics.scores.score_intervals import scores_with_intervals
+from bnn_symm.models import BayesianModel, Categorical, Gaussian, Ordinal, Poisson, Prior
 from bnn_symm.posteriors import Predictive, SamplePosterior
 from bnn_symm.randomness import torch_generator
 from tests.models.cases import CASES
@@ -193,3 +194,38 @@ def test_crps_does_not_lose_the_spread_to_a_large_mean():
         for location in (0.0, 1e8)
     )
     torch.testing.assert_close(near, far, rtol=1e-6, atol=1e-6)
+
+
+def test_rps_by_hand():
+    # Cumulative probabilities 0.5, 0.8 and 1, of which those from the target on should be 1.
+    probabilities = torch.tensor([[0.5, 0.3, 0.2]] * 3).double()
+    values = rps(probabilities, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(values, torch.tensor([0.29, 0.29, 0.89]).double())
+    # A certain prediction: the distance to the target.
+    certain = rps(torch.eye(4).double()[[0, 0, 0, 0]], torch.arange(4))
+    assert certain.tolist() == [0, 1, 2, 3]
+
+
+def test_rps_is_the_crps_of_class_numbers():
+    """CRPS(F, y) = E|Y - y| - E|Y - Y'| / 2, summed over all pairs of classes."""
+    p = torch.softmax(2 * randn(30, 5, key="p"), -1)
+    y, classes = torch.arange(30) % 5, torch.arange(5).double()
+    near = (p * (classes - y[:, None]).abs()).sum(-1)
+    pairs = torch.einsum("pa,pb,ab->p", p, p, (classes[:, None] - classes).abs())
+    torch.testing.assert_close(rps(p, y), near - pairs / 2)
+
+
+def test_ordered_classes_have_an_rps_and_others_have_none():
+    posterior = posterior_of(Ordinal(num_classes=4), 1)
+    part = Split(x=randn(25, 2, key="x"), y=torch.arange(25) % 4, weight=torch.ones(25).double())
+    scores = score(posterior, part)
+    p = posterior.predict(part.x).probabilities().numpy()
+    brute_force = [
+        sum((row[: k + 1].sum() - (target <= k)) ** 2 for k in range(4))
+        for row, target in zip(p, part.y.tolist(), strict=True)
+    ]
+    assert scores["rps"] == pytest.approx(np.mean(brute_force), rel=1e-9)
+    with_intervals = scores_with_intervals(posterior, part, num_resamples=20)["rps"]
+    assert with_intervals.value == pytest.approx(scores["rps"], rel=1e-9)
+    assert with_intervals.low < with_intervals.value < with_intervals.high
+    assert "rps" not in score(posterior_of(Categorical(), 4), part)
