@@ -4,6 +4,10 @@ from bnn_symm.runs.configuration.config import Config
 
 # Settings by which a fit reads the validation split.
 _STOPPING = ("early_stopping", "gain_test")
+OTHER_POINTS = (
+    "the guarantee of conformal regions is for points of the distribution of the validation points"
+)
+"""A note on points that are not those of the test split."""
 
 
 def conformal_notes(config: Config) -> list[str]:

@@ -5,8 +5,13 @@ import pandas
 import pytest
 import torch
 
+from bnn_symm.analyses.predictions.calibration import describe_calibration
+from bnn_symm.analyses.predictions.stored_regions import stored_regions
+from bnn_symm.errors import InvalidRun
+from bnn_symm.formatting import mean
+from bnn_symm.report.text.calibration import calibration_text
 from bnn_symm.runs import load_config, load_run
-from bnn_symm.runs.conformal import conformal_notes
+from bnn_symm.runs.conformal import OTHER_POINTS, conformal_notes
 
 TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=5"]
 
@@ -335,6 +340,35 @@ def test_conformal_regions_beside_those_of_the_posterior(cli, refused, tmp_path)
     assert "--conformal applies to one set of points" in refused(
         "evaluate", "numbers", "--shift", "all", "--conformal", "0.9"
     )
+
+
+def test_stored_conformal_regions_are_on_the_page_and_in_the_diagnosis(cli, table, tmp_path):
+    fit = ["fit", "--quiet", "--set", "data.name=mine.csv", "data.target=size", *TINY]
+    cli(*fit, "data.validation_fraction=0.3", "--out", "run")
+    run = load_run("run")
+    assert stored_regions(run) == []
+    cli("evaluate", "run", "--conformal", "0.9")
+    cli("evaluate", "run", "--conformal", "0.8", "--data", "mine.csv")
+    cli("report", "run", "-o", "page.html")
+    page = (tmp_path / "page.html").read_text()
+    page = page[page.index('id="is-it-calibrated"') : page.index('id="predicted-against')]
+    text = calibration_text(describe_calibration(run, num_resamples=10))
+    found = stored_regions(run)
+    assert [own.evaluation for own in found] == ["mine", "test"]
+    for own, level in zip(found, ("80 %", "90 %"), strict=True):
+        path = tmp_path / "run" / "evaluations" / f"{own.evaluation}.json"
+        assert own.regions == json.loads(path.read_text())["conformal"]
+        for shown in (page, text):
+            assert f"Bayesian, {level}" in shown
+            assert f"conformal, {level}" in shown
+            for kind in ("bayesian", "conformal"):
+                assert mean(own.regions[kind]["coverage"]) in shown
+                assert mean(own.regions[kind]["size"]) in shown
+    assert found[0].notes == (OTHER_POINTS,)
+    assert found[1].notes == ()
+    path.write_text('{"conformal": {"level": 2}}')
+    with pytest.raises(InvalidRun, match=r"test\.json is damaged"):
+        stored_regions(run)
 
 
 def test_what_weakens_the_guarantee_of_conformal_regions_is_noted():

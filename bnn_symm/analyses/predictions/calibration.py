@@ -3,6 +3,7 @@
 from typing import Any
 
 from bnn_symm.analyses.mixing import held_out_part
+from bnn_symm.analyses.predictions.stored_regions import stored_regions
 from bnn_symm.diagnostics.calibration.calibration_tests import calibration_test
 from bnn_symm.diagnostics.calibration.reliability import reliability_of_predictions
 from bnn_symm.diagnostics.scores.loo import loo
@@ -26,7 +27,8 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
     Returns:
         `conclusion` in words; `calibrated`; `part`, `kind` (`classes` or `numbers`), and the
         results of the diagnostics of the same names: `scores`, `test`, `reliability`, `loo`,
-        `notes`. Of several target columns, `test` and `reliability` are in `columns`, by name.
+        `notes`; `conformal`, the regions of stored evaluations. Of several target columns, `test`
+        and `reliability` are in `columns`, by name.
 
     Raises:
         InvalidRun: if the data changed since the fit, or there is no posterior.
@@ -58,6 +60,7 @@ def describe_calibration(run: Run, *, num_resamples: int = 1000, seed: int = 0) 
         "kind": "classes" if isinstance(predictions, ClassPredictions) else "numbers",
         "scores": scores.to_dict(),
         **({"columns": by_column} if several else by_column[""]),
+        "conformal": [own.to_dict() for own in stored_regions(run)],
         "loo": loo(run.posterior, dataset.train).to_dict(),
         "notes": [*part_notes(name), *scores.notes],
     }

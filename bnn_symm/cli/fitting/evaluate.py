@@ -100,6 +100,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
     from bnn_symm.errors import one_line
     from bnn_symm.report.text.calibration import regions_table
     from bnn_symm.report.text.tables import scores_table
+    from bnn_symm.runs.conformal import OTHER_POINTS
     from bnn_symm.threads import use_threads
 
     requested = parse_shift(options.shift) if options.shift is not None else None
@@ -124,10 +125,7 @@ def _scores(options: argparse.Namespace, run: "Run") -> int:
             temperature_scaling=options.temperature_scaling,
         )
     if options.conformal is not None and (source is not None or requested is not None):
-        result.notes.append(
-            "the guarantee of conformal regions is for points of the distribution of the "
-            "validation points"
-        )
+        result.notes.append(OTHER_POINTS)
     if options.baseline is None and source is None and requested is None:
         result.notes.extend((run.metrics or {}).get("notes", []))
     content = {

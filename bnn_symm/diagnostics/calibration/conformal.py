@@ -76,10 +76,12 @@ class Conformal(Result):
     @property
     def conclusion(self) -> str:
         """Return what is guaranteed, in a sentence."""
-        regions = "intervals" if self.kind == "numbers" else "sets of classes"
+        regions, truth = ("intervals", "value")
+        if self.kind == "classes":
+            regions, truth = ("sets of classes", "class")
         return (
             f"conformal {regions}, calibrated on {count(self.points, 'validation point')}, contain "
-            f"the target with at least {percent(self.level)} probability, with a standard "
+            f"the true {truth} with at least {percent(self.level)} probability, with a standard "
             f"deviation of {percent(self.coverage_sd, 1)} over choices of these points"
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from bnn_symm.analyses.convergence.report import describe_convergence
 from bnn_symm.analyses.mixing import describe_mixing
 from bnn_symm.analyses.predictions.quality import describe_qualities
+from bnn_symm.analyses.predictions.stored_regions import stored_regions
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import BnnSymmError, shell_words
 from bnn_symm.formatting import count, number, with_error
@@ -19,9 +20,11 @@ from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.html.page import Answer, Block, Code, Page, Picture, Section, Text, facts
 from bnn_symm.report.html.run_quality import (
+    CALIBRATED,
     GOOD,
     quality_answers,
     quality_sections,
+    region_blocks,
     score_sentence,
 )
 from bnn_symm.report.html.study_sections import positions
@@ -59,6 +62,8 @@ def run_page(run: Run) -> Page:
     converged, blocks = _convergence(run, mixing)
     cost, costs = _cost(run)
     answers += [converged, cost]
+    if regions := _blocks_or_reason(lambda: region_blocks(stored_regions(run))):
+        sections.setdefault(CALIBRATED, []).extend(regions)
     sections |= {CONVERGED: blocks, COST: costs, REPEAT: _repeat(run)}
     sections |= {
         "Scores of all parts": _scores(run.metrics),

@@ -1,11 +1,13 @@
 """Build the sections of a run on its predictions: quality, calibration, and their errors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bnn_symm.analyses.predictions.quality import Quality
+from bnn_symm.analyses.predictions.stored_regions import StoredRegions
 from bnn_symm.diagnostics.calibration.pit import PitHistogram
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.scores.score_intervals import Scores
@@ -17,7 +19,7 @@ from bnn_symm.report.plots.predictions.observed import observed_figure
 from bnn_symm.report.plots.predictions.pit import pit_figure
 from bnn_symm.report.plots.predictions.reliability import reliability_figure
 from bnn_symm.report.tables import Table
-from bnn_symm.report.text.calibration import calibration_table
+from bnn_symm.report.text.calibration import calibration_table, stored_regions_table
 
 GOOD, CALIBRATED = "Is it any good?", "Is it calibrated?"
 OBSERVED, CONFUSION = "Predicted against observed", "Confusion matrix"
@@ -115,6 +117,23 @@ def _calibration(quality: Quality) -> list[Block]:
         blocks.append(numbers)
     table = calibration_table({"scores": quality.scores.to_dict(), "part": quality.part})
     return [*blocks, Table(caption=table.caption, columns=table.columns, folded=True)]
+
+
+def region_blocks(found: Sequence[StoredRegions]) -> list[Block]:
+    """Return the coverage and size of conformal regions beside those of the posterior.
+
+    Args:
+        found: the regions of stored evaluations.
+
+    Returns:
+        The blocks; none without regions.
+    """
+    if not found:
+        return []
+    conclusions = dict.fromkeys(own.regions["conclusion"] for own in found)
+    table = stored_regions_table([own.to_dict() for own in found])
+    shown = replace(table, notes=["Small type: 95 % intervals over points."])
+    return [*(Text(text=_sentence(own)) for own in conclusions), shown, *_notes(table.notes)]
 
 
 def _pit(histogram: PitHistogram) -> Picture:

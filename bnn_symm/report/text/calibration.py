@@ -1,6 +1,6 @@
 """Format and draw calibration, out-of-distribution detection and scores under shifts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ _CURVE_SCORES = (
 
 
 def calibration_text(content: Mapping[str, Any]) -> str:
-    """Return the conclusion, scores with intervals, leave-one-out predictions and notes.
+    """Return the conclusion, scores with intervals, regions, leave-one-out predictions and notes.
 
     Args:
         content: of `describe_calibration`; for a run without a posterior, a `conclusion`.
@@ -33,8 +33,14 @@ def calibration_text(content: Mapping[str, Any]) -> str:
     if "scores" not in content:
         return lines[0]
     scores = calibration_table(content)
-    lines += ["", scores.caption, scores.text(), "", loo_text(content["loo"])]
-    return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])
+    lines += ["", scores.caption, scores.text(), ""]
+    notes = [*content["notes"]]
+    if content["conformal"]:
+        regions = stored_regions_table(content["conformal"])
+        lines += [regions.caption, regions.text(), ""]
+        notes += regions.notes
+    lines.append(loo_text(content["loo"]))
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
 def calibration_table(content: Mapping[str, Any]) -> Table:
@@ -75,6 +81,33 @@ def regions_table(content: Mapping[str, Any]) -> Table:
         "mean width" if is_numbers else "mean number of classes": [each["size"] for each in own],
     }
     return Table(caption="", columns=columns)
+
+
+def stored_regions_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of the coverage and size of regions on the points of several evaluations.
+
+    Args:
+        found: at least one of `StoredRegions`, as plain data.
+
+    Returns:
+        The table, with the notes of all.
+    """
+    rows: dict[str, list[Any]] = {}
+    for own in found:
+        level, *measures = regions_table(own["regions"]).columns.items()
+        columns = {
+            "evaluation": [own["evaluation"]] * 2,
+            "points": [own["points"]] * 2,
+            "regions": [f"{kind}, {level[0].removesuffix(' regions')}" for kind in level[1]],
+            **dict(measures),
+        }
+        for name, values in columns.items():
+            rows.setdefault(name, []).extend(values)
+    return Table(
+        caption="Coverage and size of regions, by stored evaluation",
+        columns=rows,
+        notes=list(dict.fromkeys(note for own in found for note in own["notes"])),
+    )
 
 
 def loo_text(loo: Mapping[str, Any]) -> str:

@@ -213,6 +213,39 @@ class MetricsFile(FileSchema):
     parameters: Count | None = None
 
 
+class ScoreFile(FileSchema):
+    """Define a score with its interval."""
+
+    value: Number
+    low: Number = None
+    high: Number = None
+    note: str | None = None
+
+
+class RegionsFile(FileSchema):
+    """Define the coverage and size of the regions of one kind."""
+
+    region: str
+    coverage: ScoreFile
+    size: ScoreFile
+
+
+class ConformalFile(FileSchema):
+    """Define the key `conformal` of an evaluation."""
+
+    conclusion: str
+    level: Annotated[float, Field(gt=0, lt=1)]
+    bayesian: RegionsFile
+    conformal: RegionsFile
+
+
+class EvaluationFile(FileSchema):
+    """Define what is read from a file in `evaluations/`."""
+
+    points: Count = 0
+    conformal: ConformalFile | None = None
+
+
 class CostFile(FileSchema):
     """Define the content of `cost.json` of a stage of a warm start."""
 
