@@ -100,7 +100,7 @@ def mean_activations(
         for group, (path, segment) in readers.items()
     ]
     try:
-        x = x.to(model.device, model.dtype)
+        x = model.inputs(x)
         num_draws = posterior.shape[0] * posterior.shape[1]
         with torch.no_grad():
             for flat in posterior.draws(min(_DRAWS, num_draws)):

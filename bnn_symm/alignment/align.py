@@ -27,7 +27,8 @@ from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetry_group
-from bnn_symm.symmetry.derive import input_points, relative_difference
+from bnn_symm.symmetry.derive import NUM_POINTS, relative_difference
+from bnn_symm.symmetry.inputs import input_points
 
 Matching = Literal["w2", "means", "precision", "activations"]
 Solver = Literal["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"]
@@ -303,7 +304,7 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
         for vector in (flat, model.permute(flat, permutation))
     )
     difference = relative_difference(
-        net, values, permuted, input_points(net, permutation.spec.input_shape)
+        net, values, permuted, input_points(net, permutation.spec.input_shape, NUM_POINTS)
     )
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(

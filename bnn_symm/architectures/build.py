@@ -24,6 +24,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 from bnn_symm.io.memory import check_memory
 from bnn_symm.randomness import global_seed
+from bnn_symm.symmetry.inputs import num_tokens_of
 
 BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
     MLPConfig: build_mlp,
@@ -56,7 +57,7 @@ def build_network(
 
     Args:
         config: Architecture and its settings.
-        input_shape: Shape of one point: (feature,) or (channel, height, width).
+        input_shape: Shape of one point: (feature,), (channel, height, width) or (time, feature).
         num_outputs: Length of the output of one point.
         seed: Seed of the initial values.
         points: Points of the data on which a user's module is checked; default standard normals.
@@ -84,6 +85,13 @@ def build_network(
             f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name"
         )
     _check_size(config, input_shape, num_outputs)
+    takes_tokens = points is not None and not points.is_floating_point()
+    if takes_tokens and not isinstance(config, ModuleConfig):
+        raise ConfigError(
+            f"data.layout=tokens is for a network that embeds integers, but {config.name} takes "
+            "numbers; name a network of your own with architecture.name=module, or set another "
+            "data.layout"
+        )
     with global_seed(seed, "module"):
         if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
             net = build_parameter_matched(config, input_shape, num_outputs)
@@ -97,6 +105,12 @@ def build_network(
         initialize(net, seed)
     if not hasattr(net, "input_shape"):  # a user's module may define it
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
+    if takes_tokens and num_tokens_of(net) is None:
+        raise ConfigError(
+            f"the data are tokens, but the first layer of a {type(net).__name__} is no "
+            "nn.Embedding; set the attribute num_tokens of the network, the number of tokens that "
+            "it embeds, or another data.layout"
+        )
     return net
 
 

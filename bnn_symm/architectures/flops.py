@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bnn_symm.symmetry.inputs import zero_point
+
 
 def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
     """Return the floating point operations of a forward pass, as counted by PyTorch.
@@ -17,8 +19,7 @@ def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -
         input_shape: Shape of one point.
         batch_size: Number of points.
     """
-    parameter = next(net.parameters())
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        net(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
+        net(zero_point(net, input_shape))
     return counter.get_total_flops() * batch_size

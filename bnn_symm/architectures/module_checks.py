@@ -23,6 +23,7 @@ from bnn_symm.architectures.modules.private_copy import private_copy, set_mode
 from bnn_symm.architectures.modules.structure import check_parameters, check_structure
 from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.randomness import torch_generator
+from bnn_symm.symmetry.inputs import input_points, network_inputs
 
 NUM_PROBES = 4
 """Number of points on which a batch is compared with its single points; a few reveal any
@@ -45,7 +46,8 @@ def check_module(
         net: The object that the factory returned.
         input_shape: Shape of one point.
         num_outputs: Expected length of the output of one point.
-        points: Points of the data, (point, *input_shape); default standard normals.
+        points: Points of the data, (point, *input_shape); default standard normals, or random
+            tokens for a network that embeds them.
 
     Raises:
         ConfigError: As `check_structure`; or if a pass fails or does not return (point,
@@ -54,7 +56,8 @@ def check_module(
     """
     check_structure(name, net, is_lazy_allowed=True)
     if points is None:
-        points = torch.randn(NUM_PROBES, *input_shape, generator=torch_generator("module probes"))
+        points = input_points(net, input_shape, NUM_PROBES)
+        points = points.float() if points.is_floating_point() else points
     with preserve_global_state():
         _fill_lazy_layers(name, net, points)
     check_parameters(
@@ -80,14 +83,13 @@ def check_function(
     Raises:
         ConfigError: As `check_module`.
     """
-    parameter = next(net.parameters())
-    points = points[:NUM_PROBES].detach().to(device=parameter.device, dtype=parameter.dtype)
+    points = network_inputs(net, points[:NUM_PROBES].detach())
     current = {key: value.detach().clone() for key, value in net.named_parameters()}
     perturbed = _perturbed(current)
     with torch.inference_mode(False), preserve_global_state():
         if _is_known(net):
             outputs = _outputs(name, copy.deepcopy(net), current, points)
-            _check_shape(name, outputs, points, num_outputs)
+            _check_shape(name, outputs, points, next(net.parameters()).dtype, num_outputs)
             return outputs.shape[-1]
         evaluated = _check_mode(
             name, net, points, current, perturbed, training=False, num_outputs=num_outputs
@@ -137,7 +139,7 @@ def _check_mode(
 
     before = _generator_states()
     first = _outputs(name, fresh(), current, points)
-    _check_shape(name, first, points, num_outputs)
+    _check_shape(name, first, points, next(net.parameters()).dtype, num_outputs)
     again, other = (
         _outputs(name, fresh(), current, points),
         _outputs(name, fresh(), perturbed, points),
@@ -174,7 +176,9 @@ def _check_mode(
     return first, other
 
 
-def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | None) -> None:
+def _check_shape(
+    name: str, outputs: Tensor, points: Tensor, dtype: torch.dtype, num_outputs: int | None
+) -> None:
     """Reject outputs of a shape other than (point, output), or of another dtype."""
     wanted = (
         len(points),
@@ -186,9 +190,9 @@ def _check_shape(name: str, outputs: Tensor, points: Tensor, num_outputs: int | 
             f"{wanted}; give the last layer the outputs that data and likelihood need (a factory "
             "gets num_outputs)"
         )
-    if outputs.dtype != points.dtype:
+    if outputs.dtype != dtype:
         raise ConfigError(
-            f"{name}: got outputs of {outputs.dtype} with parameters of {points.dtype}, want the "
+            f"{name}: got outputs of {outputs.dtype} with parameters of {dtype}, want the "
             "same; remove conversions of dtype from forward"
         )
 

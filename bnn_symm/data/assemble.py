@@ -69,7 +69,7 @@ def assemble(
     if config.standardize:
         names = [column.name for column in raw.target_columns]
         scaling = Scaling.fit(features, split.train, target if regression else None, weight, names)
-        preprocessing = replace(preprocessing, scaling=scaling)
+        preprocessing = preprocessing.with_scaling(scaling)
     y = _encode_targets(raw, preprocessing, dtype)
 
     parts = build_splits(preprocessing, features, y, split, weights, dtype)
@@ -117,7 +117,7 @@ def build_splits(
     """Return the standardized points of train, validation and test, by name.
 
     Args:
-        preprocessing: the scaling.
+        preprocessing: the standardization.
         features: (point, *feature), encoded and not standardized.
         y: (point,) or (point, column), encoded.
         split: row indices of the splits.
@@ -128,7 +128,7 @@ def build_splits(
     for name in SPLIT_NAMES:
         rows, weight = getattr(split, name), weights[name]
         parts[name] = Split(
-            x=preprocessing.scaling.standardize(features[rows], dtype),
+            x=preprocessing.standardize(features[rows], dtype),
             y=y[torch.from_numpy(rows)],
             weight=None if weight is None else torch.from_numpy(weight).to(dtype),
         )
@@ -271,9 +271,11 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
     if config.levels is not None:
         labels = _ordered(labels, config.levels, raw.target)
     if isinstance(raw.x, np.ndarray):
+        kind = "tokens" if config.layout == "tokens" else "array"
         columns, shape = (), raw.x.shape[1:]
         names = raw.feature_names or default_feature_names(shape)
     else:
+        kind = "table"
         columns = raw.columns or tuple(Column(name=str(name), kind="number") for name in raw.x)
         if config.unseen == "ignore":
             columns = tuple(replace(column, accepts_unseen=True) for column in columns)
@@ -281,7 +283,7 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
         shape = (len(names),)
     preprocessing = Preprocessing(
         task=task,
-        kind="array" if isinstance(raw.x, np.ndarray) else "table",
+        kind=kind,
         columns=columns,
         target=raw.target,
         class_labels=labels,

@@ -10,6 +10,9 @@ from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 
+Layout = Literal["auto", "features", "image", "sequence", "tokens"]
+"""What the axes of one point of an array are; see `layouts`."""
+
 _TYPES = ("number", "category", "boolean", "date", "text")
 
 
@@ -97,6 +100,10 @@ class DataConfig:
         unseen: a category or a missing value of later data, in a column whose training data have
             none such: `error`, or `ignore`: the category is none of the known ones, and the value
             is the median.
+        layout: axes of the points of an array: `features`, `image`, `sequence` (time, feature), or
+            `tokens`, integers that a network embeds, which are not standardized. `auto`: by their
+            number; three axes are gray images if height and width are equal or the values are
+            bytes, and sequences otherwise.
         weight: column (array of an NPZ file) of weights: a point of weight w counts as w points in
             the fit, in standardization and in scores. It is no feature. Weights are not normalized,
             so their sum is the number of observations that the posterior sees.
@@ -139,6 +146,7 @@ class DataConfig:
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     missing: Literal["impute", "error"] = "impute"
     unseen: Literal["error", "ignore"] = "error"
+    layout: Layout = "auto"
     weight: str | None = None
     normalize_weights: bool = False
     class_weights: Literal["balanced"] | None = None

@@ -94,14 +94,16 @@ class Dataset(Summarized):
         """Return the data set of arrays or tensors, split and standardized.
 
         Args:
-            x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
-                and (point, height, width) has one channel.
+            x: numbers (point, feature), (point, channel, height, width) or (point, time, feature),
+                or tokens (point, time) with `layout="tokens"`. Without `layout`, (point,) is one
+                feature, and three axes are gray images if height and width are equal or the values
+                are bytes, and sequences otherwise.
             y: labels or numbers (point,), or numbers (point, column) of several targets.
             weight: weights (point,): a point of weight w counts as w points; None for one each.
             group: groups (point,), such as patients, whose points stay together; None for none.
             time: numbers or times (point,) by which points are split; None for none.
             dtype: floating-point type of the features and of a numeric target.
-            **keys: further keys of `DataConfig`, such as `task="count"`.
+            **keys: further keys of `DataConfig`, such as `task="count"` and `layout="sequence"`.
 
         Raises:
             ConfigError: if a key is not valid.

@@ -9,7 +9,8 @@ import torch
 
 from bnn_symm.data.assemble import Built, assemble
 from bnn_symm.data.config import DataConfig
-from bnn_symm.data.loaders.npz import convert_target, with_feature_axes
+from bnn_symm.data.layouts import check_no_layout, with_layout
+from bnn_symm.data.loaders.npz import check_inputs, convert_target
 from bnn_symm.data.loaders.split_columns import splitting_values
 from bnn_symm.data.loaders.split_files import with_split_files
 from bnn_symm.data.loaders.tables import raw_table
@@ -68,6 +69,7 @@ def frame_dataset(
         ConfigError: if it is no table, or the target is not given.
         InvalidData: as `load_dataset` does.
     """
+    check_no_layout(config, "a table")
     raw = raw_table(as_pandas(frame), config, source=config.name)
     return assemble(build, with_split_files(raw, config), config, dtype)
 
@@ -85,8 +87,7 @@ def arrays_dataset(
 
     Args:
         build: the class of the data set.
-        x: numbers (point, feature) or (point, channel, height, width); (point,) is one feature,
-            and (point, height, width) has one channel.
+        x: numbers with the axes of `config.layout`; see `layouts`.
         y: labels or numbers (point,).
         config: task and split; `name` is only shown.
         dtype: floating-point type of the features and of a numeric target.
@@ -103,7 +104,9 @@ def arrays_dataset(
         if getattr(config, setting):
             raise ConfigError(f"{setting} is for tables; use Dataset.from_frame")
     x, y = _array(x), _array(y)
-    x, y = with_feature_axes(x, "the data"), y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    check_inputs(x, "the data")
+    x, notes = with_layout(x, config.layout, "the data")
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim not in (1, 2) or len(y) != len(x) or not y.size:
         raise InvalidData(
             f"got x of {len(x)} points and y of shape {y.shape}, expected y of shape ({len(x)},), "
@@ -139,6 +142,7 @@ def arrays_dataset(
         point_values=point_values(columns, given),
         groups=rules.get("groups"),
         times=rules.get("times"),
+        notes=notes,
     )
     return assemble(build, with_split_files(raw, config), config, dtype)
 

@@ -18,13 +18,13 @@ class Split(Summarized):
     """Points of one split: train, validation or test.
 
     Args:
-        x: standardized features, one point per row.
+        x: standardized features, one point per row, or tokens (int64).
         y: class indices (int64), a standardized target (regression), several of them (point,
             column), or raw counts in floating point.
         weight: numbers of observations for which the points stand; None if each stands for one.
     """
 
-    x: Float[Tensor, "point *feature"]
+    x: Shaped[Tensor, "point *feature"]
     y: Shaped[Tensor, "point *column"]
     weight: Float[Tensor, "point"] | None = None
 
@@ -89,14 +89,13 @@ class Split(Summarized):
 
         Args:
             device: device of the result; None keeps it.
-            dtype: type of floating-point tensors; class indices stay int64.
+            dtype: type of floating-point tensors; class indices and tokens stay int64.
         """
-        y_dtype = dtype if self.y.is_floating_point() else None
         return replace(
             self,
-            x=self.x.to(device=device, dtype=dtype),
-            y=self.y.to(device=device, dtype=y_dtype),
-            weight=None if self.weight is None else self.weight.to(device=device, dtype=dtype),
+            x=_to(self.x, device, dtype),
+            y=_to(self.y, device, dtype),
+            weight=None if self.weight is None else _to(self.weight, device, dtype),
         )
 
     def take(self, indices: Any) -> "Split":
@@ -110,6 +109,11 @@ class Split(Summarized):
             indices = indices if indices.dtype == torch.bool else indices.long()
         weight = None if self.weight is None else self.weight[indices]
         return replace(self, x=self.x[indices], y=self.y[indices], weight=weight)
+
+
+def _to(tensor: Tensor, device: str | torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    """Return a tensor on a device, in a type if it has floating-point numbers."""
+    return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
 
 @dataclass(frozen=True, kw_only=True)

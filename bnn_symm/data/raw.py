@@ -42,7 +42,8 @@ class RawData:
     """Inputs and target as read.
 
     Args:
-        x: table, or array (point, feature) or (point, channel, height, width).
+        x: table, or array (point, feature), (point, channel, height, width) or (point, time,
+            feature), or integers (point, time) of tokens.
         y: (point,), labels or numbers; (point, column), numbers of several targets.
         target: name of the target; several names are joined by commas.
         source: origin of the data.
@@ -130,11 +131,13 @@ def pixel_names(shape: tuple[int, ...]) -> tuple[str, ...]:
 def default_feature_names(shape: tuple[int, ...]) -> tuple[str, ...]:
     """Return names for the features of an array without names.
 
-    Names are x0, x1, ..., or those of pixels for images.
+    Names are x0, x1, ..., those of pixels for images, or x_t_f at time t of a sequence.
 
     Args:
         shape: shape of one point.
     """
-    return (
-        pixel_names(shape) if len(shape) == 3 else tuple(f"x{index}" for index in range(shape[0]))
-    )
+    if len(shape) == 3:
+        return pixel_names(shape)
+    if len(shape) == 2:
+        return tuple(f"x_{time}_{feature}" for time, feature in np.ndindex(*shape))
+    return tuple(f"x{index}" for index in range(shape[0]))

@@ -14,6 +14,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.data.assemble import SPLIT_NAMES, assemble, build_preprocessing, split_raw_data
 from bnn_symm.data.config import DataConfig, data_config, kind_of
 from bnn_symm.data.dataset import Dataset, Preprocessing, Split
+from bnn_symm.data.layouts import check_no_layout
 from bnn_symm.data.loaders import bundled, idx, images
 from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
@@ -283,6 +284,7 @@ def _read(config: DataConfig) -> RawData:
         raise ConfigError(
             f"data.{setting} is for tables in files, but {name!r} is a named data set; remove it"
         )
+    check_no_layout(config, name)
     if config.fold is not None and raw.test is not None and not raw.split_name:
         raise ConfigError(
             f"data set {name!r} has a test split of its own, got data.fold={config.fold}; remove "

@@ -98,6 +98,8 @@ def shift(
         x = shift(points.x, name, severity, scaling=scaling, seed=seed)
         return replace(points, x=x)
     x: Tensor = points
+    if not x.is_floating_point():
+        raise InvalidData(f"shift {name!r} is for numbers, but the inputs are tokens")
     if name == "gaussian_noise":
         generator = torch_generator(seed, "shift", name, int(severity))
         noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)

@@ -38,7 +38,7 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
             _check_weight(f"dataset.{name}.weight", part.weight, len(part))
         if dataset.task == "classification" and len(part.y):
             _check_classes(f"dataset.{name}.y", part.y, dataset.num_outputs)
-    model.check_function(dataset.train.x)
+    model.check_function(model.inputs(dataset.train.x))
     wanted = model.likelihood.num_net_outputs(dataset.num_outputs)
     if model.num_outputs != wanted:
         raise ConfigError(

@@ -45,6 +45,7 @@ from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
+from bnn_symm.symmetry.inputs import network_inputs
 from bnn_symm.torch_internals import is_transformed
 
 Tempering = Literal["likelihood", "posterior"]
@@ -215,6 +216,14 @@ class BayesianModel(Summarized):
         """
         start = self.num_net_parameters
         return {name: flat[..., start + i] for i, name in enumerate(self.likelihood.latents)}
+
+    def inputs(self, x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor, "*axes"]:
+        """Return inputs on the device of the network and in its type; tokens stay integers.
+
+        Args:
+            x: numbers or tokens.
+        """
+        return network_inputs(self.net, x)
 
     def check_function(self, x: Float[Tensor, "point *feature"]) -> None:
         """Refuse a network whose outputs are not a function of a point and the parameters.

@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.models.likelihoods import Bernoulli, Categorical
+from bnn_symm.symmetry.inputs import network_inputs
 
 _NUM_POINTS = 16
 _FACTORS = (1.0, -3.0, 10.0)
@@ -34,13 +35,12 @@ def check_logits(
     if not isinstance(likelihood, Categorical | Bernoulli):
         return
     parameters = {word: value.detach() for word, value in net.named_parameters()}
-    first = next(iter(parameters.values()))
     outputs = []
     with torch.no_grad():
         for factor in _FACTORS:
             scaled = {word: factor * value for word, value in parameters.items()}
             scaled |= {word: value.clone() for word, value in net.named_buffers()}
-            points = x[:_NUM_POINTS].to(first.device, first.dtype, copy=True)
+            points = network_inputs(net, x[:_NUM_POINTS]).clone()
             outputs.append(functional_call(net, scaled, (points,)))
     values = torch.cat(outputs)
     if not bool(((values >= 0) & (values <= 1)).all()) or bool((values == values[:1]).all()):

@@ -193,7 +193,7 @@ class Posterior(Summarized, ABC):
             ConfigError: if inputs are not finite or the network refuses them.
         """
         chains, draws, _ = self.shape
-        x = x.to(device=self.model.device, dtype=self.model.dtype)
+        x = self.model.inputs(x)
         check_finite("x", x)
         self.model.check_function(x)
         network = self._evaluator(x)
@@ -201,7 +201,7 @@ class Posterior(Summarized, ABC):
         shape = (chains * draws, len(x), network.num_outputs)
         # NumPy requests large pages, whose first access is several times as fast.
         outputs = torch.from_numpy(
-            np.empty(shape, dtype=torch.empty(0, dtype=x.dtype).numpy().dtype)
+            np.empty(shape, dtype=torch.empty(0, dtype=self.model.dtype).numpy().dtype)
         )
         latents = []
         with torch.no_grad():
@@ -239,7 +239,7 @@ class Posterior(Summarized, ABC):
             The predictive distribution of each slice.
         """
         chains, draws, _ = self.shape
-        width = self._evaluator(x[:1].to(self.model.device, self.model.dtype)).num_outputs
+        width = self._evaluator(self.model.inputs(x[:1])).num_outputs
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
 

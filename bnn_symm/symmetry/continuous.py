@@ -18,11 +18,12 @@ from torch import nn
 
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, evaluate, random_values, relative_difference
-from bnn_symm.symmetry.derive import input_points
+from bnn_symm.symmetry.derive import NUM_POINTS
 from bnn_symm.symmetry.group.fixed_values import FixedTensor, dense_copy
 from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
 from bnn_symm.symmetry.group.relations import pieces
 from bnn_symm.symmetry.group.rescaling import rescale
+from bnn_symm.symmetry.inputs import input_points
 
 # A norm's `eps` makes the invariance approximate; doubling weights that are not normalized
 # afterwards changes outputs by far more.
@@ -163,7 +164,7 @@ def _shifts(
     These are biases of the outputs, or columns of their weights, that shift all logits of a point
     alike; found by adding a random constant.
     """
-    clone, x = dense_copy(net).double(), input_points(net, input_shape)
+    clone, x = dense_copy(net).double(), input_points(net, input_shape, NUM_POINTS)
     values = random_values(clone, "shift of the softmax")
     symmetries = []
     for name, dim in spec.output_axes.items():

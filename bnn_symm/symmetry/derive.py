@@ -22,10 +22,10 @@ from torch.func import functional_call
 
 from bnn_symm.arguments import checked
 from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
-from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
 from bnn_symm.symmetry.group.fixed_values import dense_copy, frozen_parameters
 from bnn_symm.symmetry.group.permutation_spec import Axis, Group, PermutationSpec, Segment
+from bnn_symm.symmetry.inputs import input_points
 from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themselves
     attention,
     elementwise,
@@ -40,8 +40,6 @@ from bnn_symm.symmetry.tracing.tracer import SymmetryTracer
 __all__ = [
     "NUM_POINTS",
     "TOLERANCE",
-    "input_points",
-    "input_shape_of",
     "permutation_spec",
     "random_values",
     "relative_difference",
@@ -77,7 +75,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
         >>> list(permutation_spec(net).groups)
         ['0']
     """
-    clone, x = dense_copy(net).double().eval(), input_points(net, input_shape)
+    clone, x = dense_copy(net).double().eval(), input_points(net, input_shape, NUM_POINTS)
     leaves = {name: value.detach().clone() for name, value in clone.named_parameters()}
     trainable = leaves.keys() - frozen_parameters(clone)
     leaves |= {
@@ -154,45 +152,6 @@ def _single_operations() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def input_shape_of(net: nn.Module) -> tuple[int, ...]:
-    """Return the shape of one point, as declared by a network or by its first linear layer.
-
-    Args:
-        net: the network.
-
-    Raises:
-        SymmetryError: if the network does not declare it.
-    """
-    shape = getattr(net, "input_shape", None)
-    if shape is not None:
-        return tuple(shape)
-    first = next((module for module in net.modules() if not list(module.children())), None)
-    if isinstance(first, nn.Flatten):
-        first = next((module for module in net.modules() if isinstance(module, nn.Linear)), None)
-    if isinstance(first, nn.Linear):
-        return (first.in_features,)
-    raise SymmetryError(
-        f"the input shape of a {type(net).__name__} is unknown; pass the shape of one point, such "
-        "as input_shape=(3, 32, 32)"
-    )
-
-
-def input_points(
-    net: nn.Module, input_shape: tuple[int, ...] | None, number: int = NUM_POINTS
-) -> Tensor:
-    """Return (point, *input) of standard normals in float64, always the same values.
-
-    Args:
-        net: the network.
-        input_shape: shape of one point; default that of `input_shape_of`.
-        number: number of points.
-    """
-    shape = input_shape_of(net) if input_shape is None else tuple(input_shape)
-    return torch.randn(
-        number, *shape, generator=torch_generator("watched points"), dtype=torch.float64
-    )
 
 
 def _spec(

@@ -58,7 +58,6 @@ def test_arrays_and_data_sets_of_torch():
         assert torch.equal(got.test.y, wanted.test.y)
     labels = Dataset.from_arrays(x, np.where(y > 0, "up", "down"))
     assert labels.class_labels == ("down", "up")
-    assert Dataset.from_arrays(random.normal(size=(ROWS, 4, 5)), y).input_shape == (1, 4, 5)
 
 
 @pytest.mark.parametrize(

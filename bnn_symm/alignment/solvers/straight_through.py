@@ -151,9 +151,5 @@ class Midpoint:
         return 0.5 * (first + self._model.permute(second, permutation))
 
     def _on_device(self, part: Split) -> Split:
-        y = (
-            part.y.to(self._model.device, self._model.dtype)
-            if part.y.is_floating_point()
-            else part.y
-        )
-        return Split(x=part.x.to(self._model.device, self._model.dtype), y=y.to(self._model.device))
+        y = part.to(self._model.device, self._model.dtype).y
+        return Split(x=self._model.inputs(part.x), y=y)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bnn_symm.architectures.asymmetric.masks import fixed_values
 from bnn_symm.architectures.layers.activations import ThresholdedLinearUnit
 from bnn_symm.errors import ConfigError
+from bnn_symm.symmetry.inputs import zero_point
 
 ACTIVATION_MODULES = (
     *(
@@ -143,10 +144,9 @@ def _widths(net: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, set
 
     activations = [module for module in net.modules() if isinstance(module, ACTIVATION_MODULES)]
     hooks = [module.register_forward_pre_hook(record_width) for module in activations]
-    reference = next(net.parameters(), torch.zeros(()))
     try:
         with torch.no_grad():
-            net(torch.zeros(1, *input_shape, dtype=reference.dtype, device=reference.device))
+            net(zero_point(net, input_shape))
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnn_symm.data.config import DataConfig
+from bnn_symm.data.layouts import check_no_layout, with_layout
 from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
 from bnn_symm.data.loaders.npz import (
@@ -98,6 +99,7 @@ def load_file(config: DataConfig) -> RawData:
                     f"data.{setting} is for tables, but {shown(path)} is none; remove it"
                 )
         return _raw_arrays(path, config)
+    check_no_layout(config, shown(path))
     frame = read_table(path, check_names=True, delimiter=config.delimiter)
     is_text = _suffix(path.name) in TEXT_SUFFIXES
     return raw_table(frame, config, source=path.name, is_text=is_text)
@@ -109,6 +111,7 @@ def _raw_arrays(path: Path, config: DataConfig) -> RawData:
 
     target = config.target or "y"
     x, y = read_npz(path, target if isinstance(target, str) else "y")
+    x, notes = with_layout(x, config.layout, shown(path))
     names = point_column_names(config)
     columns = tuple(PointColumn(role=role, name=name) for role, name in names.items())
     splitting = splitting_arrays(path, config, len(x))
@@ -119,6 +122,7 @@ def _raw_arrays(path: Path, config: DataConfig) -> RawData:
         "point_values": point_values(columns, _read_columns(path, [*names.values()], x)),
         "groups": splitting.get("groups"),
         "times": splitting.get("times"),
+        "notes": notes,
     }
     if isinstance(target, str) and y is None:
         raise missing_array_error(path, target, npz_names(path))
@@ -131,11 +135,10 @@ def _raw_arrays(path: Path, config: DataConfig) -> RawData:
         values = target_values(targets, given)
         return RawData(x=x, y=values, target=", ".join(given), target_columns=targets, **origin)
     name, values = next(iter(given.items()))
-    notes: tuple[str, ...] = ()
     if values.dtype == object:
         found = infer_target(pd.Series(values, name=name), is_text=False)
-        values, notes = found.values, found.notes
-    return RawData(x=x, y=values, target=name, notes=notes, **origin)
+        values, origin["notes"] = found.values, (*notes, *found.notes)
+    return RawData(x=x, y=values, target=name, **origin)
 
 
 def _read_columns(path: Path, names: Sequence[str], x: np.ndarray) -> dict[str, np.ndarray]:

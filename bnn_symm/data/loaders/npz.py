@@ -29,8 +29,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
         target: name of the array with the target; `y` is used if there is none of this name.
 
     Returns:
-        x as (point, feature) or (point, channel, height, width), and the target (point,), or
-        numbers (point, column), or None.
+        x as stored, and the target (point,), or numbers (point, column), or None.
 
     Raises:
         InvalidData: if the file is damaged, contains objects, has no `x`, or the lengths differ.
@@ -45,7 +44,7 @@ def read_npz(path: Path, target: str = "y") -> tuple[np.ndarray, np.ndarray | No
             key = target if target in names else "y"
             x = _read(archive, "x", path)
             y = _read(archive, key, path) if key in names else None
-    x = with_feature_axes(x, shown(path))
+    check_inputs(x, shown(path))
     if y is None:
         return x, None
     if y.ndim == 2 and y.shape[1] == 1:
@@ -167,15 +166,15 @@ def convert_target(y: np.ndarray) -> np.ndarray:
     return y
 
 
-def with_feature_axes(x: np.ndarray, what: str) -> np.ndarray:
-    """Return inputs as (point, feature) or (point, channel, height, width).
+def check_inputs(x: np.ndarray, what: str) -> None:
+    """Check that inputs are numbers, of one point at least.
 
     Args:
-        x: numbers; (point,) is one feature, and (point, height, width) has one channel.
+        x: (point, *axis), or (point,).
         what: description of the origin for messages.
 
     Raises:
-        InvalidData: if they are no numbers, empty, or of another shape.
+        InvalidData: if they are no numbers, or empty.
     """
     if x.dtype.kind not in "buif":
         raise InvalidData(
@@ -185,18 +184,3 @@ def with_feature_axes(x: np.ndarray, what: str) -> np.ndarray:
         raise InvalidData(
             f"{what}: got x of shape {x.shape}, which is empty; expected at least one row"
         )
-    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        raise InvalidData(
-            f"{what}: got x of shape {x.shape}, which seems to be channels last; expected "
-            "(point, channel, height, width); use x.transpose(0, 3, 1, 2)"
-        )
-    if x.ndim == 1:
-        return x[:, None]
-    if x.ndim == 3:
-        return x[:, None]
-    if x.ndim not in (2, 4):
-        raise InvalidData(
-            f"{what}: got x of shape {x.shape}, expected (point, feature) or (point, "
-            "channel, height, width); reshape x"
-        )
-    return x

@@ -36,7 +36,8 @@ class Preprocessing:
 
     Args:
         task: type of the target.
-        kind: whether the raw inputs are a table with named columns or an array.
+        kind: whether the raw inputs are a table with named columns, an array of numbers, or an
+            array of tokens, which are integers and not standardized.
         columns: columns of a table; empty for an array.
         target: name of the target; several names are joined by commas.
         class_labels: original labels in the order of the class indices.
@@ -50,7 +51,7 @@ class Preprocessing:
     """
 
     task: Task
-    kind: Literal["table", "array"]
+    kind: Literal["table", "array", "tokens"]
     columns: tuple[Column, ...]
     target: str
     class_labels: tuple[Label, ...]
@@ -83,10 +84,37 @@ class Preprocessing:
             start = where.stop
         return replace(self, columns=tuple(columns)), filled
 
+    def with_scaling(self, scaling: Scaling) -> "Preprocessing":
+        """Return the preprocessing with a standardization, which leaves tokens unchanged.
+
+        Args:
+            scaling: that of the training split.
+        """
+        if self.kind == "tokens":
+            scaling = replace(scaling, x_mean=self.scaling.x_mean, x_scale=self.scaling.x_scale)
+        return replace(self, scaling=scaling)
+
+    def standardize(
+        self, features: np.ndarray, dtype: torch.dtype
+    ) -> Shaped[Tensor, "point *feature"]:
+        """Return features as the inputs of a network: standardized, or int64 if they are tokens.
+
+        Args:
+            features: (point, *feature), from `features`.
+            dtype: floating-point type of numbers.
+
+        Raises:
+            InvalidData: if a value is too large for `dtype`, or is no token.
+        """
+        if self.kind == "tokens":
+            _check_tokens(features)
+            return torch.from_numpy(features.astype(np.int64))
+        return self.scaling.standardize(features, dtype)
+
     def encode(
         self, raw_x: Union["pandas.DataFrame", np.ndarray], dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "point *feature"]:
-        """Return raw inputs as standardized features.
+    ) -> Shaped[Tensor, "point *feature"]:
+        """Return raw inputs as standardized features, or as tokens.
 
         Columns of a table are matched by name. Their order does not matter, and further columns are
         ignored.
@@ -99,7 +127,7 @@ class Preprocessing:
             InvalidData: if columns are missing, the shape is wrong, or values are NaN, infinite or
                 unseen categories.
         """
-        return self.scaling.standardize(self.features(raw_x), dtype)
+        return self.standardize(self.features(raw_x), dtype)
 
     def features(self, raw_x: Union["pandas.DataFrame", np.ndarray]) -> np.ndarray:
         """Return raw inputs as finite numbers (point, *feature) before standardization.
@@ -298,6 +326,18 @@ class Preprocessing:
         elif x.dtype.itemsize == 8:
             _check_exact(x.reshape(len(x), -1), self.feature_names)
         return x
+
+
+def _check_tokens(x: np.ndarray) -> None:
+    """Raise an error for values that are no numbers of rows of an embedding."""
+    wrong = (x < 0) | (x != np.floor(x))
+    if wrong.any():
+        row, time = np.argwhere(wrong)[0]
+        raise InvalidData(
+            f"row {row + 1}, time {time + 1}: got {x[row, time]}, expected tokens 0, 1, 2, ...; "
+            "give padding a number of its own, or use another "
+            f"{advise_setting('data.layout=NAME')}"
+        )
 
 
 def _check_exact(x: np.ndarray, feature_names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Standardization, fitted to the training split in float64."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,10 +39,10 @@ class Scaling:
     Args:
         x_mean: mean of each feature in raw units; for images of each pixel, (channel, height,
             width), so that constant pixels (the border of digits) become 0 and their weights add no
-            noise.
+            noise; for sequences over all times, (1, feature).
         x_scale: standard deviation of each feature; for images of each channel, (channel, 1, 1),
-            which preserves contrasts between pixels. 1 if a feature is constant over the training
-            split.
+            which preserves contrasts between pixels; for sequences over all times, (1, feature). 1
+            if a feature is constant over the training split.
         y_mean: mean of a regression target in its own units; 0 for other tasks, and for several
             columns.
         y_scale: standard deviation of a regression target in its own units; 1 for other tasks, and
@@ -65,8 +65,8 @@ class Scaling:
             y_names: names of several target columns.
         """
         return cls(
-            x_mean=np.zeros(input_shape),
-            x_scale=np.ones(_scale_shape(input_shape)),
+            x_mean=np.zeros(mean_shape(input_shape)),
+            x_scale=np.ones(scale_shape(input_shape)),
             y_columns=tuple(ColumnScaling(name=name) for name in y_names),
         )
 
@@ -107,16 +107,17 @@ class Scaling:
         for chunk, own in _chunks(x, train, weight):
             total += (own * chunk).sum(axis=0)
             low, high = np.minimum(low, chunk.min(axis=0)), np.maximum(high, chunk.max(axis=0))
-        mean = total / size
+        shape = x.shape[1:]
+        mean = _pooled(total / size, mean_shape(shape), np.mean)
         squares = np.zeros(x.shape[1:])
         for chunk, own in _chunks(x, train, weight):
             squares += (own * np.square(chunk - mean)).sum(axis=0)
-        variance, varies = squares / size, high > low
-        if _scale_shape(x.shape[1:]) != x.shape[1:]:
-            variance, varies = (
-                variance.mean((1, 2), keepdims=True),
-                varies.any((1, 2), keepdims=True),
-            )
+        variance = _pooled(squares / size, scale_shape(shape), np.mean)
+        low, high = (
+            _pooled(low, mean_shape(shape), np.min),
+            _pooled(high, mean_shape(shape), np.max),
+        )
+        varies = _pooled(high > low, scale_shape(shape), np.any)
         x_scale = _positive_scale(np.sqrt(variance), varies)
         if y is None:
             return cls(x_mean=mean, x_scale=x_scale)
@@ -210,8 +211,30 @@ def _target_moments(values: np.ndarray, weight: np.ndarray | None) -> tuple[floa
     return float(mean), float(_positive_scale(sd, values.max() > values.min()))
 
 
-def _scale_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (input_shape[0], 1, 1) if len(input_shape) == 3 else tuple(input_shape)
+def mean_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the means of features: one for each, over all times of sequences.
+
+    Args:
+        input_shape: shape of one point.
+    """
+    return (1, input_shape[1]) if len(input_shape) == 2 else tuple(input_shape)
+
+
+def scale_shape(input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the standard deviations: those of images are of each channel.
+
+    Args:
+        input_shape: shape of one point.
+    """
+    return (input_shape[0], 1, 1) if len(input_shape) == 3 else mean_shape(input_shape)
+
+
+def _pooled(
+    values: np.ndarray, shape: tuple[int, ...], reduce: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Return values reduced over the axes that have length 1 in a shape."""
+    axes = tuple(axis for axis, length in enumerate(shape) if length < values.shape[axis])
+    return reduce(values, axis=axes, keepdims=True)
 
 
 def _chunks(

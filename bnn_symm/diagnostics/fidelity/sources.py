@@ -64,7 +64,7 @@ class PosteriorSource:
         """Return the number of outputs of all draws at one point."""
         chains, draws, _ = self.posterior.shape
         model = self.posterior.model
-        x = self.part.x[:1].to(model.device, model.dtype)
+        x = model.inputs(self.part.x[:1])
         with torch.no_grad():
             one = model.outputs(self.posterior.read(0, 0, 1)[0].to(model.device), x)
         return chains * draws * one.shape[-1]

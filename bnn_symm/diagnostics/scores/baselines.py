@@ -81,6 +81,7 @@ def baselines(
     Returns:
         Their predictions.
     """
+    dataset, part = with_token_counts(dataset, part)
     if dataset.scaling.y_columns:
         return by_column(baselines, dataset, part, seed=seed)
 
@@ -156,6 +157,27 @@ def raw_targets(part: Split) -> np.ndarray:
     return y.astype(np.float64) if part.y.is_floating_point() else y
 
 
+def with_token_counts(dataset: Dataset, part: Split) -> tuple[Dataset, Split]:
+    """Return data with the counts of each token in place of sequences of tokens, others unchanged.
+
+    Tokens that the training split does not have are left out.
+
+    Args:
+        dataset: The data.
+        part: Points of the same features.
+    """
+    train = dataset.train
+    if train.x.is_floating_point():
+        return dataset, part
+    tokens = train.x.unique()
+
+    def counted(split: Split) -> Split:
+        counts = torch.stack([(split.x == token).sum(1) for token in tokens], dim=1)
+        return replace(split, x=counts.double())
+
+    return replace(dataset, train=counted(train)), counted(part)
+
+
 def flat_features(x: Tensor) -> Float[np.ndarray, "point feature"]:
     """Return standardized features in float64, images flattened.
 
@@ -167,7 +189,7 @@ def flat_features(x: Tensor) -> Float[np.ndarray, "point feature"]:
 
 def _rows(dataset: Dataset, y: np.ndarray, seed: int) -> tuple[np.ndarray | None, list[str]]:
     """Return the training points of the linear model, and notes; None if it cannot be fitted."""
-    points, features = len(y), math.prod(dataset.input_shape)
+    points, features = len(y), dataset.train.x[0].numel()
     if dataset.task == "classification" and len(np.unique(y)) < 2:
         return None, ["there is no linear model, because all training points have one class"]
     if points < 3:

@@ -102,7 +102,7 @@ class Quantities:
     def names(self, model: BayesianModel) -> tuple[str, ...]:
         """Return names of the quantities, in the order of the values."""
         with torch.inference_mode():
-            one = self.inputs[:1].to(model.device, model.dtype)
+            one = model.inputs(self.inputs[:1])
             outputs = model.outputs(model.initial(), one).shape[-1]
         names = [
             f"output {output} at input {point}" if outputs > 1 else f"output at input {point}"
@@ -130,7 +130,7 @@ class Quantities:
         Returns:
             One column per quantity.
         """
-        inputs = self.inputs.to(model.device, torch.float64)
+        inputs = model.inputs(self.inputs)
         rows = []
         with torch.inference_mode():
             for flat in draws.double():
@@ -217,7 +217,7 @@ def simulate_targets(
     too_wide = "targets simulated from the model overflow: the prior is too wide; lower prior.scale"
     theta = theta.to(model.device)
     with torch.inference_mode(), global_seed(seed, "targets"):
-        outputs = model.outputs(theta, part.x.to(model.device, model.dtype))
+        outputs = model.outputs(theta, model.inputs(part.x))
         try:
             y = (
                 model.likelihood.distribution(outputs, model.latents(theta))

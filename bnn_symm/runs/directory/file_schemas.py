@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bnn_symm.data.preprocessing.columns import Column
+from bnn_symm.data.preprocessing.scaling import mean_shape, scale_shape
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -156,7 +157,7 @@ class PreprocessingFile(FileSchema):
     """Define the content of `preprocessing.json`."""
 
     task: Literal["classification", "regression", "count"]
-    kind: Literal["table", "array"]
+    kind: Literal["table", "array", "tokens"]
     columns: list[ColumnFile]
     target: str
     class_labels: list[Label]
@@ -397,9 +398,8 @@ def check_preprocessing(path: Path, content: Mapping[str, Any], num_outputs: int
     """
     check_file(path, content, PreprocessingFile)
     shape, scaling = tuple(content["input_shape"]), content["scaling"]
-    scale_shape = (shape[0], 1, 1) if len(shape) == 3 else shape
     problems = []
-    for name, wanted in (("x_mean", shape), ("x_scale", scale_shape)):
+    for name, wanted in (("x_mean", mean_shape(shape)), ("x_scale", scale_shape(shape))):
         try:
             _check_array(scaling[name], wanted, positive=name == "x_scale")
         except (ValueError, RecursionError) as cause:

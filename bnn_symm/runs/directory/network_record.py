@@ -68,7 +68,7 @@ class NetworkRecord:
         kept = {
             name: value for name, value in named.items() if is_small and value.dtype in _STORABLE
         }
-        points = points[:_NUM_POINTS].to(model.device, model.dtype)
+        points = model.inputs(points[:_NUM_POINTS])
         return cls(
             constants={name: value.detach().cpu().contiguous() for name, value in kept.items()},
             hashes={name: _digest(value) for name, value in named.items() if name not in kept},
@@ -144,7 +144,7 @@ class NetworkRecord:
                 )
         for name, value in self.constants.items():
             named[name].copy_(value)
-        now = _probe_outputs(model, self.points.to(model.device, model.dtype))
+        now = _probe_outputs(model, model.inputs(self.points))
         if not outputs_agree(now.cpu(), self.outputs.to(now.dtype)):
             raise InvalidRun(
                 f"{where}: the outputs of the network at the probe points differ from those at the "

@@ -254,7 +254,7 @@ def test_npz_of_images_and_of_features(tmp_path):
     labels = np.arange(50) % 2
     images = RANDOM.normal(size=(50, 6, 5))
     np.savez(tmp_path / "images.npz", x=images, y=labels)
-    data = load_dataset(tmp_path / "images.npz")
+    data = load_dataset(tmp_path / "images.npz", layout="image")
     assert (data.input_shape, data.task, data.class_labels) == ((1, 6, 5), "classification", (0, 1))
     assert data.feature_names[-1] == "pixel_5_4"
     np.savez(tmp_path / "flat.npz", x=images[:, 0], z=RANDOM.normal(size=(50, 1)))
