@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError, one_line
+from bnn_symm.io.memory import points_at_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -106,12 +107,15 @@ def check_finite(name: str, value: Tensor) -> None:
     """
     if not value.is_floating_point() or not value.numel():
         return
-    rows = value.reshape(len(value), -1).isfinite().all(1)
-    if not bool(rows.all()):
-        row = int(torch.nonzero(~rows)[0])
-        raise ConfigError(
-            f"{name}: row {row} has NaN or infinite values; fill or drop such rows first"
-        )
+    first = 0
+    for rows in value.split(points_at_once(value[0].numel())):
+        finite = rows.reshape(len(rows), -1).isfinite().all(1)
+        if not bool(finite.all()):
+            row = first + int(torch.nonzero(~finite)[0])
+            raise ConfigError(
+                f"{name}: row {row} has NaN or infinite values; fill or drop such rows first"
+            )
+        first += len(rows)
 
 
 def checked(function: Function) -> Function:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,7 +40,11 @@ Built = TypeVar("Built")
 
 
 def assemble(
-    build: Callable[..., Built], raw: RawData, config: DataConfig, dtype: torch.dtype
+    build: Callable[..., Built],
+    raw: RawData,
+    config: DataConfig,
+    dtype: torch.dtype,
+    directory: Path | None = None,
 ) -> Built:
     """Return the data set that a configuration describes.
 
@@ -48,6 +53,7 @@ def assemble(
         raw: data as a loader read them.
         config: target, task, split and standardization.
         dtype: floating-point type of the features and of a numeric target.
+        directory: where the features are stored; None for memory.
 
     Raises:
         InvalidData: if the target does not fit the task, rows are too few, or a class has no
@@ -72,7 +78,7 @@ def assemble(
         preprocessing = preprocessing.with_scaling(scaling)
     y = _encode_targets(raw, preprocessing, dtype)
 
-    parts = build_splits(preprocessing, features, y, split, weights, dtype)
+    parts = build_splits(preprocessing, features, y, split, weights, dtype, directory)
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
         *raw.notes,
@@ -113,6 +119,7 @@ def build_splits(
     split: SplitIndices,
     weights: Mapping[str, np.ndarray | None],
     dtype: torch.dtype,
+    directory: Path | None = None,
 ) -> dict[str, Split]:
     """Return the standardized points of train, validation and test, by name.
 
@@ -123,12 +130,13 @@ def build_splits(
         split: row indices of the splits.
         weights: weights of the points of each split, or None.
         dtype: floating-point type of the features and weights.
+        directory: where the features are stored; None for memory.
     """
     parts = {}
     for name in SPLIT_NAMES:
         rows, weight = getattr(split, name), weights[name]
         parts[name] = Split(
-            x=preprocessing.standardize(features[rows], dtype),
+            x=preprocessing.standardize(features, dtype, rows, directory and directory / name),
             y=y[torch.from_numpy(rows)],
             weight=None if weight is None else torch.from_numpy(weight).to(dtype),
         )

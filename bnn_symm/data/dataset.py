@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bnn_symm.data.config import data_config
-from bnn_symm.data.in_memory import arrays_dataset, frame_dataset, stacked_points
+from bnn_symm.data.disk import stacked_points, stored_points
+from bnn_symm.data.in_memory import arrays_dataset, frame_dataset
 from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
@@ -120,23 +122,40 @@ class Dataset(Summarized):
 
     @classmethod
     def from_torch(
-        cls, points: Any, *, dtype: torch.dtype = torch.float32, **keys: Any
+        cls,
+        points: Any,
+        *,
+        directory: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        **keys: Any,
     ) -> "Dataset":
-        """Return the data set of a map-style data set of torch, which is read into memory.
+        """Return the data set of a map-style data set or a `DataLoader` of torch, read once.
 
-        Random augmentation in it would be frozen, so that each point has one input.
+        Random augmentation in it is frozen, so that each point has one input.
 
         Args:
-            points: `points[i]` is the input and the target of point i.
+            points: `points[i]` is the input and the target of point i; or batches of such pairs.
+            directory: an empty directory for data that do not fit into memory: the inputs are
+                stored there, as read and standardized, and read from there as they are needed.
+                Methods with minibatches then need the memory of a minibatch.
             dtype: floating-point type of the features and of a numeric target.
-            **keys: as for `from_arrays`.
+            **keys: as for `from_arrays`, without weights, groups and times.
 
         Raises:
-            ConfigError: if it has no length, or its points are not pairs.
+            ConfigError: if it has no length, its points are not pairs, or the directory is not
+                empty or cannot be written.
             InvalidData: if shapes, types or values do not fit.
+
+        Example:
+            >>> from torch.utils.data import TensorDataset
+            >>> points = TensorDataset(torch.randn(50, 3), torch.arange(50) % 2)
+            >>> len(Dataset.from_torch(points).train)
+            36
         """
-        x, y = stacked_points(points)
-        return cls.from_arrays(x, y, dtype=dtype, **keys)
+        where = None if directory is None else Path(directory)
+        x, y = stacked_points(points) if where is None else stored_points(points, where)
+        config = data_config("a data set of torch", keys)
+        return arrays_dataset(cls, x, y, config, dtype, {}, {}, where)
 
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""

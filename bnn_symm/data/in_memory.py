@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def arrays_dataset(
     dtype: torch.dtype,
     points: Mapping[str, Any],
     splitting: Mapping[str, Any],
+    directory: Path | None = None,
 ) -> Built:
     """Return the data set of arrays.
 
@@ -93,6 +95,7 @@ def arrays_dataset(
         dtype: floating-point type of the features and of a numeric target.
         points: role, such as `weight` -> one number for each point, or None.
         splitting: `group` and `time` -> groups or times of the points, or None.
+        directory: where the standardized features are stored; None for memory.
 
     Raises:
         ConfigError: if a setting is for tables.
@@ -144,7 +147,7 @@ def arrays_dataset(
         times=rules.get("times"),
         notes=notes,
     )
-    return assemble(build, with_split_files(raw, config), config, dtype)
+    return assemble(build, with_split_files(raw, config), config, dtype, directory)
 
 
 def _named_columns(config: DataConfig, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,25 +164,3 @@ def _named_columns(config: DataConfig, y: np.ndarray) -> dict[str, np.ndarray]:
 
 def _array(values: Any) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-
-
-def stacked_points(points: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the inputs and targets of a map-style data set of torch, as arrays.
-
-    Args:
-        points: has a length, and `points[i]` is the input and the target of point i.
-
-    Raises:
-        ConfigError: if it has no length, or its points are not pairs.
-    """
-    try:
-        pairs = [points[index] for index in range(len(points))]
-        inputs, targets = zip(*((np.asarray(x), np.asarray(y)) for x, y in pairs), strict=True)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"got {type(points).__name__}, expected a data set with a length, whose points are "
-            f"pairs of an input and a target ({error})"
-        ) from error
-    if len({each.shape for each in inputs}) > 1:
-        raise ConfigError("the points have inputs of several shapes, expected one; pad or resize")
-    return np.stack(inputs), np.stack(targets)

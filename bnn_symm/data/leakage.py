@@ -8,12 +8,12 @@ import numpy as np
 from bnn_symm.advice import advise_setting
 from bnn_symm.data.points import Split
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
+from bnn_symm.io.memory import points_at_once
 
 # A feature is a suspect above this R^2, or without any error, on at least as many points, of which
 # each class has some. No more points and features are looked at than the last two numbers.
 _R2, _MIN_POINTS, _MIN_OF_CLASS = 0.999, 100, 10
 _MAX_POINTS, _MAX_FEATURES = 2000, 1000
-_POINTS_AT_ONCE = 4096
 
 
 def shared_points(points: Split, others: Split) -> np.ndarray:
@@ -42,7 +42,7 @@ def _digests(points: Split) -> Iterator[bytes]:
 
     Hashes in place of the values, in chunks, save a copy of large image sets.
     """
-    at_once = _POINTS_AT_ONCE
+    at_once = points_at_once(points.x[:1].numel())
     for x, y in zip(points.x.split(at_once), points.y.split(at_once), strict=True):
         features = (x.detach().cpu().flatten(1) + 0.0).contiguous().numpy()
         targets = (y.detach().cpu() + 0).contiguous().numpy()

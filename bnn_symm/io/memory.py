@@ -11,6 +11,8 @@ from bnn_symm.formatting import number
 
 # Fraction of the available memory that one array or file may use; computations need the rest.
 _USABLE_FRACTION = 0.8
+# Points and numbers that are processed at a time, at most.
+_MAX_POINTS, _MAX_NUMBERS = 4096, 2**20
 # Limits and usage of the control groups of a container, versions 2 and 1.
 _GROUP_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -47,6 +49,15 @@ def check_memory(num_bytes: int, what: str, advice: str) -> None:
             f"{what} needs {format_bytes(num_bytes)} of memory, {format_bytes(available)} are "
             f"available; {advice}"
         )
+
+
+def points_at_once(numbers_per_point: int) -> int:
+    """Return how many points to process at a time, so that temporary arrays stay small.
+
+    Args:
+        numbers_per_point: numbers of one point.
+    """
+    return max(1, min(_MAX_POINTS, _MAX_NUMBERS // max(1, numbers_per_point)))
 
 
 def num_bytes_of(shape: Iterable[int], itemsize: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from bnn_symm.advice import advise, advise_setting
+from bnn_symm.data.disk import stored_tensor
 from bnn_symm.data.preprocessing.column_types.notation import is_exact
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
@@ -25,6 +27,7 @@ from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
+from bnn_symm.io.memory import points_at_once
 
 if TYPE_CHECKING:
     import pandas
@@ -95,21 +98,39 @@ class Preprocessing:
         return replace(self, scaling=scaling)
 
     def standardize(
-        self, features: np.ndarray, dtype: torch.dtype
+        self,
+        features: np.ndarray,
+        dtype: torch.dtype,
+        rows: np.ndarray | None = None,
+        path: Path | None = None,
     ) -> Shaped[Tensor, "point *feature"]:
         """Return features as the inputs of a network: standardized, or int64 if they are tokens.
 
         Args:
             features: (point, *feature), from `features`.
             dtype: floating-point type of numbers.
+            rows: row indices; None for all.
+            path: a file for the result, which is then a map of it; None for memory.
 
         Raises:
+            ConfigError: if the file cannot be written.
             InvalidData: if a value is too large for `dtype`, or is no token.
         """
+        rows = np.arange(len(features)) if rows is None else rows
         if self.kind == "tokens":
             _check_tokens(features)
-            return torch.from_numpy(features.astype(np.int64))
-        return self.scaling.standardize(features, dtype)
+            chunks = iter([torch.from_numpy(features[rows].astype(np.int64))])
+        else:
+            chunks = self.scaling.standardize(features, rows, dtype)
+        shape = (len(rows), *features.shape[1:])
+        if path is not None and len(rows):
+            return stored_tensor(chunks, path, shape)
+        result = torch.empty(shape, dtype=torch.int64 if self.kind == "tokens" else dtype)
+        start = 0
+        for chunk in chunks:
+            result[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return result
 
     def encode(
         self, raw_x: Union["pandas.DataFrame", np.ndarray], dtype: torch.dtype = torch.float32
@@ -315,17 +336,28 @@ class Preprocessing:
                 f"got an array of type {x.dtype}, expected numbers; convert x to float32"
             )
         if x.dtype.kind == "f":
-            wrong = ~np.isfinite(x).reshape(len(x), -1)
-            if wrong.any():
-                row, feature = np.argwhere(wrong)[0]
-                raise InvalidData(
-                    f"feature {quoted(self.feature_names[feature])}, row {row + 1}: got "
-                    f"{x.reshape(len(x), -1)[row, feature]} ({int(wrong.sum())} such values in "
-                    "total), expected finite numbers; correct them or drop the rows"
-                )
+            _check_finite(x.reshape(len(x), -1), self.feature_names)
         elif x.dtype.itemsize == 8:
             _check_exact(x.reshape(len(x), -1), self.feature_names)
         return x
+
+
+def _check_finite(x: np.ndarray, feature_names: Sequence[str]) -> None:
+    """Raise an error for NaN and infinite values; chunks limit the memory."""
+    number, first = 0, None
+    chunk = points_at_once(x.shape[1])
+    for start in range(0, len(x), chunk):
+        wrong = ~np.isfinite(x[start : start + chunk])
+        if wrong.any():
+            number += int(wrong.sum())
+            first = first or (start + np.argwhere(wrong)[0][0], np.argwhere(wrong)[0][1])
+    if first is not None:
+        row, feature = first
+        raise InvalidData(
+            f"feature {quoted(feature_names[feature])}, row {row + 1}: got {x[row, feature]} "
+            f"({number} such values in total), expected finite numbers; correct them or drop the "
+            "rows"
+        )
 
 
 def _check_tokens(x: np.ndarray) -> None:

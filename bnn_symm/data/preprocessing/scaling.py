@@ -12,9 +12,7 @@ from torch import Tensor
 
 from bnn_symm.advice import advise
 from bnn_symm.errors import InvalidData
-
-# Number of points that are converted to float64 at a time, to limit memory on large image sets.
-_CHUNK = 4096
+from bnn_symm.io.memory import points_at_once
 
 
 @dataclass(frozen=True)
@@ -153,31 +151,30 @@ class Scaling:
         moments = np.array([(column.mean, column.scale) for column in self.y_columns])
         return (y - moments[:, 0]) / moments[:, 1]
 
-    def standardize(self, x: np.ndarray, dtype: torch.dtype) -> Float[Tensor, "point *feature"]:
-        """Return raw features as a standardized tensor, computed in float64.
+    def standardize(
+        self, x: np.ndarray, rows: np.ndarray, dtype: torch.dtype
+    ) -> Iterator[Float[Tensor, "point *feature"]]:
+        """Yield raw features of some rows as standardized ones, in chunks.
 
         Args:
             x: (point, *feature), of any numeric type.
-            dtype: floating-point type of the result.
+            rows: row indices.
+            dtype: floating-point type of the result; computations are in float64.
 
         Raises:
             InvalidData: if a value is too large for `dtype`.
         """
-        result = torch.empty(x.shape, dtype=dtype)
-        for start in range(0, len(x), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            values = (x[rows].astype(np.float64) - self.x_mean) / self.x_scale
-            result[rows] = torch.from_numpy(values).to(dtype)
-        if not torch.isfinite(result).all():
-            row = (
-                int(torch.isfinite(result).reshape(len(x), -1).all(1).logical_not().nonzero()[0])
-                + 1
-            )
-            raise InvalidData(
-                f"row {row} has a feature too large for {dtype}; rescale the column, or use "
-                f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
-            )
-        return result
+        for where in _parts(x, rows):
+            values = (x[where].astype(np.float64) - self.x_mean) / self.x_scale
+            result = torch.from_numpy(values).to(dtype)
+            finite = torch.isfinite(result).reshape(len(where), -1).all(1).numpy()
+            if not finite.all():
+                raise InvalidData(
+                    f"row {where[np.argmin(finite)] + 1} has a feature too large for {dtype}; "
+                    "rescale the column, or use "
+                    f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
+                )
+            yield result
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scaling as JSON types; floats round-trip exactly."""
@@ -237,12 +234,18 @@ def _pooled(
     return reduce(values, axis=axes, keepdims=True)
 
 
+def _parts(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield consecutive row indices, few enough for a chunk."""
+    number = points_at_once(math.prod(x.shape[1:]))
+    for start in range(0, len(rows), number):
+        yield rows[start : start + number]
+
+
 def _chunks(
     x: np.ndarray, rows: np.ndarray, weight: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | float]]:
     """Yield chunks of rows and their weights, which multiply them."""
-    for start in range(0, len(rows), _CHUNK):
-        where = rows[start : start + _CHUNK]
+    for where in _parts(x, rows):
         own = 1.0 if weight is None else weight[where].reshape(-1, *[1] * (x.ndim - 1))
         yield x[where].astype(np.float64), own
 
