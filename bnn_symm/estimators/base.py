@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
@@ -60,6 +60,7 @@ class BNNEstimator(BaseEstimator):
         validation_fraction=0.0,
         random_state=None,
         config=None,
+        likelihood=None,
     ):
         self.widths = widths
         self.activation = activation
@@ -72,6 +73,22 @@ class BNNEstimator(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.config = config
+        self.likelihood = likelihood
+
+    if not TYPE_CHECKING:  # where every attribute would be known
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise the error of an attribute that is missing, with the reason for `partial_fit`.
+
+            Programs ask by `hasattr` whether an estimator has `partial_fit`, so that it is no
+            method that raises an error.
+            """
+            if name == "partial_fit":
+                raise AttributeError(
+                    f"{type(self).__name__} has no partial_fit, because no method continues from "
+                    "the posterior of some points to that of more; call fit with all points"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -79,25 +96,31 @@ class BNNEstimator(BaseEstimator):
         return tags
 
     def _check_training_data(
-        self, X: Any, y: Any, sample_weight: Any, *, y_numeric: bool = False
+        self, X: Any, y: Any, sample_weight: Any, *, is_regression: bool
     ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-        """Return a table of pandas or an array (point, feature), the target and the weights."""
-        x, target = self._check_inputs(X, y, y_numeric=y_numeric)
+        """Return a table of pandas or an array (point, feature), the target and the weights.
+
+        The target of a regression may have several columns, (point, column).
+        """
+        checks = {"y_numeric": True, "multi_output": True} if is_regression else {}
+        x, target = self._check_inputs(X, y, checks)
+        if target.ndim == 2 and target.shape[1] == 1:
+            target = column_or_1d(target, warn=True)
         if sample_weight is None:
             return x, target, None
         options: dict[str, Any] = {"dtype": np.float64, "ensure_non_negative": True}
         return x, target, _check_sample_weight(sample_weight, target, **options)
 
-    def _check_inputs(self, X: Any, y: Any, *, y_numeric: bool) -> tuple[Any, np.ndarray]:
-        """Return a table of pandas or an array (point, feature), and the target (point,)."""
+    def _check_inputs(self, X: Any, y: Any, checks: dict[str, Any]) -> tuple[Any, np.ndarray]:
+        """Return a table of pandas or an array (point, feature), and the target."""
         self._reads_tables = is_table(X)
         if not self._reads_tables:
             checked: Any = validate_data(
-                self, X, y, y_numeric=y_numeric, ensure_min_samples=2, **self._array_checks()
+                self, X, y, ensure_min_samples=2, **checks, **self._array_checks()
             )
             return checked
         # The target first: the other call stores the names of the columns.
-        target: Any = validate_data(self, y=y, y_numeric=y_numeric)
+        target: Any = validate_data(self, y=y, **checks)
         table = as_pandas(validate_data(self, X, reset=True, skip_check_array=True))
         check_consistent_length(table, target)
         if len(table) < 2:
@@ -129,9 +152,10 @@ class BNNEstimator(BaseEstimator):
         task: Task,
         weight: np.ndarray | None,
         class_labels: tuple[Label, ...] = (),
+        target_names: tuple[str, ...] = ("y",),
     ) -> None:
-        """Fit checked inputs and a target (point,) of class indices or numbers."""
-        config = with_likelihood(config, task, len(class_labels) or 1)
+        """Fit checked inputs and a target of class indices or numbers, one column for each name."""
+        config = with_likelihood(config, task, len(class_labels) or len(target_names))
         names = getattr(self, "feature_names_in_", None)
         with _LOCK:
             dataset = training_data(
@@ -140,6 +164,7 @@ class BNNEstimator(BaseEstimator):
                 config.data,
                 task=task,
                 class_labels=class_labels,
+                target_names=target_names,
                 feature_names=None if names is None else tuple(names),
                 dtype=getattr(torch, config.dtype),
                 seed=config.seed,
@@ -173,7 +198,8 @@ class BNNEstimator(BaseEstimator):
             random_state: an int, a NumPy RandomState, or None for NumPy's global generator.
 
         Returns:
-            (point, sample), in the units or labels of the target.
+            (point, sample), in the units or labels of the target; (point, target, sample) of
+            several targets.
         """
         generator = numpy_generator(_seed(random_state), "samples of an estimator")
         drawn: list[Any] = []
@@ -182,7 +208,8 @@ class BNNEstimator(BaseEstimator):
             if not drawn:
                 drawn.append(generator.integers(predictive.num_draws, size=n_samples))
             seed = int(generator.integers(_MAX_SEED))
-            return predictive.select(torch.from_numpy(drawn[0])).sample(seed=seed)[0].T
+            samples = predictive.select(torch.from_numpy(drawn[0])).sample(seed=seed)[0]
+            return samples.movedim(0, -1)
 
         samples = self._predict(X, summary)
         return self._decoded(samples)

@@ -25,11 +25,13 @@ KEYS = {
     "norm": "architecture.norm",
     "symmetry": "architecture.symmetry.kind",
     "prior_scale": "prior.scale",
+    "likelihood": "likelihood.name",
     "noise": "likelihood.noise",
     "method": "inference.name",
     "temperature": "inference.temperature",
     "num_steps": "inference.num_steps",
     "validation_fraction": "data.validation_fraction",
+    "levels": "data.levels",
 }
 """The key of a configuration that each parameter sets."""
 
@@ -122,12 +124,14 @@ def default_parameters(estimator: type) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a copy with numbers and arrays of NumPy, as in parameter grids, converted to Python's.
+    """Return a copy with numbers and arrays of NumPy and pandas converted to those of Python.
+
+    Parameter grids have such numbers, and an index of categories is an array.
 
     Args:
         value: the value.
     """
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}

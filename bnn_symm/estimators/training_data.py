@@ -16,6 +16,7 @@ from bnn_symm.data.assemble import build_splits
 from bnn_symm.data.loaders.tables import chosen_columns, infer_features
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
+from bnn_symm.data.preprocessing.point_columns import PointColumn
 from bnn_symm.data.raw import RawData, default_feature_names
 from bnn_symm.data.splits import split_points
 from bnn_symm.data.weights import check_weight_settings, split_weights
@@ -43,6 +44,7 @@ def training_data(
     *,
     task: Task,
     class_labels: tuple[Label, ...],
+    target_names: tuple[str, ...],
     feature_names: tuple[str, ...] | None,
     dtype: torch.dtype,
     seed: int,
@@ -55,10 +57,11 @@ def training_data(
 
     Args:
         x: table, or array (point, feature) of numbers that are finite or NaN.
-        y: (point,); class indices, or numbers.
+        y: (point,), class indices or numbers; (point, column), numbers of several targets.
         config: policies for columns and missing values, validation_fraction and standardize.
         task: the type of the target.
         class_labels: labels in the order of the indices; empty unless the task is classification.
+        target_names: names of the targets.
         feature_names: names of the features of an array; None for x0, x1, ...
         dtype: floating type of the tensors.
         seed: the key of the shuffle that splits the data.
@@ -72,7 +75,7 @@ def training_data(
         InvalidData: if there are too few rows for the parts, weights that are all 0, negative
             counts, numbers too large for `dtype`, or a column of a table has no clear type.
     """
-    raw = _raw_data(x, y, config, task, feature_names)
+    raw = _raw_data(x, y, config, task, target_names, feature_names)
     classes = y if task == "classification" else None
     split_config = DataConfig(
         test_fraction=0.0, validation_fraction=config.validation_fraction, split_seed=seed
@@ -85,7 +88,8 @@ def training_data(
     weights = split_weights(config, weight, y, split)
     if config.standardize:
         target = y if task == "regression" else None
-        scaling = Scaling.fit(features, split.train, target, weight)
+        names = [column.name for column in raw.target_columns]
+        scaling = Scaling.fit(features, split.train, target, weight, names)
         preprocessing = replace(preprocessing, scaling=scaling)
     # A copy: torch does not accept read-only arrays, such as those of memory maps and of pandas.
     target = (
@@ -97,7 +101,7 @@ def training_data(
     return Dataset(
         name=_NAME,
         task=task,
-        num_outputs=len(class_labels) or 1,
+        num_outputs=len(class_labels) or len(target_names),
         preprocessing=preprocessing,
         provenance=Provenance(
             source=raw.source,
@@ -118,6 +122,7 @@ def _raw_data(
     y: np.ndarray,
     config: DataConfig,
     task: Task,
+    target_names: tuple[str, ...],
     feature_names: tuple[str, ...] | None,
 ) -> RawData:
     """Return the data with the types of the columns; an array without gaps has none."""
@@ -139,8 +144,17 @@ def _raw_data(
         x, columns, notes = infer_features(x, config, source=_NAME)
     if columns is not None and config.unseen == "ignore":
         columns = tuple(replace(column, accepts_unseen=True) for column in columns)
+    targets = tuple(PointColumn(role="target", name=name) for name in target_names)
     return RawData(
-        x=x, y=y, target="y", source=_NAME, licence="", task=task, columns=columns, notes=notes
+        x=x,
+        y=y,
+        target=", ".join(target_names),
+        target_columns=targets if y.ndim == 2 else (),
+        source=_NAME,
+        licence="",
+        task=task,
+        columns=columns,
+        notes=notes,
     )
 
 
@@ -161,5 +175,6 @@ def _unscaled(
         class_labels=class_labels,
         input_shape=(len(names),),
         feature_names=names,
-        scaling=Scaling.identity((len(names),)),
+        scaling=Scaling.identity((len(names),), [column.name for column in raw.target_columns]),
+        target_columns=raw.target_columns,
     )

@@ -32,6 +32,8 @@ CHANGED = {
     "norm": "layer",
     "symmetry": "weight_asymmetric",
     "prior_scale": "fan_in",
+    "likelihood": "student_t",
+    "levels": ["low", "high"],
     "noise": 0.3,
     "method": "map",
     "temperature": 0.5,
@@ -48,7 +50,8 @@ def test_every_parameter_sets_its_key(name):
     for below in path:
         place = place.setdefault(below, {})
     place[last] = CHANGED[name]
-    assert resolved(BNNRegressor(**{name: CHANGED[name]})) == parse_config(raw)
+    estimator = BNNClassifier if name == "levels" else BNNRegressor
+    assert resolved(estimator(**{name: CHANGED[name]})) == parse_config(raw)
 
 
 def test_a_parameter_at_its_default_leaves_its_key_to_config():

@@ -229,11 +229,6 @@ def test_levels_are_between_0_and_1(fitted, level):
         fitted.predict_quantiles(frame, [level])
 
 
-def test_there_is_no_partial_fit():
-    assert not hasattr(BNNClassifier, "partial_fit")
-    assert not hasattr(BNNRegressor, "partial_fit")
-
-
 # -- conformal regions
 
 
