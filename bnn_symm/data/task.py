@@ -68,10 +68,15 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
 
 def _check_columns(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     """Return the task of several targets, which is regression, and the reason for it."""
-    if config.task not in ("auto", "regression"):
+    kind = config.task if config.task not in ("auto", "regression") else None
+    if config.levels is not None:
+        kind = "classification"
+    if kind is not None:
+        first = raw.target_columns[0].name
         raise ConfigError(
-            f"data.target names {len(raw.target_columns)} columns, which are for regression, got "
-            f"data.task={config.task}; name one column, or remove data.task"
+            f"data.target names {len(raw.target_columns)} columns, which are for regression, but "
+            f"the task is {kind}; fit counts and classes in one run for each column, such as "
+            f"{advise_setting(f'data.target={first}')}"
         )
     for column, values in zip(raw.target_columns, raw.y.T, strict=True):
         if values.min() == values.max():

@@ -58,7 +58,8 @@ def test_every_way_to_read_them(way, tmp_path) -> None:
         ({"target": ["a", "a"]}, ConfigError, "distinct columns"),
         ({"target": []}, ConfigError, "distinct columns"),
         ({"target": ["a", "c"]}, InvalidData, "no column 'c'"),
-        ({"target": ["a", "b"], "task": "count"}, ConfigError, "are for regression"),
+        ({"target": ["a", "b"], "task": "count"}, ConfigError, "one run for each column"),
+        ({"target": ["a", "b"], "levels": [1, 2]}, ConfigError, "the task is classification"),
         ({"target": ["a", "b"], "drop": "b"}, ConfigError, "leaves out the target 'b'"),
         ({"target": ["a", "b"], "weight": "b"}, ConfigError, "data.weight and data.target"),
         ({"target": ["a", "b"], "types": {"b": "number"}}, ConfigError, "declares the target"),
@@ -72,7 +73,7 @@ def test_wrong_settings_are_errors(keys, error, message) -> None:
 def test_wrong_values_are_errors() -> None:
     for value, message in (
         (np.nan, "target 'b': missing value in row 3"),
-        ("x", "target 'b', row 3"),
+        ("x", "target 'b', row 3.* fit classes in one run for each column"),
     ):
         frame = FRAME.astype(object)
         frame.loc[2, "b"] = value

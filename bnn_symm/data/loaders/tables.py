@@ -256,11 +256,17 @@ def _targets(
     """Return the columns of several targets, none for one, and their values."""
     if len(names) == 1:
         return (), infer_target(table_column(frame, names[0]), config, is_text=is_text)
-    columns = tuple(
-        infer_point_column("target", name, table_column(frame, name), config, is_text=is_text)
-        for name in names
-    )
-    return columns, InferredTarget(values=target_values(columns, frame))
+    try:
+        columns = tuple(
+            infer_point_column("target", name, table_column(frame, name), config, is_text=is_text)
+            for name in names
+        )
+        return columns, InferredTarget(values=target_values(columns, frame))
+    except InvalidData as error:
+        raise InvalidData(
+            f"{error} (several targets are numbers; fit classes in one run for each column, such "
+            f"as {advise_setting(f'data.target={names[0]}')})"
+        ) from None
 
 
 def _given_targets(target: str | tuple[str, ...] | None) -> tuple[str, ...]:

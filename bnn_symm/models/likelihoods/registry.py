@@ -103,12 +103,17 @@ def resolve_likelihood(
     several = task == "regression" and num_outputs > 1
     if likelihood is None:
         likelihood = MultivariateGaussian() if several else default_likelihood(task)
-    check_task(likelihood, task)
-    if several != isinstance(likelihood, MultivariateGaussian):
-        name = "multivariate_gaussian" if several else "gaussian"
+    if several and not isinstance(likelihood, MultivariateGaussian):
         raise ConfigError(
             f"likelihood {likelihood.name} is not for data with "
-            f"{count(num_outputs, 'target column')}; set likelihood.name={name}"
+            f"{count(num_outputs, 'target column')}; fit one run for each column, or set "
+            "likelihood.name=multivariate_gaussian, which predicts numbers together"
+        )
+    check_task(likelihood, task)
+    if not several and isinstance(likelihood, MultivariateGaussian):
+        raise ConfigError(
+            f"likelihood {likelihood.name} is not for data with 1 target column; set "
+            "likelihood.name=gaussian"
         )
     likelihood.num_net_outputs(num_outputs)
     if isinstance(likelihood, MultivariateGaussian):
