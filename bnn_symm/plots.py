@@ -138,7 +138,7 @@ def predictions(posterior: Posterior, dataset: Dataset, *, ax: Axes | None = Non
         >>> from bnn_symm import load_dataset, plots
         >>> plots.predictions(posterior, load_dataset("gap"))  # doctest: +SKIP
     """
-    if dataset.input_shape != (1,) or dataset.task == "classification":
+    if dataset.input_shape != (1,) or dataset.task in ("classification", "survival"):
         raise ConfigError(
             f"predictions are drawn for a regression on one input; {dataset.name} is a "
             f"{dataset.task} with inputs of shape {tuple(dataset.input_shape)}"

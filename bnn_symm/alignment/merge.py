@@ -283,7 +283,7 @@ def _check_same_scaling(parts: Sequence[Posterior]) -> None:
         mine, theirs = first.scaling, part.scaling
         pairs = [
             (getattr(mine, name), getattr(theirs, name))
-            for name in ("x_mean", "x_scale", "y_mean", "y_scale")
+            for name in ("x_mean", "x_scale", "y_mean", "y_scale", "exposure_scale")
         ]
         pairs += [
             (

@@ -8,6 +8,7 @@ import torch
 
 from bnn_symm.advice import advise_setting
 from bnn_symm.data import Dataset
+from bnn_symm.data.points import rates
 from bnn_symm.diagnostics.simulation.prior_predictive import (
     PriorPredictive,
     prior_functions,
@@ -167,7 +168,7 @@ def _curves(
     model: BayesianModel, dataset: Dataset, num_draws: int, seed: int
 ) -> dict[str, Any] | None:
     """Return some functions of a regression on one input, in the units of the data."""
-    if dataset.input_shape != (1,) or dataset.task == "classification":
+    if dataset.input_shape != (1,) or dataset.task in ("classification", "survival"):
         return None
     part, scaling = dataset.train, dataset.scaling
     low, high = float(part.x.min()), float(part.x.max())
@@ -185,5 +186,5 @@ def _curves(
         "x": (mean + scale * grid[:, 0].double()).tolist(),
         "y": functions.tolist(),
         "data_x": (mean + scale * part.x[:, 0].double()).tolist(),
-        "data_y": (scaling.y_mean + scaling.y_scale * part.y.double()).tolist(),
+        "data_y": (scaling.y_mean + scaling.y_scale * rates(part).double()).tolist(),
     }

@@ -18,7 +18,7 @@ from bnn_symm.data.registry import (
     load_dataset,
     load_points,
     read_inputs,
-    read_inputs_and_table,
+    read_inputs_and_exposure,
 )
 from bnn_symm.data.shifts import SHIFTS, Shift, parse_shift, shift
 
@@ -43,6 +43,6 @@ __all__ = [
     "out_of_distribution_inputs",
     "parse_shift",
     "read_inputs",
-    "read_inputs_and_table",
+    "read_inputs_and_exposure",
     "shift",
 ]

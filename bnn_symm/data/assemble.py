@@ -15,6 +15,12 @@ import torch
 from torch import Tensor
 
 from bnn_symm.advice import advise_setting
+from bnn_symm.data.conditions import (
+    check_events,
+    condition_notes,
+    joined_values,
+    with_condition_scales,
+)
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.leakage import repeated_point_notes, suspect_notes
 from bnn_symm.data.points import Provenance, Split
@@ -64,17 +70,21 @@ def assemble(
     preprocessing, reason = _build_preprocessing(raw, config)
     check_weight_settings(config, preprocessing.task)
     features = _encode_features(raw, preprocessing)
-    target = _encode_targets(raw, preprocessing, torch.float64).numpy()
+    target = _encode_target(raw, preprocessing, torch.float64).numpy()
     split = split_raw_data(raw, config, preprocessing, features, target)
     preprocessing, features = preprocessing.with_medians(features, split.train)
     if preprocessing.task == "classification":
         _check_classes(preprocessing, target, split, config)
-    weight = _joined_weights(raw)
+    weight = joined_values(raw, "weight")
     weights = split_weights(config, weight, target, split)
+    check_events(raw, split.train, weight)
     regression = preprocessing.task == "regression"
+    has_condition = preprocessing.task == "survival" or config.exposure is not None
     if config.standardize:
         names = [column.name for column in raw.target_columns]
         scaling = Scaling.fit(features, split.train, target if regression else None, weight, names)
+        if has_condition:
+            scaling = with_condition_scales(scaling, raw, target, split.train, weight)
         preprocessing = preprocessing.with_scaling(scaling)
     y = _encode_targets(raw, preprocessing, dtype)
 
@@ -84,9 +94,10 @@ def assemble(
         *raw.notes,
         *data_notes(preprocessing, raw.y, len(split.train), is_task_inferred=is_inferred),
         *weight_notes(config, weights["train"]),
+        *condition_notes(config, raw, split.train),
         *repeated_point_notes(parts["train"], parts["test"]),
         *suspect_notes(
-            parts["train"],
+            parts["train"].column(0) if has_condition else parts["train"],
             preprocessing.feature_names,
             is_classification=preprocessing.task == "classification",
         ),
@@ -152,8 +163,8 @@ def _encode_features(raw: RawData, preprocessing: Preprocessing) -> np.ndarray:
     return np.concatenate(features) if raw.files else features[0]
 
 
-def _encode_targets(raw: RawData, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
-    """Return the targets of all points, those of further files last."""
+def _encode_target(raw: RawData, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return the target of all points without events and exposures, those of further files last."""
     targets = [preprocessing.encode_target(raw.y, dtype)]
     for file in raw.files:
         with _errors_of(file):
@@ -161,12 +172,13 @@ def _encode_targets(raw: RawData, preprocessing: Preprocessing, dtype: torch.dty
     return torch.cat(targets) if raw.files else targets[0]
 
 
-def _joined_weights(raw: RawData) -> np.ndarray | None:
-    """Return the weights of all points, those of further files last."""
-    weight = raw.point_values.get("weight")
-    if weight is None or not raw.files:
-        return weight
-    return np.concatenate([weight, *(file.point_values["weight"] for file in raw.files)])
+def _encode_targets(raw: RawData, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    """Return `y` of all points, those of further files last."""
+    targets = [preprocessing.encode_targets(raw.y, raw.point_values, dtype)]
+    for file in raw.files:
+        with _errors_of(file):
+            targets.append(preprocessing.encode_targets(file.y, file.point_values, dtype))
+    return torch.cat(targets) if raw.files else targets[0]
 
 
 @contextlib.contextmanager

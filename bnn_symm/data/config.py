@@ -111,6 +111,12 @@ class DataConfig:
             posterior sees as many observations as there are training points.
         class_weights: `balanced`: in the fit, points are also weighted by their class, so that all
             classes have one total weight in the training split, whose sum is unchanged.
+        event: column (array of an NPZ file) that says whether the event was seen at the time that
+            is the target (1 or true), or the time is censored (0 or false): the event comes later.
+            The task is `survival` then.
+        exposure: column (array of an NPZ file) of exposures of counts, such as years at risk: the
+            rate of a point is its exposure times what the network predicts. The task is `count`
+            then.
         task: type of the target; `auto` infers it from the values.
         levels: class labels of the target from lowest to highest, such as [low, medium, high], for
             likelihood.name=ordinal; default: sorted, texts by the alphabet.
@@ -150,7 +156,9 @@ class DataConfig:
     weight: str | None = None
     normalize_weights: bool = False
     class_weights: Literal["balanced"] | None = None
-    task: Literal["auto", "classification", "regression", "count"] = "auto"
+    event: str | None = None
+    exposure: str | None = None
+    task: Literal["auto", "classification", "regression", "count", "survival"] = "auto"
     levels: Annotated[tuple[Label, ...], AfterValidator(_distinct)] | None = None
     group: str | None = None
     time: str | None = None

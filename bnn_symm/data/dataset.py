@@ -88,6 +88,8 @@ class Dataset(Summarized):
         y: Any,
         *,
         weight: Any = None,
+        event: Any = None,
+        exposure: Any = None,
         group: Any = None,
         time: Any = None,
         dtype: torch.dtype = torch.float32,
@@ -102,6 +104,8 @@ class Dataset(Summarized):
                 are bytes, and sequences otherwise.
             y: labels or numbers (point,), or numbers (point, column) of several targets.
             weight: weights (point,): a point of weight w counts as w points; None for one each.
+            event: whether the event was seen at each time of y (point,), or the time is censored.
+            exposure: exposures (point,) of counts y, such as years at risk.
             group: groups (point,), such as patients, whose points stay together; None for none.
             time: numbers or times (point,) by which points are split; None for none.
             dtype: floating-point type of the features and of a numeric target.
@@ -117,7 +121,7 @@ class Dataset(Summarized):
             'regression'
         """
         config = data_config("arrays in memory", keys)
-        points = {"weight": weight}
+        points = {"weight": weight, "event": event, "exposure": exposure}
         return arrays_dataset(cls, x, y, config, dtype, points, {"group": group, "time": time})
 
     @classmethod

@@ -20,7 +20,8 @@ class Split(Summarized):
     Args:
         x: standardized features, one point per row, or tokens (int64).
         y: class indices (int64), a standardized target (regression), several of them (point,
-            column), or raw counts in floating point.
+            column), raw counts in floating point, (count, exposure) of each point, or (time, event)
+            with event 1 if the event was seen and 0 if the time is censored.
         weight: numbers of observations for which the points stand; None if each stands for one.
     """
 
@@ -44,7 +45,7 @@ class Split(Summarized):
         return torch.cat([y.to(self.weight.dtype), self.weight[:, None]], dim=1)
 
     def column(self, number: int) -> "Split":
-        """Return the points with one of several target columns; themselves if there is one.
+        """Return the points with one of the columns of `y`; themselves if there is one.
 
         Args:
             number: number of the column.
@@ -114,6 +115,15 @@ class Split(Summarized):
 def _to(tensor: Tensor, device: str | torch.device | None, dtype: torch.dtype | None) -> Tensor:
     """Return a tensor on a device, in a type if it has floating-point numbers."""
     return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+
+def rates(part: Split) -> Float[Tensor, "point"]:
+    """Return targets, and counts divided by their scaled exposures if they have them.
+
+    Args:
+        part: points with one target that is no time.
+    """
+    return part.y if part.y.dim() == 1 else part.y[:, 0] / part.y[:, 1]
 
 
 @dataclass(frozen=True, kw_only=True)

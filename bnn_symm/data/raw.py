@@ -15,7 +15,7 @@ from bnn_symm.data.preprocessing.point_columns import PointColumn
 if TYPE_CHECKING:
     import pandas
 
-Task = Literal["classification", "regression", "count"]
+Task = Literal["classification", "regression", "count", "survival"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

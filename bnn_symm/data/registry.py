@@ -28,7 +28,7 @@ from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData, nearest, 
 from bnn_symm.io.boundary import shown
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 _LOADERS: dict[str, Callable[[], RawData]] = {
     "digits": bundled.digits,
@@ -46,7 +46,7 @@ _LOADERS: dict[str, Callable[[], RawData]] = {
 
 # Settings of files, which named data sets do not have.
 _FILE_SETTINGS = (
-    *("drop", "features", "types", "delimiter", "weight"),
+    *("drop", "features", "types", "delimiter", "weight", "event", "exposure"),
     *("group", "time", "test_file", "validation_file"),
 )
 
@@ -175,7 +175,7 @@ def load_points(
     weight = points.get("weight")
     return Split(
         x=preprocessing.encode(x, dtype),
-        y=preprocessing.encode_target(y, dtype),
+        y=preprocessing.encode_targets(y, points, dtype),
         weight=None if weight is None else torch.from_numpy(weight).to(dtype),
     )
 
@@ -197,25 +197,26 @@ def read_inputs(
         DatasetNotFound: if the name is unknown, or the data are not on this machine.
         InvalidData: if the inputs do not fit the preprocessing.
     """
-    return read_inputs_and_table(name_or_file, preprocessing, dtype)[0]
+    return read_inputs_and_exposure(name_or_file, preprocessing, dtype)[0]
 
 
-def read_inputs_and_table(
+def read_inputs_and_exposure(
     name_or_file: str | Path | DataConfig,
     preprocessing: Preprocessing,
     dtype: torch.dtype = torch.float32,
-) -> tuple[Float[Tensor, "point *feature"], "pandas.DataFrame | None"]:
-    """Return the inputs as `read_inputs` does, and the raw table with all its columns.
-
-    The table is None where the data are an array.
+) -> tuple[Float[Tensor, "point *feature"], Float[np.ndarray, " point"] | None]:
+    """Return the inputs as `read_inputs` does, and the exposures of the points.
 
     Args:
         name_or_file: as for `read_inputs`.
         preprocessing: preprocessing of the data that a network was fitted to.
         dtype: floating-point type of the inputs.
+
+    Returns:
+        Inputs, and exposures in their own units; None if the data have none.
     """
-    x, _, _ = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
-    return preprocessing.encode(x, dtype), None if isinstance(x, np.ndarray) else x
+    x, _, points = _read_raw_points(name_or_file, preprocessing, "test", need_target=False)
+    return preprocessing.encode(x, dtype), points.get("exposure")
 
 
 def _read_raw_points(
@@ -237,8 +238,12 @@ def _read_raw_points(
                 )
             target = preprocessing.target_columns
         delimiter = config.delimiter or preprocessing.delimiter
-        # Weights are of no use without targets, and may be absent.
-        columns = preprocessing.point_columns if need_target else ()
+        # Weights and events are of no use without targets.
+        columns = tuple(
+            column
+            for column in preprocessing.point_columns
+            if need_target or column.role == "exposure"
+        )
         x, y, points = read_points(config.name, target, columns, delimiter=delimiter)
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
@@ -247,6 +252,12 @@ def _read_raw_points(
             raise InvalidData(
                 f"{shown(config.name)} has no target {quoted(name)}, which is required here; {hint}"
             )
+        for column in columns:
+            # Weights may be absent; without targets, exposures may be, too.
+            if need_target and column.role != "weight" and column.role not in points:
+                raise InvalidData(
+                    f"{shown(config.name)} has no {column.what}, which is required here; add it"
+                )
         return x, y, points
     raw = _read(config)
     if part not in SPLIT_NAMES:

@@ -1,4 +1,4 @@
-"""The task that a target defines: classification, regression or count."""
+"""The task that a target defines: classification, regression, count or survival."""
 
 import numpy as np
 
@@ -27,6 +27,7 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
         ConfigError: if classes are listed, and the task is another.
     """
     y = raw.y
+    defined = _task_of_columns(config)
     if raw.target_columns:
         return _check_columns(raw, config)
     missing = is_missing(y)
@@ -36,7 +37,9 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
             f"({int(missing.sum())} missing in total); fill in the values or drop the rows"
         )
     distinct = len(set(y.tolist()))
-    if config.task != "auto":
+    if defined is not None:
+        task, reason = defined
+    elif config.task != "auto":
         task, reason = config.task, f"data.task={config.task}"
     elif raw.task is not None:
         task, reason = raw.task, "defined by this data set"
@@ -66,8 +69,37 @@ def task_of(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     return task, reason
 
 
+def _task_of_columns(config: DataConfig) -> tuple[Task, str] | None:
+    """Return the task that a column of events or exposures defines, and the reason for it.
+
+    Raises:
+        ConfigError: if another task or another such column is named.
+    """
+    if config.event is not None and config.exposure is not None:
+        raise ConfigError(
+            "data.event is for times and data.exposure for counts, got both; remove one of them"
+        )
+    tasks: dict[str, Task] = {"event": "survival", "exposure": "count"}
+    for setting, task in tasks.items():
+        if getattr(config, setting) is None:
+            continue
+        if config.task not in ("auto", task):
+            raise ConfigError(
+                f"data.{setting} is for data.task={task}, got data.task={config.task}; remove one "
+                "of them"
+            )
+        return task, f"data.{setting}"
+    return None
+
+
 def _check_columns(raw: RawData, config: DataConfig) -> tuple[Task, str]:
     """Return the task of several targets, which is regression, and the reason for it."""
+    for setting in ("event", "exposure"):
+        if getattr(config, setting) is not None:
+            raise ConfigError(
+                f"data.{setting} is for one target, but data.target names "
+                f"{len(raw.target_columns)} columns; name one column, or remove data.{setting}"
+            )
     kind = config.task if config.task not in ("auto", "regression") else None
     if config.levels is not None:
         kind = "classification"

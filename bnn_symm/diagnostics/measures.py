@@ -100,6 +100,7 @@ SCORES = _by_key(
         Measure("nll", "NLL", _NATS, "lower", sections=_SCORES),
         Measure("accuracy", "accuracy", "", "higher", 4, sections=_SCORES),
         Measure("rmse", "RMSE", "", "lower", sections=_SCORES),
+        Measure("concordance", "concordance", "", "higher", 4, sections=_SCORES),
         Measure("ece", "ECE", "", "lower", sections=(*_CALIBRATION, *_SCORES)),
         Measure("brier", "Brier score", "", "lower", sections=_CALIBRATION),
         Measure("rps", "RPS", "", "lower", sections=_CALIBRATION),

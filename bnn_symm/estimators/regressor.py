@@ -129,6 +129,11 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         names = target_names(y)
         x, y, weight = self._check_training_data(X, y, sample_weight, is_regression=True)
         config = self._resolve(x)
+        if config.likelihood is not None and config.likelihood.task == "survival":
+            raise ConfigError(
+                f"likelihood {config.likelihood.name} is for times with a column of events, which "
+                "estimators of scikit-learn do not read; use Dataset.from_frame(..., event=COLUMN)"
+            )
         counts = config.likelihood is not None and config.likelihood.task == "count"
         if y.ndim == 2:
             self._check_several(y, counts)

@@ -6,7 +6,7 @@ import torch
 
 from bnn_symm.advice import advise
 from bnn_symm.arguments import check_finite
-from bnn_symm.data import Dataset
+from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.io.memory import check_memory, num_bytes_of
 from bnn_symm.models import BayesianModel
@@ -32,7 +32,7 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
         if part.y.shape != shape:
             raise ConfigError(
                 f"dataset.{name}.y: got shape {tuple(part.y.shape)} for {len(part.x)} points, "
-                f"expected {shape}, the targets of likelihood {model.likelihood.name}"
+                f"expected {shape}, the targets of likelihood {model.likelihood.name}{_hint(part)}"
             )
         if part.weight is not None:
             _check_weight(f"dataset.{name}.weight", part.weight, len(part))
@@ -45,6 +45,13 @@ def check_points(model: BayesianModel, dataset: Dataset) -> None:
             f"the network has {model.num_outputs} outputs, expected {wanted} for these data with "
             f"likelihood {model.likelihood.name}; change its last layer"
         )
+
+
+def _hint(part: Split) -> str:
+    """Return what to do if counts have exposures that the likelihood does not read."""
+    if part.y.dim() == 2 and part.y.shape[1] == 2:
+        return "; for counts with exposures create it with exposure=True"
+    return ""
 
 
 def _check_weight(name: str, weight: torch.Tensor, length: int) -> None:

@@ -40,6 +40,7 @@ from bnn_symm.models.likelihoods import (
     is_classification,
     num_classes,
     num_columns,
+    target_distribution,
 )
 from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
@@ -585,7 +586,7 @@ class BayesianModel(Summarized):
                 # A scale must be positive; points of weight zero are masked.
                 counted = weight > 0
                 scale = scale * torch.where(counted, weight, 1.0)
-        target: Any = self.likelihood.distribution(outputs, latents)
+        target, y = target_distribution(self.likelihood, outputs, latents, y)
         if y is not None and target.support is dist.constraints.boolean:
             # Class indices are integers; torch's Bernoulli takes floats only.
             y = y.to(outputs.dtype)

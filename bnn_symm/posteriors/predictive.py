@@ -3,7 +3,7 @@
 With draws theta_s, the predictive density of a target is the mixture (1/S) sum_s p(y | x, theta_s).
 All quantities here are exact for this mixture; no targets are sampled. Regression is in the
 target's own units: a standardized value z stands for `location + scale z`, and densities include
-the Jacobian 1 / scale.
+the Jacobian 1 / scale. Times are multiplied by a scale likewise, and have no location.
 """
 
 import math
@@ -18,7 +18,13 @@ from torch import Tensor
 
 from bnn_symm.data.preprocessing.scaling import ColumnScaling
 from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical
-from bnn_symm.models.likelihoods import is_classification, is_count, num_classes
+from bnn_symm.models.likelihoods import (
+    has_events,
+    is_classification,
+    is_count,
+    num_classes,
+    without_exposure,
+)
 from bnn_symm.posteriors.root_finding import find_roots
 from bnn_symm.randomness import global_seed
 from bnn_symm.summaries import Summarized
@@ -125,6 +131,34 @@ class Predictive(Summarized):
         location, scale = torch.tensor(moments, dtype=torch.float64, device=y.device).T
         return location + scale * y.double()
 
+    def observed(self, y: Shaped[Tensor, "point *column"]) -> Float[Tensor, "point *column"]:
+        """Return targets of numbers in their own units, and times without their events.
+
+        Args:
+            y: standardized targets, as in a `Split`.
+        """
+        return self.in_own_units(y[:, 0] if has_events(self.likelihood) else y)
+
+    def given(
+        self, y: Shaped[Tensor, "point *column"]
+    ) -> tuple["Predictive", Shaped[Tensor, "point *column"]]:
+        """Return the distribution of the counts of points with known exposures, and their counts.
+
+        Without exposures of its own, a count is predicted for the exposure `scaling.exposure_scale`
+        of the data set.
+
+        Args:
+            y: standardized targets, as in a `Split`.
+
+        Returns:
+            The distribution and the targets without exposures. Of other likelihoods, both are
+            unchanged.
+        """
+        likelihood, outputs, counts = without_exposure(self.likelihood, self.outputs, y)
+        if likelihood is self.likelihood:
+            return self, y
+        return replace(self, likelihood=likelihood, outputs=outputs), counts
+
     @property
     def _units(self) -> tuple[ColumnScaling, ...]:
         """Return the scaling of each target column."""
@@ -151,7 +185,10 @@ class Predictive(Summarized):
         log_prob = torch.empty(self.outputs.shape[:3], dtype=self.outputs.dtype)
         for where, outputs, latents in self._batches():
             log_prob[where] = self.likelihood.log_prob(outputs, y, latents)
-        return log_prob - sum(math.log(unit.scale) for unit in self._units)
+        log_jacobian = sum(math.log(unit.scale) for unit in self._units)
+        if has_events(self.likelihood):  # a censored time has a probability, not a density
+            return log_prob - log_jacobian * y[:, 1].cpu().to(log_prob.dtype)
+        return log_prob - log_jacobian
 
     def _batches(self) -> Iterator[tuple[tuple[int, slice], Tensor, dict[str, Tensor]]]:
         """Yield the place, outputs and latent variables of some draws of one chain at a time."""
@@ -264,6 +301,19 @@ class Predictive(Summarized):
         standardized = ((value - self.location) / self.scale).to(self.outputs.dtype)
         return self._numeric().cdf(self.outputs, standardized, self.latents).double().mean((0, 1))
 
+    def survival(self, value: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+        """Return P(T > value) of the mixture, of a likelihood of times.
+
+        Args:
+            value: one time per point, in the target's own units.
+        """
+        likelihood: Any = self._numeric()
+        if not has_events(likelihood):
+            raise TypeError(f"a {likelihood.name} likelihood has no survival function; use cdf()")
+        scaled = (value / self.scale).to(self.outputs.dtype)
+        log_survival = likelihood.log_survival(self.outputs, scaled, self.latents)
+        return log_survival.double().exp().mean((0, 1))
+
     def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level point"]:
         """Return quantiles of the mixture (noise included), by inversion of its CDF.
 
@@ -281,6 +331,8 @@ class Predictive(Summarized):
         """
         if not all(0 < level < 1 for level in levels):
             raise ValueError(f"levels: got {list(levels)}, expected values between 0 and 1")
+        if has_events(self.likelihood):
+            return torch.stack([self._time_quantile(level) for level in levels])
         mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
         rows = []
         for level in levels:
@@ -294,6 +346,18 @@ class Predictive(Summarized):
             tolerance = sd * max(_QUANTILE_ERROR, torch.finfo(self.outputs.dtype).eps)
             rows.append(find_roots(lambda t, p=level: self.cdf(t) - p, low, high, tolerance))
         return torch.stack(rows)
+
+    def _time_quantile(self, level: float) -> Tensor:
+        """Return a quantile of times, which lies between those of the draws, by their log."""
+        likelihood: Any = self._numeric()
+        own = likelihood.quantile(self.outputs, level, self.latents).double().log().flatten(0, 1)
+        low, high = own.amin(0) - 1e-6, own.amax(0) + 1e-6
+
+        def excess(log_time: Tensor) -> Tensor:
+            return 1 - self.survival(self.scale * log_time.exp()) - level
+
+        tolerance = max(_QUANTILE_ERROR, torch.finfo(self.outputs.dtype).eps)
+        return self.scale * find_roots(excess, low, high, torch.full_like(low, tolerance)).exp()
 
     def _smallest_count(self, level: float, low: Tensor, high: Tensor) -> Tensor:
         """Return the smallest count whose cumulative probability reaches a level, by bisection."""

@@ -176,6 +176,7 @@ def _standardization_gap(first: Run, run: Run) -> float:
             abs(math.log(own.y_scale / other.y_scale)),
         )
     ]
+    target.append(abs(math.log(mine.exposure_scale / theirs.exposure_scale)))
     return max(float(means.max()), float(scales.max()), *target)
 
 

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.data import Preprocessing
 from bnn_symm.diagnostics.calibration.conformal import Conformal
+from bnn_symm.errors import ConfigError
+from bnn_symm.models.likelihoods import condition, has_events
 from bnn_symm.posteriors import Posterior, Predictive
 
 
@@ -18,6 +22,9 @@ def prediction_columns(
     x: Float[Tensor, "point *feature"],
     levels: Sequence[float],
     conformal: Conformal | None = None,
+    *,
+    times: Sequence[float] = (),
+    exposure: Float[np.ndarray, " point"] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return predictions by the name of their column, in the units and labels of the data.
 
@@ -27,16 +34,34 @@ def prediction_columns(
         x: encoded inputs.
         levels: the levels of the quantiles.
         conformal: calibrated regions, for further columns.
+        times: times at which probabilities of a later event are predicted.
+        exposure: exposures of counts, in their own units; None for 1.
+
+    Raises:
+        ConfigError: if times are given for another target.
     """
+    if times and not has_events(posterior.model.likelihood):
+        raise ConfigError(
+            f"{advise('--times', 'times')} is for survival times, but the target is of task "
+            f"{preprocessing.task}; leave it out"
+        )
+    counts = None
+    if condition(posterior.model.likelihood) == "exposure":
+        exposure = np.ones(len(x)) if exposure is None else exposure
+        scaled = torch.from_numpy(exposure / preprocessing.scaling.exposure_scale).to(x.dtype)
+        counts = torch.stack([torch.zeros_like(scaled), scaled], dim=1)
     columns: dict[str, list[np.ndarray]] = {}
     start = 0
     for predictive in posterior.iter_predict(x):
-        part = (
-            _class_columns(preprocessing, predictive)
-            if predictive.is_classification
-            else _number_columns(predictive, levels)
-        )
         size = predictive.outputs.shape[2]
+        if counts is not None:
+            predictive, _ = predictive.given(counts[start : start + size])
+        if predictive.is_classification:
+            part = _class_columns(preprocessing, predictive)
+        elif has_events(predictive.likelihood):
+            part = _time_columns(predictive, levels, times)
+        else:
+            part = _number_columns(predictive, levels)
         if conformal is not None:
             points = x[start : start + size]
             part |= _conformal_columns(preprocessing, conformal, predictive, points)
@@ -66,6 +91,22 @@ def _regression_columns(predictive: Predictive, levels: Sequence[float]) -> dict
         "epistemic_sd": predictive.epistemic_sd(),
         "aleatoric_sd": predictive.aleatoric_sd(),
         **{f"quantile_{level:g}": row for level, row in zip(levels, quantiles, strict=True)},
+    }
+    return {name: value.numpy() for name, value in values.items()}
+
+
+def _time_columns(
+    predictive: Predictive, levels: Sequence[float], times: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """Return the columns of predictions of times."""
+    quantiles = predictive.quantiles([0.5, *levels])
+    like = quantiles[0]
+    values = {
+        "median": quantiles[0],
+        **{f"quantile_{level:g}": row for level, row in zip(levels, quantiles[1:], strict=True)},
+        **{
+            f"survival_{time:g}": predictive.survival(torch.full_like(like, time)) for time in times
+        },
     }
     return {name: value.numpy() for name, value in values.items()}
 

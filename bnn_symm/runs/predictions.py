@@ -1,5 +1,6 @@
 """Predict for the raw inputs of a file, and write the predictions to a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas
 
 from bnn_symm.advice import advise
-from bnn_symm.data import read_inputs_and_table
+from bnn_symm.data import read_inputs_and_exposure
 from bnn_symm.diagnostics.calibration.conformal import Conformal
 from bnn_symm.errors import ConfigError, InvalidRun
 from bnn_symm.io.atomic import write_atomically
@@ -49,14 +50,15 @@ def predict_file(
     levels: list[float],
     *,
     conformal: Conformal | None = None,
+    times: Sequence[float] = (),
     excel_safe: bool = False,
-) -> int:
+) -> tuple[int, list[str]]:
     """Write one row of predictions for each row of an input file.
 
-    Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For classes:
-    prediction, probability_<label>, entropy, expected_entropy, mutual_information. With calibrated
-    regions also conformal_low and conformal_high, or in_set_<label> and set_size. An NPZ file has
-    arrays of the same names.
+    Columns for numbers: mean, sd, epistemic_sd, aleatoric_sd, quantile_<level>. For times: median,
+    quantile_<level>, survival_<time>. For classes: prediction, probability_<label>, entropy,
+    expected_entropy, mutual_information. With calibrated regions also conformal_low and
+    conformal_high, or in_set_<label> and set_size. An NPZ file has arrays of the same names.
 
     Args:
         run: the run whose posterior predicts.
@@ -64,22 +66,28 @@ def predict_file(
         output: a file that does not exist, checked by `check_output`; or a stream, for CSV.
         levels: the levels of the quantiles.
         conformal: calibrated regions.
+        times: times at which probabilities of a later event are predicted.
         excel_safe: whether texts that a spreadsheet would run as formulas get an apostrophe in
             front (CSV only).
 
     Returns:
-        The number of rows.
+        The number of rows, and notes.
     """
-    x, _ = read_inputs_and_table(str(source), run.preprocessing, run.model.dtype)
-    joined = run.prediction_columns(x, levels, conformal)
+    x, exposure = read_inputs_and_exposure(str(source), run.preprocessing, run.model.dtype)
+    column, notes = run.preprocessing.exposure_column, []
+    if column is not None and exposure is None:
+        notes = [
+            f"{source.name} has no {column.what}: predictions are for an exposure of 1 in each row"
+        ]
+    joined = run.prediction_columns(x, levels, conformal, times=times, exposure=exposure)
     if not isinstance(output, Path):
         _write(joined, ".csv", output, excel_safe)
-        return len(x)
+        return len(x), notes
     with disk_errors(output, "make room, or choose another -o"):
         write_atomically(
             output, lambda temporary: _write(joined, output.suffix.lower(), temporary, excel_safe)
         )
-    return len(x)
+    return len(x), notes
 
 
 def _write(

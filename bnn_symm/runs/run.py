@@ -17,7 +17,7 @@ from bnn_symm.advice import advise, advise_setting
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs
+from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs_and_exposure
 from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState
@@ -133,6 +133,7 @@ class Run:
         *,
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
         conformal: float | None = None,
+        times: Sequence[float] = (),
     ) -> "pandas.DataFrame":
         """Predict for raw inputs; rows, units and labels are those of the data, nothing is scaled.
 
@@ -141,12 +142,15 @@ class Run:
                 an array (point, *feature), or the path of a file.
             quantiles: levels between 0 and 1, for numbers.
             conformal: level of intervals or sets of classes that the validation split calibrates.
+            times: times at which probabilities of a later event are predicted, for times.
 
         Returns:
             One row for each point. Of numbers: `mean`, `sd`, `epistemic_sd`, `aleatoric_sd` and
-            `quantile_<level>`. Of classes: `prediction`, `probability_<label>`, `entropy`,
-            `expected_entropy` and `mutual_information`. With `conformal`, also `conformal_low` and
-            `conformal_high` of numbers, and `in_set_<label>` and `set_size` of classes.
+            `quantile_<level>`, for counts at the exposure of the row, which is 1 if the column is
+            absent. Of times: `median`, `quantile_<level>` and `survival_<time>`. Of classes:
+            `prediction`, `probability_<label>`, `entropy`, `expected_entropy` and
+            `mutual_information`. With `conformal`, also `conformal_low` and `conformal_high` of
+            numbers, and `in_set_<label>` and `set_size` of classes.
 
         Raises:
             ConfigError: if the inputs are of another type, or a level is not between 0 and 1.
@@ -158,18 +162,23 @@ class Run:
         if not all(0 < level < 1 for level in quantiles):
             raise ConfigError(f"quantiles={tuple(quantiles)}: expected numbers between 0 and 1")
         if isinstance(inputs, str | Path):
-            x = read_inputs(inputs, self.preprocessing, self.model.dtype)
+            x, exposure = read_inputs_and_exposure(inputs, self.preprocessing, self.model.dtype)
         else:
             x = self.preprocessing.encode(inputs, self.model.dtype)
+            exposure = self.preprocessing.exposure_of(inputs)
         index = inputs.index if isinstance(inputs, pd.DataFrame) else None
         regions = None if conformal is None else self.conformal(conformal)
-        return pd.DataFrame(self.prediction_columns(x, quantiles, regions), index=index)
+        columns = self.prediction_columns(x, quantiles, regions, times=times, exposure=exposure)
+        return pd.DataFrame(columns, index=index)
 
     def prediction_columns(
         self,
         x: Float[Tensor, "point *feature"],
         quantiles: Sequence[float],
         conformal: Conformal | None = None,
+        *,
+        times: Sequence[float] = (),
+        exposure: Float[np.ndarray, " point"] | None = None,
     ) -> dict[str, np.ndarray]:
         """Return the columns of `predict` for encoded inputs.
 
@@ -177,9 +186,12 @@ class Run:
             x: encoded inputs.
             quantiles: levels between 0 and 1.
             conformal: calibrated regions.
+            times: times at which probabilities of a later event are predicted.
+            exposure: exposures of counts, in their own units; None for 1.
         """
+        inputs = (self.posterior, self.preprocessing, x, quantiles, conformal)
         with use_threads(self.threads):
-            return prediction_columns(self.posterior, self.preprocessing, x, quantiles, conformal)
+            return prediction_columns(*inputs, times=times, exposure=exposure)
 
     def conformal(self, level: float) -> Conformal:
         """Return intervals or sets of classes that the validation split calibrates.

@@ -27,9 +27,12 @@ def targets(x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "zero_inflated_poisson": zeros,
         "zero_inflated_negative_binomial": zeros,
         "ordinal": levels,
+        "weibull": np.exp(4 + x[:, 0]) * rng.exponential(size=len(x)),
+        "lognormal": np.exp(4 + x[:, 0] + rng.normal(size=len(x))),
     }
 
 
+TIMES = ("weibull", "lognormal")
 NAMES = list(targets(np.zeros((1, 2)), np.random.default_rng(0)))
 
 
@@ -70,6 +73,9 @@ def test_fit_load_predict_and_evaluate(cli, table, tmp_path, name):
     if name == "ordinal":
         stored = np.array([[float(row[f"probability_{own}"]) for own in LEVELS] for row in rows])
         np.testing.assert_allclose(stored, predictive.probabilities().numpy(), atol=1e-6)
+    elif name in TIMES:
+        median = [float(row["median"]) for row in rows]
+        np.testing.assert_allclose(median, predictive.quantiles([0.5])[0].numpy(), rtol=1e-4)
     else:
         mean = [float(row["mean"]) for row in rows]
         np.testing.assert_allclose(mean, predictive.mean().numpy(), rtol=1e-4, atol=1e-5)
@@ -79,6 +85,7 @@ def test_fit_load_predict_and_evaluate(cli, table, tmp_path, name):
     (file,) = (tmp_path / "run" / "evaluations").iterdir()
     content = json.loads(file.read_text())
     wanted = {"nll", "accuracy", "ece", "rps"} if name == "ordinal" else {"nll", "rmse", "crps"}
+    wanted = {"nll", "concordance"} if name in TIMES else wanted
     scores = next(iter_scores(content))
     assert wanted <= set(scores)
     assert all(np.isfinite(scores[key]) for key in wanted)
@@ -113,6 +120,9 @@ def test_the_order_of_texts_is_that_of_the_alphabet_unless_levels_are_declared(c
         ("negative_binomial", ["likelihood.dispersion=0"], ["greater than 0"]),
         ("negative_binomial", ["likelihood.noise=1"], ["belongs to gaussian, student_t"]),
         ("zero_inflated_poisson", ["data.task=regression"], ["is for count"]),
+        ("zero_inflated_poisson", ["likelihood.exposure=true"], ["name their column"]),
+        ("student_t", ["data.event=a"], ["event 'a' has the values"]),
+        ("lognormal", ["data.task=regression"], ["is for survival"]),
     ],
 )
 def test_wrong_targets_and_settings_are_one_line(refused, table, name, more, parts):

@@ -14,16 +14,18 @@ from bnn_symm.models import (
     Gaussian,
     GaussianMixture,
     HeteroscedasticGaussian,
+    LogNormal,
     MultivariateGaussian,
     NegativeBinomial,
     Ordinal,
     Poisson,
     Prior,
     StudentT,
+    Weibull,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
-from bnn_symm.models.likelihoods import num_classes, num_columns
+from bnn_symm.models.likelihoods import condition, num_classes, num_columns
 from bnn_symm.randomness import torch_generator
 
 NUM_CLASSES = 3
@@ -46,7 +48,13 @@ class Case:
             classes = num_classes(self.likelihood, self.num_outputs)
             return torch.randint(classes, (number,), generator=generator)
         if self.likelihood.task == "count":
-            return torch.randint(5, (number,), generator=generator).double()
+            counts = torch.randint(5, (number,), generator=generator).double()
+            if condition(self.likelihood) is None:
+                return counts
+            return torch.stack([counts, 0.2 + torch.rand(number, generator=generator)], dim=1)
+        if self.likelihood.task == "survival":
+            time = torch.rand(number, generator=generator, dtype=torch.float64) + 0.1
+            return torch.stack([time, (torch.arange(number) % 3 > 0).double()], dim=1)
         columns = num_columns(self.likelihood)
         shape = (number,) if columns == 1 else (number, columns)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -70,6 +78,13 @@ CASES = {
     "zero-inflated-poisson": Case(ZeroInflatedPoisson(), 2),
     "zero-inflated-fixed": Case(ZeroInflatedNegativeBinomial(dispersion=0.6), 2),
     "zero-inflated-learned": Case(ZeroInflatedNegativeBinomial(), 2),
+    "poisson-exposure": Case(Poisson(exposure=True), 1),
+    "negative-binomial-exposure": Case(NegativeBinomial(exposure=True), 1),
+    "zero-inflated-exposure": Case(ZeroInflatedNegativeBinomial(exposure=True), 2),
+    "weibull-fixed": Case(Weibull(shape=1.6), 1),
+    "weibull-learned": Case(Weibull(log_shape_mean=0.2), 1),
+    "lognormal-fixed": Case(LogNormal(noise=0.7), 1),
+    "lognormal-learned": Case(LogNormal(log_noise_sd=0.9), 1),
     # With one fixed entry of two inputs, two of the three rows of the first layer's weight would be
     # the same.
     "fixed-entries": Case(

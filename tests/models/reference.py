@@ -11,10 +11,12 @@ from bnn_symm.models import (
     Gaussian,
     GaussianMixture,
     HeteroscedasticGaussian,
+    LogNormal,
     NegativeBinomial,
     Ordinal,
     Poisson,
     StudentT,
+    Weibull,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
@@ -97,6 +99,12 @@ def reference(
             return ExtraZeros(special.expit(o[..., 1]), base) if inflated else base
         case ZeroInflatedPoisson():
             return ExtraZeros(special.expit(o[..., 1]), stats.poisson(np.exp(o[..., 0])))
+        case Weibull():
+            shape = positive(likelihood.shape, "log_shape")
+            return stats.weibull_min(shape, scale=scale * np.exp(o[..., 0]))
+        case LogNormal():
+            noise = positive(likelihood.noise, "log_noise")
+            return stats.lognorm(noise, scale=scale * np.exp(o[..., 0]))
     raise AssertionError(f"no reference of {likelihood}")
 
 

@@ -8,6 +8,7 @@ import torch
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import HeteroscedasticGaussian
 from bnn_symm.models.fisher import fisher_root
+from bnn_symm.models.likelihoods import without_exposure
 from tests.models.cases import CASES, normal
 
 POINTS = 4
@@ -105,9 +106,40 @@ def test_it_is_the_expectation_of_the_squared_score(name):
         latent: torch.tensor(-0.4 + 0.3 * k, dtype=torch.float64)
         for k, latent in enumerate(case.likelihood.latents)
     }
-    root = fisher_root(case.likelihood, outputs, latents)
-    wanted = expectation(case.likelihood, outputs, latents)
+    y = case.targets(POINTS)
+    root = fisher_root(case.likelihood, outputs, latents, y)
+    likelihood, outputs, _ = without_exposure(case.likelihood, outputs, y)
+    wanted = expectation(likelihood, outputs, latents)
     torch.testing.assert_close(root.mT @ root, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if CASES[name].likelihood.task == "survival"]
+)
+def test_of_censored_times_its_expectation_is_that_of_the_squared_score(name):
+    likelihood, ends = CASES[name].likelihood, torch.tensor([0.4, 1.5, 30.0]).double()
+    latents = {latent: torch.tensor(0.3).double() for latent in likelihood.latents}
+    z = torch.cat([torch.tensor([0.2]).double(), *(value[None] for value in latents.values())])
+
+    def log_prob(own, y):
+        values = dict(zip(latents, own[1:], strict=True))
+        return likelihood.log_prob(own[None, :1], y[None], values)[0]
+
+    over = torch.vmap(torch.func.grad_and_value(log_prob), in_dims=(None, 0))
+    for end in ends:  # each time is observed up to this one: density below, and mass at it
+        u = torch.linspace(-14, float(end.log()), 4001).double()
+        times = u.exp()
+        y = torch.stack([torch.cat([times, end[None]]), torch.ones(4002).double()], 1)
+        y[-1, 1] = 0
+        step = (u[1] - u[0]) * torch.ones(4001).double()
+        step[[0, -1]] *= 0.5
+        weights = torch.cat([times * step, torch.ones(1).double()])
+        scores, value = over(z, y)
+        mass = (value.exp() * weights)[:, None]
+        wanted = (scores * mass).mT @ scores
+        root = fisher_root(likelihood, z[None, :1].expand(len(y), 1), latents, y)
+        got = (root.mT @ root * mass[..., None]).sum(0)
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_likelihood_without_it_is_refused():

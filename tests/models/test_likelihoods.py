@@ -20,13 +20,14 @@ from bnn_symm.models import (
     Ordinal,
     Poisson,
     StudentT,
+    Weibull,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
     check_task,
     default_likelihood,
     resolve_likelihood,
 )
-from bnn_symm.models.likelihoods import num_columns
+from bnn_symm.models.likelihoods import condition, target_distribution
 from tests.models.cases import CASES, normal
 from tests.models.reference import ordinal_probabilities, reference
 
@@ -100,9 +101,9 @@ def test_poisson_is_scipys_at_the_exponential_of_the_output(log_rate, y) -> None
 def test_every_density_is_that_of_its_pyro_distribution(case) -> None:
     outputs, y = normal(2, 3, 5, case.num_outputs), case.targets(5)
     latents = {name: normal(2, 3, seed=4) for name in case.likelihood.latents}
-    expected = case.likelihood.distribution(outputs, latents)
+    expected, observed = target_distribution(case.likelihood, outputs, latents, y)
     assert expected.batch_shape == (2, 3, 5)
-    observed = y.double() if isinstance(case.likelihood, Bernoulli) else y
+    observed = observed.double() if isinstance(case.likelihood, Bernoulli) else observed
     got = case.likelihood.log_prob(outputs, y, latents)
     torch.testing.assert_close(got, expected.log_prob(observed), rtol=1e-10, atol=1e-12)
 
@@ -137,7 +138,7 @@ VALUES = torch.tensor([-3.0, -0.1, 0.0, 0.9, 1.0, 2.5, 40.0], dtype=torch.float6
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NUMBERS if num_columns(CASES[name].likelihood) == 1]
+    "name", [name for name in NUMBERS if not hasattr(CASES[name].likelihood, "marginal")]
 )
 def test_densities_and_distribution_functions_are_scipys(name) -> None:
     likelihood = CASES[name].likelihood
@@ -152,9 +153,69 @@ def test_densities_and_distribution_functions_are_scipys(name) -> None:
     )
     y = VALUES.clamp(min=0).floor() if likelihood.task == "count" else VALUES
     density = expected.logpmf if likelihood.task == "count" else expected.logpdf
+    if likelihood.task == "survival":
+        y = VALUES.abs() + 0.1
+        survival = likelihood.log_prob(outputs, torch.stack([y, 0 * y], 1), latents)
+        np.testing.assert_allclose(survival.numpy(), expected.logsf(y.numpy()), rtol=1e-8)
+        levels = [likelihood.quantile(outputs, level, latents).numpy() for level in (0.1, 0.5)]
+        np.testing.assert_allclose(levels, [expected.ppf(level) for level in (0.1, 0.5)])
+    second = None if condition(likelihood) is None else torch.ones_like(y)
+    targets = y if second is None else torch.stack([y, second], 1)
     np.testing.assert_allclose(
-        likelihood.log_prob(outputs, y, latents).numpy(), density(y.numpy()), rtol=1e-8
+        likelihood.log_prob(outputs, targets, latents).numpy(), density(y.numpy()), rtol=1e-8
     )
+
+
+EXPOSED = [name for name, case in CASES.items() if condition(case.likelihood) == "exposure"]
+
+
+@pytest.mark.parametrize("name", EXPOSED)
+def test_an_exposure_multiplies_the_mean_of_counts(name) -> None:
+    likelihood = CASES[name].likelihood
+    outputs, y = normal(4, 6, CASES[name].num_outputs), CASES[name].targets(6)
+    latents = {latent: normal(4, seed=4) for latent in likelihood.latents}
+    shifted = outputs.clone()
+    shifted[..., 0] += y[:, 1].log()
+    expected = reference(likelihood, shifted, latents)
+    np.testing.assert_allclose(
+        likelihood.log_prob(outputs, y, latents), expected.logpmf(y[:, 0].numpy()), rtol=1e-8
+    )
+
+
+def test_a_poisson_count_with_an_exposure_is_that_of_as_many_points_pooled() -> None:
+    # The log likelihoods of counts that are pooled differ by a constant.
+    counts = torch.tensor([2.0, 0.0, 3.0], dtype=torch.float64)
+    pooled = torch.stack([counts.sum(), torch.tensor(3.0)])[None].double()
+    outputs = torch.tensor([0.3, -0.5], dtype=torch.float64)[:, None, None]
+    single = Poisson().log_prob(outputs.expand(2, 3, 1), counts, {}).sum(-1)
+    together = Poisson(exposure=True).log_prob(outputs, pooled, {})[:, 0]
+    torch.testing.assert_close(single.diff(), together.diff())
+
+
+@pytest.mark.parametrize("name", ["poisson-exposure", "zero-inflated-exposure", "lognormal-fixed"])
+def test_densities_of_two_columns_are_one_graph_for_the_compiler(name) -> None:
+    likelihood = CASES[name].likelihood
+    outputs, y = normal(6, CASES[name].num_outputs), CASES[name].targets(6)
+    latents = {latent: torch.tensor(0.1).double() for latent in likelihood.latents}
+
+    def density(outputs, y):
+        return likelihood.log_prob(outputs, y, latents)
+
+    compiled = torch.compile(density, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(outputs, y), density(outputs, y))
+
+
+@pytest.mark.parametrize("kind", ["weibull-learned", "lognormal-learned"])
+@pytest.mark.parametrize("event", [0.0, 1.0])
+def test_gradients_of_extreme_times_are_finite(kind, event) -> None:
+    likelihood = CASES[kind].likelihood
+    outputs = torch.tensor([[0.0], [3.0], [-3.0]], requires_grad=True)
+    latents = {name: torch.tensor(0.5, requires_grad=True) for name in likelihood.latents}
+    times = torch.tensor([1e-6, 40.0, 20.0])
+    y = torch.stack([times, torch.full((3,), event)], dim=1)
+    value = likelihood.log_prob(outputs, y, latents).sum()
+    for gradient in torch.autograd.grad(value, [outputs, *latents.values()]):
+        assert torch.isfinite(gradient).all()
 
 
 def test_ordinal_probabilities_are_differences_of_logistic_distribution_functions() -> None:
@@ -272,7 +333,12 @@ def test_canonical_outputs_of_a_mixture_do_not_depend_on_the_numbering_of_compon
     )
 
 
-TASKS = {"classification": Categorical, "regression": Gaussian, "count": Poisson}
+TASKS = {
+    "classification": Categorical,
+    "regression": Gaussian,
+    "count": Poisson,
+    "survival": Weibull,
+}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -290,6 +356,8 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
         "negative_binomial": "count",
         "zero_inflated_poisson": "count",
         "zero_inflated_negative_binomial": "count",
+        "weibull": "survival",
+        "lognormal": "survival",
     }
     own = tasks[case.likelihood.name]
     for task, default in TASKS.items():

@@ -15,7 +15,7 @@ from tests.models.reference import ordinal_probabilities, reference
 CHAINS, DRAWS, POINTS = 2, 37, 4
 LOCATION, SCALE = 50.0, 7.0
 ONE_COLUMN = [name for name, case in CASES.items() if num_columns(case.likelihood) == 1]
-SEVERAL = [name for name in CASES if name not in ONE_COLUMN]
+SEVERAL = [name for name, case in CASES.items() if hasattr(case.likelihood, "marginal")]
 REGRESSION = [name for name in ONE_COLUMN if CASES[name].likelihood.task == "regression"]
 COUNTS = [name for name, case in CASES.items() if case.likelihood.task == "count"]
 CLASSES = ["categorical", "bernoulli", "ordinal"]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bnn_symm.cli import main
+from bnn_symm.errors import ConfigError
 from bnn_symm.inference import Callback
 from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 
@@ -22,12 +23,18 @@ TABLE = pd.DataFrame(
         "w": RANDOM.integers(0, 4, ROWS),
         "price": 100 + 20 * SIZE + RANDOM.normal(size=ROWS),
         "kind": np.where(SIZE + RANDOM.normal(size=ROWS) > 0.5, "up", "down"),
+        "days": np.exp(4 + SIZE) * RANDOM.exponential(size=ROWS),
+        "dead": RANDOM.random(ROWS) < 0.7,
+        "claims": RANDOM.poisson(4, ROWS),
+        "years": RANDOM.uniform(10, 90, ROWS),
     }
 )
 CASES = {
-    "weights": ["data.target=price", "data.drop=kind", "data.weight=w"],
+    "weights": ["data.target=price", "data.weight=w"],
+    "times": ["data.target=days", "data.event=dead", "data.weight=w"],
+    "counts": ["data.target=claims", "data.exposure=years", "data.weight=w"],
     "classes": [
-        *("data.target=kind", "data.drop=price", "data.weight=w"),
+        *("data.target=kind", "data.weight=w"),
         *("data.normalize_weights=true", "data.class_weights=balanced"),
     ],
 }
@@ -50,7 +57,8 @@ def run(request, tmp_path_factory):
     """Return a run that was interrupted and resumed."""
     folder = tmp_path_factory.mktemp(request.param)
     TABLE.to_csv(folder / "table.csv", index=False)
-    keys = [f"data.name={folder / 'table.csv'}", "architecture.widths=[4]", *CASES[request.param]]
+    keys = [f"data.name={folder / 'table.csv'}", "architecture.widths=[4]", "data.features=size"]
+    keys += CASES[request.param]
     keys.append("inference={name: mean_field_vi, num_steps: 60, log_every: 5, num_draws: 10}")
     undisturbed = fit(folder / "undisturbed", keys)
     fit_run(load_config(None, keys), folder / "run", callbacks=[Stop()])
@@ -74,9 +82,37 @@ def test_a_stored_run_has_the_data_of_its_fit(run) -> None:
 
 
 def test_predictions_need_features_only(run) -> None:
-    columns = run.predict(TABLE[["size"]])
-    assert columns.equals(run.predict(TABLE))
+    columns, own = run.predict(TABLE[["size"]]), run.predict(TABLE)
     assert len(columns) == ROWS
+    if run.config.data.exposure is None:
+        assert columns.equals(own)
+        return
+    # Without their column, exposures are 1.
+    expected = columns["mean"] * TABLE["years"]
+    np.testing.assert_allclose(own["mean"], expected, rtol=1e-4)
+    assert not np.allclose(own["quantile_0.95"], columns["quantile_0.95"])
+
+
+def test_times_are_predicted_by_medians_and_probabilities_of_a_later_event(run, capsys) -> None:
+    if run.config.data.event is None:
+        with pytest.raises(ConfigError, match="is for survival times"):
+            run.predict(TABLE, times=[3.0])
+        return
+    columns = run.predict(TABLE, quantiles=[0.25], times=[10, 100.5])
+    assert list(columns) == ["median", "quantile_0.25", "survival_10", "survival_100.5"]
+    assert (columns["quantile_0.25"] < columns["median"]).all()
+    assert (columns["survival_100.5"] < columns["survival_10"]).all()
+    median = float(columns["median"][0])
+    again = run.predict(TABLE.iloc[:1], times=[median]).iloc[0, -1]
+    assert again == pytest.approx(0.5, abs=1e-5)
+    TABLE.to_csv(run.path.parent / "in.csv", index=False)
+    options = ["-o", "-", "--times", "10,100.5", "--quantiles", "0.25", "--quiet"]
+    assert main(["predict", str(run.path), f"{run.path.parent}/in.csv", *options]) == 0
+    header, first = capsys.readouterr().out.splitlines()[:2]
+    assert header == ",".join(columns)
+    assert [float(part) for part in first.split(",")] == pytest.approx(
+        columns.iloc[0].tolist(), rel=1e-4
+    )
 
 
 def test_files_are_scored_with_weights_if_they_have_them(run, capsys) -> None:

@@ -28,7 +28,9 @@ from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
     ColumnPredictions,
     NumberPredictions,
+    OneTarget,
     PointPredictions,
+    TimePredictions,
     predict_points,
 )
 from bnn_symm.diagnostics.scores.score_intervals import (
@@ -45,7 +47,11 @@ from bnn_symm.runs.run import Run
 
 # Scores by which a run is compared with the baselines; the first decides.
 _DECISIVE = "nll"
-_POINTWISE = {"classes": "accuracy", "numbers": "rmse"}
+_POINTWISE = {
+    ClassPredictions: "accuracy",
+    NumberPredictions: "rmse",
+    TimePredictions: "concordance",
+}
 # Points of the predictions beside the targets; more would hide each other.
 _MOST_POINTS = 1000
 _SHOWN_INTERVAL = 0.9
@@ -101,9 +107,9 @@ class Quality:
         test: of the calibration.
         reliability: observed against predicted frequencies.
         pit: of numbers and counts; None for classes.
-        observed: predictions beside the targets; None for classes.
+        observed: predictions beside the targets; None for classes and times.
         labels: of the classes; empty for numbers.
-        confusion: numbers of points, (true class, predicted class); None for numbers.
+        confusion: numbers of points, (true class, predicted class); None without classes.
         target: name of the target.
         notes: what is unusual, or left out and why.
     """
@@ -158,7 +164,7 @@ def _quality(
     dataset: Dataset,
     name: str,
     part: Split,
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: OneTarget,
     num_resamples: int,
     seed: int,
 ) -> Quality:
@@ -168,7 +174,7 @@ def _quality(
     others = baselines(dataset, part, seed=seed, is_ordered=is_ordered)
     options = {"num_resamples": num_resamples, "seed": seed}
     scores = score_predictions(predictions, **options)
-    keys = (_DECISIVE, _POINTWISE["classes" if is_classes else "numbers"])
+    keys = (_DECISIVE, _POINTWISE[type(predictions)])
     by_baseline = {own.name: score_predictions(own.predictions, **options) for own in others.models}
     return Quality(
         part=name,
@@ -255,10 +261,8 @@ def _negative(score: Score) -> Score:
     return Score(value=value, low=low, high=high, note=score.note)
 
 
-def _observed(
-    predictions: ClassPredictions | NumberPredictions, seed: int
-) -> ObservedPoints | None:
-    if isinstance(predictions, ClassPredictions):
+def _observed(predictions: OneTarget, seed: int) -> ObservedPoints | None:
+    if not isinstance(predictions, NumberPredictions):
         return None
     size = len(predictions)
     rows = np.arange(size)
@@ -276,8 +280,8 @@ def _observed(
     )
 
 
-def _confusion(predictions: ClassPredictions | NumberPredictions) -> np.ndarray | None:
-    if isinstance(predictions, NumberPredictions):
+def _confusion(predictions: OneTarget) -> np.ndarray | None:
+    if not isinstance(predictions, ClassPredictions):
         return None
     return confusion_matrix(predictions.probabilities, predictions.y)
 

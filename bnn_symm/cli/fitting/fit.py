@@ -279,7 +279,10 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
 
 def _draw(run: "Run") -> str:
     """Draw the bands of a one-dimensional regression, and return a line that names the figure."""
-    if run.preprocessing.input_shape != (1,) or run.preprocessing.task == "classification":
+    if run.preprocessing.input_shape != (1,) or run.preprocessing.task in (
+        "classification",
+        "survival",
+    ):
         return ""
     from bnn_symm.report.plots.predictions.regression_bands import plot_regression_bands
     from bnn_symm.runs.directory.output_directory import disk_errors

@@ -20,7 +20,9 @@ def add(commands: Any) -> None:
         _predict,
         "predict from raw inputs in a file",
         details="Regression: mean, standard deviation with its epistemic and aleatoric parts, and "
-        "quantiles, in units of the target. Classification: the predicted label, the probability "
+        "quantiles, in units of the target; of counts with an exposure, at that of the row, or 1. "
+        "Survival: median, quantiles, and probabilities of a later event. Classification: the "
+        "predicted label, the probability "
         "of every class, and entropy and mutual information in nats.",
         example="bnn-symm predict runs/my-run inputs.csv -o predictions.csv",
         module=True,
@@ -45,6 +47,12 @@ def add(commands: Any) -> None:
         help="levels for regression, separated by commas (default: %(default)s)",
     )
     parser.add_argument(
+        "--times",
+        metavar="TIMES",
+        help="times, such as 30,365, at which the probability of a later event is predicted: "
+        "survival_<time> (survival only)",
+    )
+    parser.add_argument(
         "--conformal",
         metavar="LEVEL",
         type=float,
@@ -64,7 +72,7 @@ def _predict(options: argparse.Namespace) -> int:
     from bnn_symm.runs.conformal import conformal_notes
     from bnn_symm.runs.predictions import check_output, predict_file
 
-    levels = _levels(options.quantiles)
+    levels, times = _levels(options.quantiles), _times(options.times)
     to_stdout = options.output == "-"
     if to_stdout and options.json:
         raise ConfigError("-o - prints the predictions as CSV; leave out --json")
@@ -73,12 +81,14 @@ def _predict(options: argparse.Namespace) -> int:
         check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)
     conformal = None if options.conformal is None else run.conformal(options.conformal)
-    rows = predict_file(
+    rows, remarks = predict_file(
         *(run, Path(options.input), output, levels),
         conformal=conformal,
+        times=times,
         excel_safe=options.excel_safe,
     )
     content = {"run": str(run.path), "output": options.output, "points": rows}
+    warn(remarks)
     lines = [] if to_stdout else [file_line(f"{rows} predictions", options.output)]
     if conformal is not None:
         content["conformal"] = conformal.to_dict()
@@ -88,6 +98,20 @@ def _predict(options: argparse.Namespace) -> int:
     if not to_stdout:
         answer(options, content, "\n".join(lines))
     return 0
+
+
+def _times(text: str | None) -> list[float]:
+    from bnn_symm.errors import ConfigError
+
+    if text is None:
+        return []
+    try:
+        times = [float(part) for part in text.split(",")]
+    except ValueError:
+        times = []
+    if not times or not all(0 < time < float("inf") for time in times):
+        raise ConfigError(f"--times {text!r}: expected positive times, such as 30,365")
+    return times
 
 
 def _levels(text: str) -> list[float]:

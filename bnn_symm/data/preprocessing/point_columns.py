@@ -1,7 +1,7 @@
-"""Columns of numbers that are no features: weights of points, and several targets.
+"""Columns that are no features: weights, events and exposures of points, and several targets.
 
 Each has a role, which is the key of the configuration that names it (`data.weight`, `data.target`),
-and is read as numbers in the notation of the training data.
+and is read as numbers in the notation of the training data; true and false of events are 1 and 0.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,18 @@ from bnn_symm.data.preprocessing.column_types.formats import notation_of
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import check_missing, numbers
 from bnn_symm.data.preprocessing.columns import plain_texts
-from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.data.preprocessing.labels import sorted_labels
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas
 
-_EXPECTED = {"weight": "a number of observations, 0 or more"}
+_EXPECTED = {
+    "weight": "a number of observations, 0 or more",
+    "event": "1 or true (the event was seen), or 0 or false (the time is censored)",
+    "exposure": "a positive exposure",
+}
 """Roles of one column each, and their values; targets may be any numbers."""
 
 
@@ -30,7 +35,7 @@ class PointColumn:
     """A column with one number for each point.
 
     Args:
-        role: `weight`, or `target`.
+        role: `weight`, `event`, `exposure`, or `target`.
         name: name of the column or array.
         notation: how its numbers are written; None for the plain notation.
     """
@@ -57,13 +62,30 @@ class PointColumn:
 
         series = pd.Series(raw).reset_index(drop=True)
         check_missing(series, what=self.what)
+        if self.role == "event":
+            return self._events(series)
         values = numbers(plain_texts(series, self.notation, self.what), self.what)
-        wrong = values < 0
+        wrong = values <= 0 if self.role == "exposure" else values < 0
         if self.role in _EXPECTED and wrong.any():
             row = int(np.argmax(wrong))
             raise InvalidData(
                 f"{self.what}, row {row + 1}: got {values[row]:g}, expected "
                 f"{_EXPECTED[self.role]}; correct it or drop the row"
+            )
+        return values
+
+    def _events(self, series: "pandas.Series") -> np.ndarray:
+        """Return 1 for events, 0 for censored times."""
+        try:
+            values = numbers(series, self.what, booleans=True)
+        except InvalidData:
+            values = np.full(len(series), np.nan)
+        wrong = (values != 0) & (values != 1)
+        if wrong.any():
+            listed = short_list(map(quoted, sorted_labels(series.tolist())), 4, 60)
+            raise InvalidData(
+                f"{self.what} has the values {listed}, expected {_EXPECTED['event']}; recode the "
+                "column"
             )
         return values
 
@@ -98,7 +120,7 @@ def infer_point_column(
     """Return a column with the notation of its numbers.
 
     Args:
-        role: `weight`, or `target`.
+        role: `weight`, `event`, `exposure`, or `target`.
         name: name of the column.
         raw: its values.
         config: the declared decimal mark.
@@ -108,7 +130,7 @@ def infer_point_column(
         InvalidData: if they are numbers in two notations with different meanings.
     """
     plain = PointColumn(role=role, name=name)
-    if not is_text:
+    if not is_text or role == "event":
         return plain
     check_missing(raw, what=plain.what)
     notation = notation_of(plain.what, [text.strip() for text in raw.tolist()], config)

@@ -1,6 +1,6 @@
 """Encoding of raw inputs and targets as tensors; stored with a run and applied to new data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, cast
@@ -186,7 +186,7 @@ class Preprocessing:
     def encode_target(
         self, raw_y: Any, dtype: torch.dtype = torch.float32
     ) -> Shaped[Tensor, "point *column"]:
-        """Return a raw target as class indices (int64), standardized numbers, or counts.
+        """Return a raw target as class indices (int64), standardized numbers, times, or counts.
 
         Args:
             raw_y: labels or numbers (point,), or numbers (point, column) of several targets.
@@ -213,9 +213,43 @@ class Preprocessing:
                     "counts 0, 1, 2, ...; correct it or use "
                     f"{advise_setting('data.task=regression')}"
                 )
-        if self.task == "regression":
+        if self.task == "survival" and (result <= 0).any():
+            row = int(np.argmax(result <= 0))
+            raise InvalidData(
+                f"target {quoted(self.target)}, row {row + 1}: got {result[row]:g}, expected a "
+                "positive time; correct it, drop the row, or replace a time of zero by half of the "
+                "unit in which times are rounded"
+            )
+        if self.task in ("regression", "survival"):
             result = self.scaling.standardize_target(result)
         return self._finite(result, dtype)
+
+    def encode_targets(
+        self, raw_y: Any, points: Mapping[str, np.ndarray], dtype: torch.dtype = torch.float32
+    ) -> Shaped[Tensor, "point *column"]:
+        """Return a raw target as `encode_target` does, with its events or exposures.
+
+        Args:
+            raw_y: labels or numbers (point,), or numbers (point, column) of several targets.
+            points: role of a column that describes points -> numbers (point,).
+            dtype: floating-point type of numbers and counts.
+
+        Returns:
+            The target; of times and of counts with an exposure, (point, 2): the time and whether
+            the event was seen, or the count and the scaled exposure. Times without a column of
+            events are all seen.
+
+        Raises:
+            InvalidData: as `encode_target` does.
+        """
+        y = self.encode_target(raw_y, dtype)
+        if self.task == "survival":
+            second = points.get("event", np.ones(len(y)))
+        elif self.exposure_column is not None:
+            second = points["exposure"] / self.scaling.exposure_scale
+        else:
+            return y
+        return torch.stack([y, torch.from_numpy(second).to(dtype)], dim=1)
 
     def _encode_columns(
         self, values: np.ndarray, dtype: torch.dtype
@@ -236,6 +270,28 @@ class Preprocessing:
                 f"{advise('--set dtype=float64', 'dtype=torch.float64')}"
             )
         return encoded
+
+    @property
+    def exposure_column(self) -> PointColumn | None:
+        """Return the column of exposures, if counts have them."""
+        return next((own for own in self.point_columns if own.role == "exposure"), None)
+
+    def exposure_of(self, raw_x: Any) -> np.ndarray | None:
+        """Return the exposures (point,) of raw inputs, in their own units.
+
+        Args:
+            raw_x: table, or array (point, *feature), which has none.
+
+        Returns:
+            The exposures; None if there is no such column.
+
+        Raises:
+            InvalidData: if one is missing or not positive.
+        """
+        column, columns = self.exposure_column, getattr(raw_x, "columns", ())
+        if column is None or column.name not in columns:
+            return None
+        return column.values(np.asarray(raw_x[column.name]))
 
     def decode_labels(self, indices: Any) -> np.ndarray:
         """Return the original labels of class indices.

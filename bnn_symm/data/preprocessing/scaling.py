@@ -43,9 +43,11 @@ class Scaling:
             if a feature is constant over the training split.
         y_mean: mean of a regression target in its own units; 0 for other tasks, and for several
             columns.
-        y_scale: standard deviation of a regression target in its own units; 1 for other tasks, and
-            for several columns.
+        y_scale: standard deviation of a regression target in its own units; of times, the total
+            time per event; 1 for other tasks, and for several columns.
         y_columns: mean and standard deviation of each of several target columns; empty for one.
+        exposure_scale: the exposure per count of the training split, by which exposures are
+            divided; 1 without them.
     """
 
     x_mean: np.ndarray
@@ -53,6 +55,7 @@ class Scaling:
     y_mean: float = 0.0
     y_scale: float = 1.0
     y_columns: tuple[ColumnScaling, ...] = ()
+    exposure_scale: float = 1.0
 
     @classmethod
     def identity(cls, input_shape: tuple[int, ...], y_names: Sequence[str] = ()) -> "Scaling":
@@ -134,10 +137,14 @@ class Scaling:
 
         A log density of standardized targets less this is one in the targets' own units.
 
+        A censored time has a probability, which does not depend on units.
+
         Args:
             y: targets as in a `Split`.
         """
         total = sum(math.log(own.y_scale) for own in self.columns)
+        if y.dim() == 2 and not self.y_columns:  # the second column has events, or exposures
+            return total * y[:, 1].double().cpu()
         return torch.full((len(y),), total, dtype=torch.float64)
 
     def standardize_target(self, y: np.ndarray) -> np.ndarray:
@@ -184,6 +191,7 @@ class Scaling:
             "y_mean": self.y_mean,
             "y_scale": self.y_scale,
             **({"y_columns": [vars(own) for own in self.y_columns]} if self.y_columns else {}),
+            **({"exposure_scale": self.exposure_scale} if self.exposure_scale != 1 else {}),
         }
 
     @classmethod
@@ -195,6 +203,7 @@ class Scaling:
             y_mean=float(content["y_mean"]),
             y_scale=float(content["y_scale"]),
             y_columns=tuple(ColumnScaling(**own) for own in content.get("y_columns", ())),
+            exposure_scale=float(content.get("exposure_scale", 1.0)),
         )
 
 

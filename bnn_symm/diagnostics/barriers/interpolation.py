@@ -32,6 +32,7 @@ from bnn_symm.alignment import check_same_parameters
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.scores import expected_calibration_error
 from bnn_symm.errors import InvalidData
+from bnn_symm.models.likelihoods import has_events
 from bnn_symm.posteriors import (
     ClosedFormPosterior,
     GaussianPosterior,
@@ -218,7 +219,8 @@ class Losses:
 
     Attributes:
         log_likelihood: (draw, point), in nats, in the target's own units.
-        error: Error rate of the mixture, or root mean squared error.
+        error: Error rate of the mixture, or root mean squared error; of times, that of the log of
+            the median, without censored times that are below it.
         ece: Expected calibration error; None for regression.
     """
 
@@ -280,6 +282,11 @@ def _summary(predictive: Predictive, y: Tensor) -> tuple[Tensor, Tensor, Tensor 
     if predictive.is_classification:
         probabilities = predictive.probabilities()
         return log_likelihood, probabilities.argmax(-1) != y, probabilities
+    predictive, y = predictive.given(y)
+    if has_events(predictive.likelihood):
+        error = predictive.quantiles([0.5])[0].log() - predictive.observed(y).log()
+        is_right = (y[:, 1] == 0) & (error > 0)
+        return log_likelihood, torch.where(is_right, 0.0, error).square(), None
     if len(predictive.columns) == 1:
         error = (predictive.mean() - predictive.in_own_units(y)).square()
         return log_likelihood, error, None

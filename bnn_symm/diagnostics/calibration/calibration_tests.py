@@ -19,7 +19,12 @@ import numpy as np
 from jaxtyping import Float
 
 from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins, expected_error
-from bnn_symm.diagnostics.scores.point_predictions import ClassPredictions, NumberPredictions
+from bnn_symm.diagnostics.scores.point_predictions import (
+    ClassPredictions,
+    NumberPredictions,
+    OneTarget,
+    TimePredictions,
+)
 from bnn_symm.diagnostics.scores.regression import quantile_calibration_error
 from bnn_symm.diagnostics.statistics.evidence import Evidence
 from bnn_symm.formatting import number
@@ -111,7 +116,7 @@ class CalibrationTest:
 
 
 def calibration_test(
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: OneTarget,
     *,
     num_simulations: int = 1000,
     level: float = 0.95,
@@ -179,7 +184,7 @@ def _classes(
 
 
 def _numbers(
-    predictions: NumberPredictions, num_simulations: int, seed: int
+    predictions: NumberPredictions | TimePredictions, num_simulations: int, seed: int
 ) -> tuple[tuple[float, float], tuple[np.ndarray, np.ndarray]]:
     points = len(predictions)
     ones = np.ones((1, points))

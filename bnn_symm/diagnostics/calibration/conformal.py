@@ -35,6 +35,7 @@ from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.formatting import count, percent
+from bnn_symm.models.likelihoods import condition, has_events, num_columns
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.summaries import Result
 
@@ -148,14 +149,21 @@ def calibrate(posterior: Posterior, part: Split, level: float) -> Conformal:
             f"{advise('--conformal', 'level')}: got {level!r}, expected a number between 0 and 1, "
             "such as 0.9"
         )
-    if part.y.dim() != 1:
+    likelihood = posterior.model.likelihood
+    if has_events(likelihood):
+        raise ConfigError(
+            "conformal prediction needs the times of all events, but some may be censored; leave "
+            f"out {advise('--conformal', 'conformal')}"
+        )
+    if num_columns(likelihood) > 1 and condition(likelihood) is None:
         raise ConfigError("conformal prediction is for one target, but there are several")
     check_size(len(part), level)
     scores, start, kind = [], 0, "numbers"
     for predictive in posterior.iter_predict(part.x):
         rows = slice(start, start + predictive.outputs.shape[2])
         start = rows.stop
-        x, y = part.x[rows], part.y[rows].cpu()
+        x = part.x[rows]
+        predictive, y = predictive.given(part.y[rows].cpu())
         if predictive.is_classification:
             kind = "classes"
             every = _class_scores(predictive.probabilities().numpy(), uniform_of_inputs(x))

@@ -1,7 +1,7 @@
 """Measure how often conformal and Bayesian regions contain the target, and how large they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -55,7 +55,8 @@ def region_coverage(
     for predictive in posterior.iter_predict(part.x):
         rows = slice(start, start + predictive.outputs.shape[2])
         start = rows.stop
-        own = part.take(rows)
+        predictive, y = predictive.given(part.y[rows].cpu())
+        own = replace(part.take(rows), y=y)
         measure = _classes if predictive.is_classification else _numbers
         columns.append(measure(predictive, own, conformal))
     values = np.concatenate(columns)

@@ -21,7 +21,7 @@ from bnn_symm.diagnostics.calibration.calibration_errors import NUM_BINS, equal_
 from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
     ColumnPredictions,
-    NumberPredictions,
+    OneTarget,
     predict_points,
 )
 from bnn_symm.errors import ConfigError
@@ -135,7 +135,7 @@ def reliability(
 
 
 def reliability_of_predictions(
-    predictions: ClassPredictions | NumberPredictions,
+    predictions: OneTarget,
     *,
     num_bins: int = NUM_BINS,
     level: float = 0.95,

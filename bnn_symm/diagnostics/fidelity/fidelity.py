@@ -58,6 +58,7 @@ from bnn_symm.diagnostics.fidelity.wasserstein import (
 from bnn_symm.diagnostics.statistics.bootstrap import Score, bootstrap_scores, weighted_mean
 from bnn_symm.diagnostics.statistics.paired_comparison import Estimate, estimate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidData
+from bnn_symm.models.likelihoods import has_events
 from bnn_symm.posteriors import Posterior, Predictive
 
 CLASS_DISTANCES = ("agreement", "total_variation", "w1", "nll_difference")
@@ -207,9 +208,9 @@ def pointwise_distances(
     floors: list[Pointwise] = []
     for start in range(0, len(reference), step):
         where = slice(start, start + step)
-        first, y = reference.predict(where), reference.targets(where)
+        first, y = reference.predict(where).given(reference.targets(where))
         for own, parts in zip(others, each, strict=True):
-            second, target = own.predict(where), own.targets(where)
+            second, target = own.predict(where).given(own.targets(where))
             _check_comparable(reference, first, y, own, second, target, start)
             distances = _distances(
                 first, second, y, target, has_draws=reference.has_draws and own.has_draws
@@ -354,6 +355,11 @@ def _check_comparable(
     start: int,
 ) -> None:
     """Refuse predictions of other classes, of another kind of target, or of other targets."""
+    if has_events(first.likelihood):
+        raise IncompatiblePosteriors(
+            f"{reference.name} predicts times, whose distributions may have no finite moments to "
+            "compare; compare the NLL and the concordance of evaluations"
+        )
     kinds = [_kind(own) for own in (first, second)]
     if kinds[0] != kinds[1]:
         raise IncompatiblePosteriors(

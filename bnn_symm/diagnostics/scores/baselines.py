@@ -2,11 +2,13 @@
 
 The constant is the distribution of the training targets: the frequencies of classes with one more
 point in each (so that none has probability 0), a normal distribution with their mean and standard
-deviation, or a Poisson distribution with their mean. The linear models are scikit-learn's, on the
-standardized features of the run, images flattened: logistic regression with C = 1 (a standard
-normal prior of the weights), ridge regression with its penalty chosen by leave-one-out errors,
-which also give the noise, and Poisson regression. Scores of a network are to be read beside these.
-In all of them a point of weight w counts as w points.
+deviation, a Poisson distribution with their mean per exposure, or the Weibull distribution that
+fits times and censored times best. The linear models are scikit-learn's, on the standardized
+features of the run, images flattened: logistic regression with C = 1 (a standard normal prior of
+the weights), ridge regression with its penalty chosen by leave-one-out errors, which also give the
+noise, and Poisson regression; and a Weibull regression with a standard normal prior of its weights.
+Scores of a network are to be read beside these. In all of them a point of weight w counts as w
+points.
 """
 
 import math
@@ -28,7 +30,7 @@ from bnn_symm.diagnostics.scores.point_predictions import (
     reduce_predictive,
 )
 from bnn_symm.formatting import count
-from bnn_symm.models import Categorical, Gaussian, Poisson
+from bnn_symm.models import Categorical, Gaussian, Poisson, Weibull
 from bnn_symm.posteriors import Predictive
 from bnn_symm.randomness import numpy_generator
 
@@ -39,6 +41,7 @@ _PENALTIES = np.logspace(-3, 6, 28)
 _ITERATIONS = 200
 # Standard deviations below this fraction of that of the targets are those of an exact fit.
 _LEAST_NOISE = 1e-4
+_LARGEST_LOG_SHAPE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +91,8 @@ def baselines(
     def model(name: str, predictive: Predictive) -> Baseline:
         return baseline(name, predictive, part, seed=seed, is_ordered=is_ordered)
 
-    y, weight = raw_targets(dataset.train), dataset.train.observations.cpu().numpy()
-    models = [model(*_constant(dataset, y, weight, len(part)))]
+    y = raw_targets(dataset.train)
+    models = [model(*_constant(dataset, len(part)))]
     rows, notes = _rows(dataset, y, seed)
     if rows is not None:
         train = dataset.train.take(rows)
@@ -148,12 +151,12 @@ def by_column(
 
 
 def raw_targets(part: Split) -> np.ndarray:
-    """Return class indices, or standardized numbers or counts in float64.
+    """Return class indices, or standardized numbers, times or counts in float64.
 
     Args:
         part: points.
     """
-    y = part.y.cpu().numpy()
+    y = part.column(0).y.cpu().numpy()
     return y.astype(np.float64) if part.y.is_floating_point() else y
 
 
@@ -176,6 +179,15 @@ def with_token_counts(dataset: Dataset, part: Split) -> tuple[Dataset, Split]:
         return replace(split, x=counts.double())
 
     return replace(dataset, train=counted(train)), counted(part)
+
+
+def raw_exposures(part: Split) -> Float[np.ndarray, " point"]:
+    """Return the exposures of counts; ones if they have none.
+
+    Args:
+        part: points.
+    """
+    return part.y[:, 1].double().cpu().numpy() if part.y.dim() == 2 else np.ones(len(part))
 
 
 def flat_features(x: Tensor) -> Float[np.ndarray, "point feature"]:
@@ -207,18 +219,25 @@ def _rows(dataset: Dataset, y: np.ndarray, seed: int) -> tuple[np.ndarray | None
     return np.sort(chosen), [note]
 
 
-def _constant(
-    dataset: Dataset, y: np.ndarray, weight: np.ndarray, size: int
-) -> tuple[str, Predictive]:
+def _constant(dataset: Dataset, size: int) -> tuple[str, Predictive]:
     """Return the name and the predictions of the distribution of the training targets."""
+    y, weight = raw_targets(dataset.train), dataset.train.observations.cpu().numpy()
+    if dataset.task == "survival":
+        return "one Weibull distribution", weibull_predictive(
+            dataset, np.zeros((len(y), 0)), np.zeros((size, 0))
+        )
     if dataset.task == "classification":
         log_shares = np.log(base_rates(y, weight, dataset.num_outputs))
         return "the base rates", class_predictive(np.tile(log_shares, (size, 1)))
     name = "the mean of the training targets"
-    mean = float(np.average(y, weights=weight))
     if dataset.task == "count":
-        rate = max(mean, 1 / (weight.sum() + 1))  # targets that are all zero have a rate, too
-        return name, count_predictive(np.full(size, math.log(rate)))
+        if dataset.train.y.dim() == 2:
+            name = "one rate per exposure"
+        total = (weight * raw_exposures(dataset.train)).sum()
+        # Targets that are all zero have a rate, too.
+        rate = max((weight * y).sum() / total, 1 / (total + 1))
+        return name, count_predictive(dataset, np.full(size, math.log(rate)))
+    mean = float(np.average(y, weights=weight))
     sd = math.sqrt(np.average(np.square(y - mean), weights=weight))
     return name, number_predictive(dataset, np.full(size, mean), sd, y)
 
@@ -233,10 +252,16 @@ def _linear(dataset: Dataset, train: Split, points: np.ndarray) -> tuple[str, Pr
             model = LogisticRegression(max_iter=_ITERATIONS).fit(x, y, weight)
             found = model.predict_proba(points)
             return "logistic regression", with_unseen_classes(dataset, train, model.classes_, found)
+        if dataset.task == "survival":
+            return "Weibull regression", weibull_predictive(dataset, x, points, train)
         if dataset.task == "count":
+            # Rates weighted by their exposures have the likelihood of counts.
+            exposure = raw_exposures(train)
+            weight = weight * exposure
             model = PoissonRegressor(alpha=1 / weight.sum(), max_iter=_ITERATIONS)
-            model.fit(x, y, weight)
-            return "Poisson regression", count_predictive(points @ model.coef_ + model.intercept_)
+            model.fit(x, y / exposure, weight)
+            log_rates = points @ model.coef_ + model.intercept_
+            return "Poisson regression", count_predictive(dataset, log_rates)
         model = RidgeCV(_PENALTIES, store_cv_results=True).fit(x, y, weight)
         # Errors are squared, and multiplied by the weights.
         errors = model.cv_results_[:, list(_PENALTIES).index(model.alpha_)]
@@ -287,14 +312,56 @@ def class_predictive(log_probabilities: np.ndarray) -> Predictive:
     )
 
 
-def count_predictive(log_rates: np.ndarray) -> Predictive:
+def count_predictive(dataset: Dataset, log_rates: np.ndarray) -> Predictive:
     """Return Poisson distributions.
 
     Args:
+        dataset: the data, which may have exposures.
         log_rates: (point,).
     """
     outputs = torch.from_numpy(log_rates)[None, None, :, None]
-    return Predictive(outputs=outputs, latents={}, likelihood=Poisson())
+    likelihood = Poisson(exposure=dataset.train.y.dim() == 2)
+    return Predictive(outputs=outputs, latents={}, likelihood=likelihood)
+
+
+def weibull_predictive(
+    dataset: Dataset, x: np.ndarray, points: np.ndarray, train: Split | None = None
+) -> Predictive:
+    """Return the predictions of a Weibull regression with a standard normal prior of its weights.
+
+    Args:
+        dataset: the data, for their scaling.
+        x: features of the training points, (point, feature), of which there may be none.
+        points: features of the points to predict.
+        train: the training points; default those of the data set.
+    """
+    from scipy.optimize import minimize
+
+    train = train or dataset.train
+    time, weight = raw_targets(train), train.observations.cpu().numpy()
+    event, log_time = train.y[:, 1].double().cpu().numpy(), np.log(time)
+    design = np.concatenate([np.ones((len(x), 1)), x], axis=1)
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        z = np.exp(theta[-1]) * (log_time - design @ theta[:-1])
+        hazard = np.exp(np.minimum(z, 700.0))
+        value = weight @ (hazard - event * (theta[-1] + z)) + 0.5 * np.square(theta[1:-1]).sum()
+        slope = weight * (hazard - event)
+        gradient = np.append(-np.exp(theta[-1]) * (slope @ design), slope @ z - weight @ event)
+        gradient[1:-1] += theta[1:-1]
+        return float(value), gradient
+
+    start = np.zeros(design.shape[1] + 1)
+    # A single event has no finite shape of largest likelihood.
+    bounds = [(None, None)] * design.shape[1] + [(-_LARGEST_LOG_SHAPE, _LARGEST_LOG_SHAPE)]
+    found = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    location = points @ found[1:-1] + found[0]
+    return Predictive(
+        outputs=torch.from_numpy(location)[None, None, :, None],
+        latents={"log_shape": torch.full((1, 1), float(found[-1]), dtype=torch.float64)},
+        likelihood=Weibull(),
+        scale=dataset.scaling.y_scale,
+    )
 
 
 def number_predictive(

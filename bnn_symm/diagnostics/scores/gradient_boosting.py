@@ -20,6 +20,7 @@ from bnn_symm.diagnostics.scores.baselines import (
     count_predictive,
     flat_features,
     number_predictive,
+    raw_exposures,
     raw_targets,
     with_token_counts,
     with_unseen_classes,
@@ -56,6 +57,8 @@ def gradient_boosting(
         note = f"there is no gradient boosting of {count(len(y), 'training point')}"
     elif dataset.task == "classification" and len(np.unique(y)) < 2:
         note = "there is no gradient boosting, because all training points have one class"
+    elif dataset.task == "survival":
+        note = "there is no gradient boosting of times, some of which may be censored"
     elif dataset.task == "count" and not y.any():
         note = "there is no gradient boosting, because all training targets are 0"
     if note:
@@ -75,8 +78,10 @@ def _predictive(dataset: Dataset, points: np.ndarray, seed: int) -> Predictive:
         model = HistGradientBoostingClassifier(random_state=seed).fit(x, y, weight)
         return with_unseen_classes(dataset, train, model.classes_, model.predict_proba(points))
     if dataset.task == "count":
-        model = HistGradientBoostingRegressor(loss="poisson", random_state=seed).fit(x, y, weight)
-        return count_predictive(np.log(np.maximum(model.predict(points), np.finfo(float).tiny)))
+        exposure = raw_exposures(train)
+        model = HistGradientBoostingRegressor(loss="poisson", random_state=seed)
+        rates = model.fit(x, y / exposure, weight * exposure).predict(points)
+        return count_predictive(dataset, np.log(np.maximum(rates, np.finfo(float).tiny)))
     folds = KFold(_FOLDS, shuffle=True, random_state=seed)
     model = HistGradientBoostingRegressor(random_state=seed)
     residuals = y - cross_val_predict(model, x, y, cv=folds, params={"sample_weight": weight})

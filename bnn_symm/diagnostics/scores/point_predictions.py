@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.crps import crps
-from bnn_symm.models.likelihoods import is_count, is_ordered
+from bnn_symm.models.likelihoods import has_events, is_count, is_ordered
 from bnn_symm.posteriors import Posterior, Predictive
 from bnn_symm.randomness import numpy_generator
 
@@ -105,7 +105,39 @@ class ColumnPredictions:
         return len(self.log_prob)
 
 
-PointPredictions = ClassPredictions | NumberPredictions | ColumnPredictions
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimePredictions:
+    """Predictions of times at some points, in the target's own units.
+
+    Attributes:
+        time: Times at which the event was seen, or after which it comes.
+        event: 1 if the event was seen, 0 if the time is censored.
+        median: Median of the mixture over draws.
+        log_prob: Log density of the mixture at events, and log probability that the event comes
+            after a censored time, in nats.
+        pit: Probability integral transform, F(t); F(t) + u (1 - F(t)) with u uniform for censored
+            times, which is uniform for correct predictions whatever the times of censoring (Haider
+            et al. 2020, arXiv:1811.11347).
+        low: (interval, point), lower ends of the central intervals `INTERVALS`.
+        high: Upper ends.
+        weight: Numbers of observations for which the points stand; None for one each.
+    """
+
+    time: Float[np.ndarray, " point"]
+    event: Float[np.ndarray, " point"]
+    median: Float[np.ndarray, " point"]
+    log_prob: Float[np.ndarray, " point"]
+    pit: Float[np.ndarray, " point"]
+    low: Float[np.ndarray, "interval point"]
+    high: Float[np.ndarray, "interval point"]
+    weight: Float[np.ndarray, " point"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+OneTarget = ClassPredictions | NumberPredictions | TimePredictions
+PointPredictions = OneTarget | ColumnPredictions
 
 
 def predict_points(posterior: Posterior, part: Split, *, seed: int = 0) -> PointPredictions:
@@ -158,8 +190,11 @@ def _pointwise(
     predictive: Predictive, y: Tensor, start: int, seed: int
 ) -> dict[str, dict[str, Tensor]]:
     """Return name of a column -> attribute -> values; the empty name is all columns."""
+    predictive, y = predictive.given(y)
     if predictive.is_classification:
         return {"": _classes(predictive, y)}
+    if has_events(predictive.likelihood):
+        return {"": _times(predictive, y, start, seed)}
     if len(predictive.columns) == 1:
         return {"": _numbers(predictive, y, start, seed)}
     columns = zip(predictive.column_names, predictive.columns, y.unbind(-1), strict=True)
@@ -187,7 +222,7 @@ def _joined(
         return ColumnPredictions(columns=columns, **first)
     if "y" in first:
         return ClassPredictions(**first, is_ordered=ordered)
-    return NumberPredictions(**first)
+    return TimePredictions(**first) if "event" in first else NumberPredictions(**first)
 
 
 def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
@@ -200,15 +235,40 @@ def _classes(predictive: Predictive, y: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[str, Tensor]:
-    target = predictive.in_own_units(y)
+def _times(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[str, Tensor]:
+    time, event = predictive.observed(y), y[:, 1]
+    low, high = _central_intervals(predictive)
+    above = predictive.survival(time)
+    return {
+        "time": time,
+        "event": event.double(),
+        "median": predictive.quantiles([0.5])[0],
+        "log_prob": predictive.log_prob(y),
+        "pit": 1 - torch.where(event > 0, 1.0, _uniform(seed, start, len(y))) * above,
+        "low": low,
+        "high": high,
+    }
+
+
+def _central_intervals(predictive: Predictive) -> tuple[Tensor, Tensor]:
+    """Return the lower and the upper ends of the central intervals, each (interval, point)."""
     levels = [(1 - width) / 2 for width in INTERVALS]
     quantiles = predictive.quantiles([*levels, *(1 - level for level in levels)])
+    return quantiles[: len(levels)], quantiles[len(levels) :]
+
+
+def _uniform(seed: int, start: int, size: int) -> Tensor:
+    """Return random numbers of the randomized transform, between 0 and 1."""
+    return torch.from_numpy(numpy_generator(seed, "randomized transform", start).uniform(size=size))
+
+
+def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[str, Tensor]:
+    target = predictive.in_own_units(y)
+    low, high = _central_intervals(predictive)
     pit = predictive.cdf(target)
     if is_count(predictive.likelihood):
         below = predictive.cdf(target - 1)
-        uniform = numpy_generator(seed, "randomized transform", start).uniform(size=len(y))
-        pit = below + torch.from_numpy(uniform) * (pit - below)
+        pit = below + _uniform(seed, start, len(y)) * (pit - below)
     return {
         "target": target,
         "mean": predictive.mean(),
@@ -217,6 +277,6 @@ def _numbers(predictive: Predictive, y: Tensor, start: int, seed: int) -> dict[s
         "log_prob": predictive.log_prob(y),
         "crps": crps(predictive, target),
         "pit": pit,
-        "low": quantiles[: len(levels)],
-        "high": quantiles[len(levels) :],
+        "low": low,
+        "high": high,
     }

@@ -23,6 +23,7 @@ from bnn_symm.diagnostics.scores.point_predictions import (
     ClassPredictions,
     NumberPredictions,
     PointPredictions,
+    TimePredictions,
     predict_points,
 )
 from bnn_symm.diagnostics.scores.regression import (
@@ -32,6 +33,7 @@ from bnn_symm.diagnostics.scores.regression import (
     number_notes,
     number_statistics,
 )
+from bnn_symm.diagnostics.scores.survival import time_notes, time_statistics
 from bnn_symm.diagnostics.statistics.bootstrap import Score, Statistics, bootstrap_scores
 from bnn_symm.posteriors import Posterior
 from bnn_symm.summaries import Result
@@ -134,6 +136,9 @@ def score_predictions(
     elif isinstance(predictions, NumberPredictions):
         reasons = {"r2": "all targets are equal"}
         errors, notes = CALIBRATION_DISTANCES, number_notes(predictions)
+    elif isinstance(predictions, TimePredictions):
+        reasons = {"concordance": "no two times can be ordered"}
+        errors, notes = CALIBRATION_DISTANCES, time_notes(predictions)
     else:
         reasons = {}
         errors, notes = CALIBRATION_DISTANCES, column_notes(predictions)
@@ -220,6 +225,8 @@ def _statistics(predictions: PointPredictions) -> Statistics:
         statistics = class_statistics(predictions)
     elif isinstance(predictions, NumberPredictions):
         statistics = number_statistics(predictions)
+    elif isinstance(predictions, TimePredictions):
+        statistics = time_statistics(predictions)
     else:
         statistics = column_statistics(predictions)
     weight = predictions.weight

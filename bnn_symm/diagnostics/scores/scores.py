@@ -21,7 +21,8 @@ from bnn_symm.diagnostics.calibration.calibration_errors import equal_width_bins
 from bnn_symm.diagnostics.measures import FURTHER_SCORES, SCORES
 from bnn_symm.diagnostics.scores.class_averages import balanced_accuracy, macro_auroc
 from bnn_symm.diagnostics.scores.crps import crps, rps
-from bnn_symm.models.likelihoods import is_ordered
+from bnn_symm.diagnostics.scores.survival import concordance
+from bnn_symm.models.likelihoods import has_events, is_ordered
 from bnn_symm.posteriors import Posterior, Predictive
 
 
@@ -36,8 +37,9 @@ def score(posterior: Posterior, part: Split) -> dict[str, Any] | None:
     Returns:
         `points`, `nll` (nats per point, of the marginal), `expected_nll` (mean over draws), and
         `accuracy`, `ece`, `brier`, `auc` and `balanced_accuracy` for classes, `rps` for ordered
-        ones, or `rmse`, `crps`, `coverage_90` (of the central interval) and `r2` for numbers. `auc`
-        and `r2` are None where the targets do not vary. Of several target columns, `nll` is that of
+        ones, `rmse`, `crps`, `coverage_90` (of the central interval) and `r2` for numbers, or
+        `concordance` for times. `auc` and `r2` are None where the targets do not vary, and
+        `concordance` where no two times can be ordered. Of several target columns, `nll` is that of
         all columns together, the other scores are means over columns, and `columns` has those of
         each column, in its own units. A point of weight w counts as w points.
 
@@ -102,9 +104,13 @@ def score_points(posterior: Posterior, part: Split) -> ScoredPoints:
 
 def _pointwise(predictive: Predictive, y: Tensor) -> dict[str, dict[str, Tensor]]:
     """Return name of a column -> score -> one value per point; the empty name is all columns."""
+    predictive, y = predictive.given(y)
     joint = {"nll": -predictive.log_prob(y), "expected_nll": -predictive.expected_log_prob(y)}
     if predictive.is_classification:
         return {"": _classes(predictive, y) | joint}
+    if has_events(predictive.likelihood):
+        time, event, median = predictive.observed(y), y[:, 1], predictive.quantiles([0.5])[0]
+        return {"": {"time": time, "event": event, "median": median} | joint}
     if len(predictive.columns) == 1:
         return {"": _numbers(predictive, y) | joint}
     names = zip(predictive.column_names, predictive.columns, y.unbind(-1), strict=True)
@@ -124,7 +130,12 @@ def _means(pointwise: dict[str, Tensor], part: Split) -> dict[str, float | None]
         result["rmse"] = math.sqrt(error)
         total = part.mean((target - part.mean(target)).square())
         result["r2"] = 1 - error / total if total > 0 else None
-    others = {"probabilities", "squared_error", "target"}
+    if "median" in pointwise:
+        keys, weight = ("time", "event", "median"), part.observations.cpu().numpy()
+        time, event, median = (pointwise[key].double().numpy() for key in keys)
+        value = float(concordance(time, event, median, weight[None])[0])
+        result["concordance"] = None if math.isnan(value) else value
+    others = {"probabilities", "squared_error", "target", "time", "event", "median"}
     return result | {
         name: part.mean(value) for name, value in pointwise.items() if name not in others
     }

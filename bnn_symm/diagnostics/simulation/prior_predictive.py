@@ -21,6 +21,7 @@ from bnn_symm.alignment.samples import prior_draws
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel
+from bnn_symm.models.likelihoods import has_events
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.posteriors.predictive import Predictive
 
@@ -109,9 +110,15 @@ def prior_predictive(
             f"the prior predictive describes functions of one target, the data have "
             f"{len(predictive.columns)} target columns; name one of them in data.target"
         )
+    if has_events(predictive.likelihood):
+        raise ConfigError(
+            "the prior predictive compares functions with all values of the target, but times may "
+            "be censored; for data without censored times use data.task=regression"
+        )
+    predictive, y = predictive.given(part.y)
     if predictive.is_classification:
         return _of_classes(predictive, part.y.cpu().numpy())
-    targets = (dataset.scaling.y_mean + dataset.scaling.y_scale * part.y.double()).cpu().numpy()
+    targets = (dataset.scaling.y_mean + dataset.scaling.y_scale * y.double()).cpu().numpy()
     return _of_numbers(predictive, targets)
 
 

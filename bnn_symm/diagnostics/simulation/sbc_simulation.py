@@ -42,7 +42,13 @@ from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.errors import BnnSymmError, ConfigError, InvalidData, SymmetryError
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.models import BayesianModel
-from bnn_symm.models.likelihoods import canonical_outputs, is_count
+from bnn_symm.models.likelihoods import (
+    canonical_outputs,
+    condition,
+    has_events,
+    is_count,
+    target_distribution,
+)
 from bnn_symm.posteriors import Posterior, SamplePosterior
 from bnn_symm.randomness import global_seed, key_seed, numpy_generator
 from bnn_symm.summaries import Result
@@ -219,11 +225,7 @@ def simulate_targets(
     with torch.inference_mode(), global_seed(seed, "targets"):
         outputs = model.outputs(theta, model.inputs(part.x))
         try:
-            y = (
-                model.likelihood.distribution(outputs, model.latents(theta))
-                .sample()
-                .to(part.y.dtype)
-            )
+            y = _sampled(model, outputs, model.latents(theta), part)
             density = model.likelihood.log_prob(outputs, y, model.latents(theta))
         except (ValueError, RuntimeError):  # infinite rates, or probabilities that are NaN
             raise InvalidData(too_wide) from None
@@ -233,6 +235,17 @@ def simulate_targets(
     ):
         raise InvalidData(too_wide)
     return y.clone()  # outside of inference mode
+
+
+def _sampled(model: BayesianModel, outputs: Tensor, latents: Any, part: Split) -> Tensor:
+    """Return targets with the exposures of a part, or times of events, none of them censored."""
+    likelihood, columns = model.likelihood, part.y.to(outputs.device)
+    if has_events(likelihood):
+        columns = torch.ones_like(columns)
+    given = None if condition(likelihood) is None else columns
+    distribution, _ = target_distribution(likelihood, outputs, latents, given)
+    y = distribution.sample().to(part.y.dtype)
+    return y if given is None else torch.stack([y, columns[:, 1]], dim=1)
 
 
 def _is_negative_count(model: BayesianModel, y: Tensor) -> bool:

@@ -210,9 +210,10 @@ def _output_blocks(
     width = inputs + (layer.bias is not None)
     order = _order(model, layer, outputs, width).to(position.device)
     at_once = max(1, min(_INPUTS_AT_ONCE, _NUMBERS_AT_ONCE // (2 * outputs * width)))
-    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
+    chunks = (own.split(at_once) for own in (part.x, part.y, part.observations))
+    for points, y, weight in zip(*chunks, strict=True):
         record, z = _Input.of(model, values, layer.weight, points)
-        root = fisher_root(model.likelihood, z, latents).double()
+        root = fisher_root(model.likelihood, z, latents, y).double()
         fisher = root.mT @ (weight[:, None, None] * root)
         x = record.input.double()
         if layer.bias is not None:
@@ -266,8 +267,9 @@ def _rooted_jacobians(
     with torch.no_grad():
         num_rows = model.outputs(position, part.x[:1]).shape[-1] + len(likelihood.latents)
     at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // (num_rows * len(coordinates))))
-    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
+    chunks = (own.split(at_once) for own in (part.x, part.y, part.observations))
+    for points, y, weight in zip(*chunks, strict=True):
         with torch.no_grad():
-            roots = fisher_root(likelihood, model.outputs(position, points), latents)
+            roots = fisher_root(likelihood, model.outputs(position, points), latents, y)
         rows = torch.vmap(point_jacobian)(points, roots).detach()
         yield weight.sqrt().to(rows.dtype)[:, None, None] * rows

@@ -112,11 +112,12 @@ def kronecker_factors(
         functional_call(model.net, dict(values), (part.x[:1],))
     size = sum(x.numel() + output.numel() for x, output in record.pairs(weights))
     at_once = max(1, min(_POINTS_AT_ONCE, _NUMBERS_AT_ONCE // size))
-    for points, weight in zip(part.x.split(at_once), part.observations.split(at_once), strict=True):
+    chunks = (own.split(at_once) for own in (part.x, part.y, part.observations))
+    for points, y, weight in zip(*chunks, strict=True):
         record = _Record(weights)
         with torch.enable_grad(), record:
             z = functional_call(model.net, dict(values), (points,))
-        rows = fisher_root(model.likelihood, z.detach(), latents)[..., : z.shape[-1]]
+        rows = fisher_root(model.likelihood, z.detach(), latents, y)[..., : z.shape[-1]]
         rows = weight.sqrt().to(rows.dtype)[:, None, None] * rows
         pairs = record.pairs(weights)
         outputs = [output for _, output in pairs]

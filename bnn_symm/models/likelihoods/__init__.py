@@ -1,16 +1,18 @@
 """Define the likelihoods of targets given network outputs (config section `likelihood`).
 
 Every likelihood is one settings class. Targets are in the units of training: standardized for
-regression, counts for counts, class indices for classes.
+regression, counts for counts, class indices for classes, and times divided by a constant.
 
 Reading order: `likelihood` (the interface), `gaussian`, `multivariate_gaussian`, `classification`,
-`counts`, `student_t`, `gaussian_mixture`, `ordinal`, `zero_inflated`, `registry` (all of them, the
-default of each task, checks), `capabilities` (optional members).
+`exposure`, `counts`, `student_t`, `gaussian_mixture`, `ordinal`, `zero_inflated`, `survival`,
+`registry` (all of them, the default of each task, checks), `capabilities` (optional members).
 """
 
 from bnn_symm.models.likelihoods.capabilities import (
     canonical_outputs,
+    condition,
     fixed_num_outputs,
+    has_events,
     is_classification,
     is_count,
     is_ordered,
@@ -18,6 +20,8 @@ from bnn_symm.models.likelihoods.capabilities import (
     num_classes,
     num_columns,
     output_names,
+    target_distribution,
+    without_exposure,
 )
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
 from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson, count_bound, count_grid
@@ -34,6 +38,7 @@ from bnn_symm.models.likelihoods.registry import (
     resolve_likelihood,
 )
 from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.survival import LogNormal, Weibull
 from bnn_symm.models.likelihoods.zero_inflated import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
@@ -48,20 +53,24 @@ __all__ = [
     "HeteroscedasticGaussian",
     "Latents",
     "Likelihood",
+    "LogNormal",
     "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
     "StudentT",
+    "Weibull",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
     "canonical_outputs",
     "check_likelihood",
     "check_task",
+    "condition",
     "count_bound",
     "count_grid",
     "default_likelihood",
     "fixed_num_outputs",
+    "has_events",
     "is_classification",
     "is_count",
     "is_ordered",
@@ -70,4 +79,6 @@ __all__ = [
     "num_columns",
     "output_names",
     "resolve_likelihood",
+    "target_distribution",
+    "without_exposure",
 ]

@@ -57,7 +57,66 @@ def num_columns(likelihood: Any) -> int:
     Args:
         likelihood: any likelihood.
     """
+    if condition(likelihood) is not None:
+        return 2
     return getattr(likelihood, "num_columns", None) or 1
+
+
+def condition(likelihood: Any) -> str | None:
+    """Return the name of the second column of targets, which is not predicted.
+
+    Args:
+        likelihood: any likelihood.
+
+    Returns:
+        `event`: whether the event was seen at the time in the first column; `exposure` of the
+        count in the first column; None if all columns are predicted.
+    """
+    return getattr(likelihood, "condition", None)
+
+
+def has_events(likelihood: Any) -> bool:
+    """Return whether targets are times, some of which are censored.
+
+    Args:
+        likelihood: any likelihood.
+    """
+    return condition(likelihood) == "event"
+
+
+def without_exposure(likelihood: Any, outputs: Tensor, y: Tensor) -> tuple[Any, Tensor, Tensor]:
+    """Return the likelihood, the outputs and the targets of counts whose exposure is one.
+
+    Args:
+        likelihood: any likelihood.
+        outputs: of the network, (..., point, output).
+        y: targets of the points, as the likelihood reads them.
+
+    Returns:
+        What has the same densities; the arguments themselves without an exposure.
+    """
+    if condition(likelihood) != "exposure":
+        return likelihood, outputs, y
+    return likelihood.given(outputs, y)
+
+
+def target_distribution(
+    likelihood: Any, outputs: Tensor, latents: Latents, y: Tensor | None
+) -> tuple[Any, Tensor | None]:
+    """Return a Pyro distribution whose density is that of the likelihood, and what it observes.
+
+    Args:
+        likelihood: any likelihood.
+        outputs: of the network, (..., point, output).
+        latents: latent variables, each (...).
+        y: targets, as the likelihood reads them; None if they are to be sampled.
+
+    Returns:
+        The distribution, and the targets without events and exposures.
+    """
+    if y is None or condition(likelihood) is None:
+        return likelihood.distribution(outputs, latents), y
+    return likelihood.conditional_distribution(outputs, latents, y), y[..., 0]
 
 
 def num_classes(likelihood: Any, num_net_outputs: int) -> int:

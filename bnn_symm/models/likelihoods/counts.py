@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
+from bnn_symm.models.likelihoods.exposure import Exposed
 from bnn_symm.models.likelihoods.likelihood import (
     Latents,
     Learned,
@@ -25,7 +26,7 @@ _COUNTS = 4096
 
 
 @settings
-class Poisson(WithoutLatents):
+class Poisson(Exposed, WithoutLatents):
     """Model y ~ Poisson(exp(output))."""
 
     name: Literal["poisson"] = "poisson"
@@ -36,9 +37,13 @@ class Poisson(WithoutLatents):
         return 1
 
     def log_prob(
-        self, outputs: Float[Tensor, "*draw point 1"], y: Float[Tensor, " point"], latents: Latents
+        self,
+        outputs: Float[Tensor, "*draw point 1"],
+        y: Float[Tensor, "point *column"],
+        latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Return the Poisson log probability of the target."""
+        outputs, y = self._at_exposure(outputs, y)
         log_rate = outputs.squeeze(-1)
         return y * log_rate - log_rate.exp() - torch.lgamma(y + 1)
 
@@ -74,7 +79,7 @@ class Poisson(WithoutLatents):
 
 
 @settings
-class Dispersed:
+class Dispersed(Exposed):
     """Hold the dispersion of the negative binomial likelihoods.
 
     Attributes:
@@ -121,9 +126,13 @@ class NegativeBinomial(Dispersed):
         return log_mean, log_positive(self.dispersion, "log_dispersion", latents, log_mean)
 
     def log_prob(
-        self, outputs: Float[Tensor, "*draw point 1"], y: Float[Tensor, " point"], latents: Latents
+        self,
+        outputs: Float[Tensor, "*draw point 1"],
+        y: Float[Tensor, "point *column"],
+        latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Return the log probability of the target."""
+        outputs, y = self._at_exposure(outputs, y)
         log_mean, log_dispersion = self._parameters(outputs, latents)
         # In float64, because the two terms of a small dispersion cancel.
         size = (-log_dispersion.double()).exp()

@@ -35,6 +35,9 @@ class Likelihood(Protocol):
     latents)`, finite for finite outputs, and `cdf(outputs, value, latents)`, P(y <= value); none of
     them needs a gradient.
 
+    Likelihoods whose targets have a second column that is not predicted name it in `condition`:
+    `event` of times (`survival`) or `exposure` of counts (`exposure`).
+
     Optional members are `fisher_root` (`bnn_symm.models.fisher`, for the Laplace approximation),
     and `output_names`, `canonical_outputs` and `normal_components` (`capabilities`).
     """
@@ -43,7 +46,7 @@ class Likelihood(Protocol):
 
     @property
     def task(self) -> str:
-        """Return the task of the data sets that it fits: classification, regression or count."""
+        """Return the task of its data sets: classification, regression, count or survival."""
         ...
 
     @property
@@ -67,7 +70,7 @@ class Likelihood(Protocol):
 
         Args:
             outputs: of the network, (..., point, output).
-            y: targets, (point,).
+            y: targets, (point,), or (point, column) of several columns.
             latents: latent variables, each (...).
 
         Returns:

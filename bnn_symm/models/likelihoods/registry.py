@@ -9,11 +9,13 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.formatting import count
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
 from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson
+from bnn_symm.models.likelihoods.exposure import Exposed
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
 from bnn_symm.models.likelihoods.multivariate_gaussian import MultivariateGaussian
 from bnn_symm.models.likelihoods.ordinal import Ordinal
 from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.survival import LogNormal, Weibull
 from bnn_symm.models.likelihoods.zero_inflated import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
@@ -31,7 +33,9 @@ AnyLikelihood = Annotated[
     | Poisson
     | NegativeBinomial
     | ZeroInflatedPoisson
-    | ZeroInflatedNegativeBinomial,
+    | ZeroInflatedNegativeBinomial
+    | Weibull
+    | LogNormal,
     Field(discriminator="name"),
 ]
 
@@ -72,23 +76,33 @@ def check_likelihood(likelihood: Any) -> None:
         )
 
 
-_DEFAULTS = {"classification": Categorical, "regression": Gaussian, "count": Poisson}
+_DEFAULTS = {
+    "classification": Categorical,
+    "regression": Gaussian,
+    "count": Poisson,
+    "survival": Weibull,
+}
 
 
 def default_likelihood(task: str) -> AnyLikelihood:
     """Return the default likelihood of a task.
 
     Args:
-        task: `classification`, `regression` or `count`.
+        task: `classification`, `regression`, `count` or `survival`.
 
     Returns:
-        A categorical likelihood, a Gaussian one with learned noise, or a Poisson one.
+        A categorical likelihood, a Gaussian one with learned noise, a Poisson one, or a Weibull one
+        with a learned shape.
     """
     return _DEFAULTS[task]()
 
 
 def resolve_likelihood(
-    likelihood: AnyLikelihood | None, task: str, num_outputs: int
+    likelihood: AnyLikelihood | None,
+    task: str,
+    num_outputs: int,
+    *,
+    has_exposure: bool = False,
 ) -> AnyLikelihood:
     """Return the likelihood of a data set: the default of its task, with its number of classes.
 
@@ -96,10 +110,12 @@ def resolve_likelihood(
         likelihood: the likelihood of a configuration, or None.
         task: the task of the data set.
         num_outputs: number of classes, or of target columns, of the data set.
+        has_exposure: whether the data have exposures of counts.
 
     Raises:
         ConfigError: if the likelihood is not for these data.
     """
+    likelihood = _with_exposure(likelihood, task, has_exposure)
     several = task == "regression" and num_outputs > 1
     if likelihood is None:
         likelihood = MultivariateGaussian() if several else default_likelihood(task)
@@ -123,6 +139,31 @@ def resolve_likelihood(
     return likelihood
 
 
+def _with_exposure(
+    likelihood: AnyLikelihood | None, task: str, has_exposure: bool
+) -> AnyLikelihood | None:
+    """Return the likelihood that reads exposures if the data have them.
+
+    Raises:
+        ConfigError: if it cannot read them, or the data have none.
+    """
+    if likelihood is None and not has_exposure:
+        return None
+    own = likelihood or default_likelihood(task)
+    if has_exposure and not isinstance(own, Exposed):
+        raise ConfigError(
+            f"data.exposure is for likelihoods of counts, got likelihood.name={own.name}; set "
+            "likelihood.name=poisson, negative_binomial or one with extra zeros, or remove "
+            "data.exposure"
+        )
+    if isinstance(own, Exposed) and own.exposure and not has_exposure:
+        raise ConfigError(
+            "likelihood.exposure=true needs exposures, and the data have none; name their column "
+            "in data.exposure"
+        )
+    return dataclasses.replace(own, exposure=True) if has_exposure else own
+
+
 def check_task(likelihood: AnyLikelihood, task: str) -> None:
     """Refuse a likelihood that is not for a task.
 
@@ -133,8 +174,14 @@ def check_task(likelihood: AnyLikelihood, task: str) -> None:
     Raises:
         ConfigError: if the two do not match.
     """
-    if likelihood.task != task:
+    if likelihood.task == task:
+        return
+    problem = f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}"
+    if task == "survival":
         raise ConfigError(
-            f"likelihood {likelihood.name} is for {likelihood.task}, but the data are {task}; set "
-            f"likelihood.name={_DEFAULTS[task]().name} or data.task={likelihood.task}"
+            f"{problem}: times, some of which may be censored; set likelihood.name=weibull or "
+            f"likelihood.name=lognormal, or remove data.event and set data.task={likelihood.task}"
         )
+    raise ConfigError(
+        f"{problem}; set likelihood.name={_DEFAULTS[task]().name} or data.task={likelihood.task}"
+    )

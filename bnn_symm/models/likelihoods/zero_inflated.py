@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from bnn_symm.models.likelihoods.counts import Dispersed, NegativeBinomial, Poisson
+from bnn_symm.models.likelihoods.exposure import Exposed
 from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents, matrix_root
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
 
-class _ZeroInflated:
+class _ZeroInflated(Exposed):
     """Mix a distribution of counts, which reads the first output, with extra zeros.
 
     The second output is the logit of the probability of an extra zero, point by point.
@@ -29,9 +30,13 @@ class _ZeroInflated:
         return 2
 
     def log_prob(
-        self, outputs: Float[Tensor, "*draw point 2"], y: Float[Tensor, " point"], latents: Latents
+        self,
+        outputs: Float[Tensor, "*draw point 2"],
+        y: Float[Tensor, "point *column"],
+        latents: Latents,
     ) -> Float[Tensor, "*draw point"]:
         """Return the log probability of the target."""
+        outputs, y = self._at_exposure(outputs, y)
         logit = outputs[..., 1]
         counted = logsigmoid(-logit) + self._base.log_prob(outputs[..., :1], y, latents)
         return torch.where(y == 0, torch.logaddexp(logsigmoid(logit), counted), counted)

@@ -153,11 +153,12 @@ def _predictions(
     for number, predictive in enumerate(posterior.iter_predict(part.x)):
         y = part.y[start : start + predictive.outputs.shape[2]]
         start += len(y)
+        predictive, y = predictive.given(y)
         likelihoods.append(predictive.draw_log_prob(y).numpy())
         samples.append(
             predictive.sample(seed=key_seed(seed, "posterior predictive", number)).cpu().numpy()
         )
-        observed.append((y if predictive.is_classification else predictive.in_own_units(y)).cpu())
+        observed.append((y if predictive.is_classification else predictive.observed(y)).cpu())
         names = predictive.column_names if len(predictive.columns) > 1 else names
     sampled, seen = np.concatenate(samples, axis=2), torch.cat(observed).numpy()
     if len(names) == 1:

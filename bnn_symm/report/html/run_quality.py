@@ -25,7 +25,7 @@ GOOD, CALIBRATED = "Is it any good?", "Is it calibrated?"
 OBSERVED, CONFUSION = "Predicted against observed", "Confusion matrix"
 # Scores beside those of the baselines.
 _SHOWN = (
-    *("nll", "accuracy", "balanced_accuracy", "auc", "rmse", "r2"),
+    *("nll", "accuracy", "balanced_accuracy", "auc", "rmse", "r2", "concordance"),
     *("crps", "ece", "brier", "rps", "coverage_90"),
 )
 _MARKS = {Standing.BETTER: "yes", Standing.ALIKE: "open", Standing.WORSE: "other"}
@@ -261,7 +261,11 @@ def score_sentence(quality: Quality) -> str:
     Returns:
         The text.
     """
-    keys = [key for key in ("nll", "accuracy", "rmse", "ece") if key in quality.scores.values]
+    keys = [
+        key
+        for key in ("nll", "accuracy", "rmse", "concordance", "ece")
+        if key in quality.scores.values
+    ]
     scores = [f"{measure_of(key).title} {number(quality.scores[key].value, 4)}" for key in keys]
     points = count(quality.scores.points, "point")
     return f"On the {quality.part} split of {points}: {listed(scores)}. " + _sentence(

@@ -81,7 +81,7 @@ def _draw_run(
     paths += draw_elbo(content["elbo"], folder, title=title)
     paths += draw_calibration(content["calibration"], folder, title=title)
     dataset = run.dataset()
-    if dataset.input_shape == (1,) and dataset.task != "classification":
+    if dataset.input_shape == (1,) and dataset.task not in ("classification", "survival"):
         paths.append(folder / "bands.png")
         plot_regression_bands(run.posterior, dataset, paths[-1])
     return paths

@@ -130,8 +130,9 @@ def prepare(
         BnnSymmError: if a part of the configuration does not fit.
     """
     data = config.data
-    if data.task == "auto" and config.likelihood is not None and config.likelihood.task == "count":
-        data = dataclasses.replace(data, task="count")
+    task = "auto" if config.likelihood is None else config.likelihood.task
+    if data.task == "auto" and task in ("count", "survival"):
+        data = dataclasses.replace(data, task=task)
     # Only for files: a folder `digits` does not hide the data set of that name.
     for key in ("name", "test_file", "validation_file"):
         file = getattr(data, key)
@@ -139,7 +140,9 @@ def prepare(
             data = dataclasses.replace(data, **{key: os.path.abspath(file)})
     dataset = load(data, dtype=getattr(torch, config.dtype))
     config = dataclasses.replace(config, data=data)
-    config = with_likelihood(config, dataset.task, dataset.num_outputs)
+    config = with_likelihood(
+        config, dataset.task, dataset.num_outputs, has_exposure=data.exposure is not None
+    )
     if is_ordered(config.likelihood):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
     config, mean = resolve_prior_mean(config, mean)
@@ -178,13 +181,16 @@ def _order_note(dataset: Dataset) -> str:
     return one_line(note)
 
 
-def with_likelihood(config: Config, task: str, num_outputs: int) -> Config:
+def with_likelihood(
+    config: Config, task: str, num_outputs: int, *, has_exposure: bool = False
+) -> Config:
     """Return the configuration with the default likelihood of a task if it names none.
 
     Args:
         config: the configuration.
         task: the task of the data set.
         num_outputs: the number of classes, or 1.
+        has_exposure: whether the data have exposures of counts.
 
     Raises:
         ConfigError: if its likelihood is for another task.
@@ -192,7 +198,7 @@ def with_likelihood(config: Config, task: str, num_outputs: int) -> Config:
     likelihood = config.likelihood
     if likelihood is None and isinstance(config.inference, Automatic):
         likelihood = automatic_likelihood(task, num_outputs)
-    likelihood = resolve_likelihood(likelihood, task, num_outputs)
+    likelihood = resolve_likelihood(likelihood, task, num_outputs, has_exposure=has_exposure)
     return dataclasses.replace(config, likelihood=likelihood)
 
 

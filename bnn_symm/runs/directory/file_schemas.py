@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.scaling import mean_shape, scale_shape
+from bnn_symm.data.raw import Task
 from bnn_symm.errors import BnnSymmError, InvalidRun, one_line
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -41,7 +42,7 @@ class DatasetRecord(FileSchema):
     """Define the key `dataset` of `run.json`."""
 
     name: str
-    task: Literal["classification", "regression", "count"]
+    task: Task
     sha256: Sha256
     source: str = ""
     licence: str = ""
@@ -130,7 +131,7 @@ class ColumnFile(FileSchema):
 class PointColumnFile(FileSchema):
     """Define a column that describes points, in `preprocessing.json`."""
 
-    role: Literal["weight", "target"]
+    role: Literal["weight", "event", "exposure", "target"]
     name: str
     notation: NotationFile | None = None
 
@@ -151,12 +152,13 @@ class ScalingFile(FileSchema):
     y_mean: float
     y_scale: PositiveFloat
     y_columns: list[ColumnScalingFile] = Field(default_factory=list)
+    exposure_scale: PositiveFloat = 1.0
 
 
 class PreprocessingFile(FileSchema):
     """Define the content of `preprocessing.json`."""
 
-    task: Literal["classification", "regression", "count"]
+    task: Task
     kind: Literal["table", "array", "tokens"]
     columns: list[ColumnFile]
     target: str

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bnn_symm.advice import for_command_line
-from bnn_symm.data import load_dataset, load_points, read_inputs, read_inputs_and_table
+from bnn_symm.data import load_dataset, load_points, read_inputs, read_inputs_and_exposure
 from bnn_symm.errors import ConfigError, DatasetNotFound, InvalidData
 from bnn_symm.runs import load_config
 
@@ -309,9 +309,9 @@ def test_points_and_inputs_of_a_file(path):
     assert part.y.tolist() == [1, 0, 1, 0]
     assert torch.equal(part.x, fitted.preprocessing.encode(table().iloc[5:9]))
     write(table(note=["n"] * ROWS).iloc[5:9].drop(columns="target"), other)
-    x, frame = read_inputs_and_table(other, fitted.preprocessing)
+    x, exposure = read_inputs_and_exposure(other, fitted.preprocessing)
     assert torch.equal(x, part.x)
-    assert frame["note"].tolist() == ["n"] * 4
+    assert exposure is None
     assert torch.equal(read_inputs(other, fitted.preprocessing), x)
     with pytest.raises(InvalidData, match="has no target 'target'"):
         load_points(other, fitted.preprocessing)

@@ -6,6 +6,7 @@ import torch
 from matplotlib.axes import Axes
 
 from bnn_symm.data import Dataset
+from bnn_symm.data.points import rates
 from bnn_symm.posteriors import Posterior
 from bnn_symm.report.plots.axes import NAVY, PALE, panels, set_limits, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -83,10 +84,11 @@ def draw_regression_bands(
         (dataset.train, "o", "black", "training points"),
     ):
         where = mean + scale * part.x[:, 0].numpy()
-        target = scaling.y_mean + scaling.y_scale * part.y.numpy()
+        target = scaling.y_mean + scaling.y_scale * rates(part).numpy()
         axes.plot(where, target, marker, color=color, ms=3, mew=0.8, label=label)
     axes.set_xlabel(dataset.feature_names[0])
-    axes.set_ylabel(dataset.preprocessing.target or "y")
+    unit = f" per exposure of {scaling.exposure_scale:.3g}" if dataset.train.y.dim() == 2 else ""
+    axes.set_ylabel((dataset.preprocessing.target or "y") + unit)
     axes.set_xlim(x.min(), x.max())
     set_limits(axes, "y", center - total, center + total, above=0.25)  # room for the legend
     axes.legend(fontsize=8, ncols=2, frameon=False)
