@@ -45,7 +45,8 @@ class StudyConfig:
 
     Attributes:
         vary: dotted keys or sections, each with the list of its values. `data.fold: all`, or a list
-            of folds, are replicates: results are means over folds of the means over seeds.
+            of folds or of values of `data.split_seed`, are replicates: results are means over folds
+            of the means over seeds.
         seeds: the number of seeds (0, 1, ...), or a list of seeds.
         controls: kinds of symmetry, or keys of `architecture.symmetry`, added to the kinds in
             `vary`.

@@ -32,7 +32,7 @@ class StudyFit:
         key: hash of everything that the fit depends on.
         setting: index of its setting.
         seed: of the fit.
-        fold: of the data, in a study of folds; else None.
+        fold: of the data, or the seed of its split, in a study of folds; else None.
         config: the resolved configuration, with one thread unless a number is given, so that
             results do not depend on the number of cores.
     """
@@ -113,10 +113,13 @@ def plan_study(study: Study) -> Plan:
         for config in setting.configs:
             prepared = prepare(_with_threads(config), load)
             key = fit_key(prepared)
-            fold = config.data.fold if study.has_folds else None
             fits.append(
                 StudyFit(
-                    key=key, setting=number, seed=config.seed, fold=fold, config=prepared.config
+                    key=key,
+                    setting=number,
+                    seed=config.seed,
+                    fold=study.fold(config),
+                    config=prepared.config,
                 )
             )
             spaces[key] = _parameter_space(prepared)

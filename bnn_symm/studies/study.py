@@ -13,7 +13,8 @@
       pairs: {across_seeds: all}
 
 `vary: {data.fold: all}` fits every fold of the data (`data.num_folds`, or the splits of a UCI set).
-Folds are replicates, as seeds are, and no settings: results are means over folds.
+Folds are replicates, as seeds are, and no settings: results are means over folds. Repeated random
+splits, `vary: {data.split_seed: [0, 1, 2]}`, are treated as folds with these numbers.
 
 All fits share the other sections of the configuration. Equal seeds therefore mean equal data order,
 initial values and noise, under equal budgets. The grid is the product of the varied keys. The
@@ -48,7 +49,7 @@ another property with the asymmetric network; a control that breaks the symmetry
 property of the asymmetric network.
 """
 
-_FOLD = "data.fold"
+_FOLD, _SPLIT = "data.fold", "data.split_seed"
 _SYMMETRY = "architecture.symmetry"
 _KIND = f"{_SYMMETRY}.kind"
 # Keys that each kind of symmetry uses. The others stay at their defaults, so that equal networks
@@ -102,9 +103,18 @@ class Study:
     name: str = "study"
 
     @property
-    def has_folds(self) -> bool:
-        """Return whether the replicates are folds of the data."""
-        return _FOLD in self.config.vary
+    def replicates(self) -> str | None:
+        """Return the varied key whose values are replicates: folds, or repeated splits."""
+        return next((key for key in (_FOLD, _SPLIT) if key in self.config.vary), None)
+
+    def fold(self, config: Config) -> int | None:
+        """Return the number of the fold of a fit, or the seed of its split; None if it has none.
+
+        Args:
+            config: the configuration of the fit.
+        """
+        replicates = self.replicates
+        return None if replicates is None else getattr(config.data, replicates.split(".")[1])
 
     def to_yaml(self) -> str:
         """Return the whole configuration as YAML, which `load_study` reads."""
@@ -131,7 +141,7 @@ class Study:
         rest = {
             key: values
             for key, values in self.config.vary.items()
-            if not key.startswith(_SYMMETRY) and key != _FOLD
+            if not key.startswith(_SYMMETRY) and key != self.replicates
         }
         grid: dict[str, tuple[bool, list[Config]]] = {}
         for values in itertools.product(*rest.values()):
@@ -155,15 +165,16 @@ class Study:
         self, changes: Mapping[str, Any], symmetry: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Return the changes of each fold: one without a change if folds are not varied."""
-        folds = self.config.vary.get(_FOLD)
-        if folds is None:
+        key = self.replicates
+        if key is None:
             return [{}]
-        if folds == [ALL]:
+        folds = self.config.vary[key]
+        if key == _FOLD and folds == [ALL]:
             base = self._fit_config({**changes, _FOLD: None}, symmetry, 0)
             folds = list(fold_numbers(base.data))
         elif ALL in folds:
-            raise ConfigError(f"study.vary.{_FOLD}: got {quoted(folds)}, expected all, or numbers")
-        return [{_FOLD: fold} for fold in dict.fromkeys(folds)]
+            raise ConfigError(f"study.vary.{key}: got {quoted(folds)}, expected all, or numbers")
+        return [{key: fold} for fold in dict.fromkeys(folds)]
 
     def _symmetries(self) -> list[tuple[dict[str, Any], bool]]:
         """Return the sections `architecture.symmetry` of the grid, and which of them are controls.

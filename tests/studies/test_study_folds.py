@@ -117,6 +117,18 @@ def test_folds_are_no_settings_and_pairs_share_their_fold():
         assert fits[pair.first].setting == fits[pair.second].setting
 
 
+def test_repeated_random_splits_are_replicates():
+    keys = ["data.name=iris", "architecture.widths=[6]", "study.seeds=2"]
+    study = load_study(None, [*keys, f"study.vary={{data.split_seed: [3, 5], {KINDS}}}"])
+    assert [setting.label for setting in study.settings()] == ["standard", "weight_asymmetric"]
+    expected = [(split, seed) for split in (3, 5) for seed in range(2)]
+    plan = plan_study(study)
+    assert [(fit.config.data.split_seed, fit.seed) for fit in plan.fits] == expected * 2
+    assert [(fit.fold, fit.seed) for fit in plan.fits] == expected * 2
+    with pytest.raises(ConfigError, match=r"data\.split_seed: got .*expected all, or numbers"):
+        load_study(None, [*keys, "study.vary={data.split_seed: [all, 1]}"]).settings()
+
+
 def test_some_folds_and_repeated_folds():
     some = load_study(None, [*FOLDS, "study.vary={data.fold: [0, 2]}"])
     assert [one.data.fold for one in some.configs()] == [0, 0, 2, 2]
