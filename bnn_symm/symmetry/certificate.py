@@ -151,11 +151,7 @@ def _cycle(spec: PermutationSpec, name: str, draw: torch.Generator) -> Permutati
     for start in range(0, group.size, block):
         units = start + torch.randperm(block, generator=draw)
         order[units] = units.roll(1)
-    indices = {name: order}
-    for child in spec.groups.values():
-        if child.parent == name:
-            indices[child.name] = torch.arange(child.size).reshape(group.size, -1)[order].flatten()
-    return spec.permutation(indices)
+    return spec.permutation(spec.with_owned(name, order))
 
 
 def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> list[list[_Generator]]:

@@ -30,6 +30,8 @@ from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themsel
     attention,
     elementwise,
     layers,
+    recurrent,
+    selections,
     shapes,
 )
 from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label, Labels
@@ -53,7 +55,9 @@ _SMALL_NETWORK = 20_000
 
 
 @checked
-def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None) -> PermutationSpec:
+def permutation_spec(
+    net: nn.Module, input_shape: tuple[int, ...] | None = None, *, hold: bool = False
+) -> PermutationSpec:
     """Derive the signed permutations of hidden units that preserve the network's function.
 
     Args:
@@ -61,13 +65,16 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
             are treated as if they could be permuted too.
         input_shape: shape of one point; default `net.input_shape`, which `build_network` sets, or
             the features of the first linear layer.
+        hold: whether an operation without a rule keeps the units that it reads in place, in place
+            of an error. Nothing is proved of these units: `num_frozen_units` of the spec counts
+            them, and `frozen_at` is the line of the first.
 
     Returns:
         The certified spec.
 
     Raises:
-        SymmetryError: if an operation has no rule (the message names the operation and the line),
-            or the input shape is unknown.
+        SymmetryError: if an operation has no rule (the message names the operation, the line and
+            the module), or the input shape is unknown.
 
     Example:
         >>> from torch import nn
@@ -82,9 +89,9 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
         name: value.clone() for name, value in clone.named_buffers() if value.is_floating_point()
     }
     labels = Labels()
-    tracer = SymmetryTracer(labels, leaves, trainable, x, clone)
+    tracer = SymmetryTracer(labels, leaves, trainable, x, clone, hold=hold)
     out = _trace(clone, tracer, leaves, x)
-    outputs = []
+    outputs, labels.locate = [], lambda: None  # no line of the user's code is running any more
     try:
         tracer.end_carried(out)
         for label in tracer.axes(out):
@@ -92,6 +99,7 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
             labels.pin(label)
             labels.fix_to_identity(label)
         axes = {name: tracer.axes(leaves[name]) for name in leaves if name in tracer.read}
+        _keep_blocks_selected(labels, axes)
         labels.pin_ended(label for tensor_axes in axes.values() for label in tensor_axes)
         labels.mark_pinned_flips_unsearched(
             label for name in axes.keys() & trainable for label in axes[name]
@@ -119,6 +127,35 @@ def permutation_spec(net: nn.Module, input_shape: tuple[int, ...] | None = None)
         frozen_at=labels.first_frozen_at(leaf_labels),
         num_unsearched_flips=labels.num_unsearched_flips(leaf_labels),
     )
+
+
+def _keep_blocks_selected(labels: Labels, leaves: Mapping[str, tuple[Label, ...]]) -> None:
+    """Keep units in their block where no axis of a tensor selects the block.
+
+    Such units would have the same order in all blocks, which a spec cannot express.
+    """
+    is_kept = True
+    while is_kept:
+        is_kept = False
+        for axes in leaves.values():
+            resolved = [labels.resolve(label) for label in axes]
+            for label in resolved:
+                owners = [labels.parent(part.node) for part in label if part.within]
+                if owners and not (len(label) == 1 and _selects(labels, resolved, owners[0])):
+                    for part in label:
+                        if part.within:
+                            labels.keep_within(part.node, frozen=labels.units(part) > 1)
+                    is_kept = True
+
+
+def _selects(labels: Labels, axes: list[Label], owner: int | None) -> bool:
+    """Return whether an axis consists of units in the blocks of an owner, or of the owner."""
+    for label in axes:
+        if len(label) == 1 and not label[0].within and label[0].outer == 1:
+            node: int | None = label[0].node
+            if node == owner or labels.parent(label[0].node) == owner:
+                return True
+    return False
 
 
 def _trace(
@@ -184,7 +221,7 @@ def _spec(
             group=names[part.node],
             size=labels.units(part),
             outer=part.outer,
-            inner=part.inner,
+            inner=part.inner * part.copies,
             within=part.within,
             signed=signed[part.node] is not None
             and labels.signs.find(part.sign)[0] == signed[part.node],
@@ -231,10 +268,14 @@ def _names(labels: Labels, resolved: Mapping[str, tuple[Label, ...]]) -> dict[in
 
 def _assign_name(labels: Labels, names: dict[int, str], node: int, tensor: str) -> None:
     layer = tensor.rpartition(".")[0] or tensor
-    parent = labels.parent(node)
-    if parent is not None and parent not in names and not labels.node_pinned(parent):
-        names[parent] = _unused_name(f"{layer}.blocks", names)
-    names[node] = _unused_name(layer, names)
+    owners, parent = [], labels.parent(node)
+    while parent is not None and not labels.node_pinned(parent):
+        owners.insert(0, parent)
+        parent = labels.parent(parent)
+    for owner in owners:
+        if owner not in names:
+            names[owner] = _unused_name(f"{layer}.blocks", names)
+    names.setdefault(node, _unused_name(layer, names))
 
 
 def _unused_name(name: str, names: Mapping[int, str]) -> str:
@@ -247,11 +288,14 @@ def _unused_name(name: str, names: Mapping[int, str]) -> str:
 
 def _parents_first(labels: Labels, names: Mapping[int, str]) -> list[int]:
     order: list[int] = []
+
+    def add(node: int | None) -> None:
+        if node is not None and node in names and node not in order:
+            add(labels.parent(node))
+            order.append(node)
+
     for node in names:
-        parent = labels.parent(node)
-        for candidate in (parent, node):
-            if candidate is not None and candidate in names and candidate not in order:
-                order.append(candidate)
+        add(node)
     return order
 
 

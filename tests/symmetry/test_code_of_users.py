@@ -124,30 +124,28 @@ def test_operations_on_constants_need_no_rule():
 
 
 @pytest.mark.parametrize("forward", [through_a_view, into_a_constant])
-def test_memory_that_was_written_through_another_tensor_is_refused(forward):
-    with pytest.raises(
-        SymmetryError, match="changed in place through a view of the same memory"
-    ) as caught:
-        permutation_spec(two(forward), (3,))
-    assert "test_code_of_users.py" in str(caught.value)
+def test_units_in_memory_that_was_written_through_another_tensor_stay(forward):
+    spec = permutation_spec(two(forward), (3,))
+    assert dict(spec.groups) == {}
+    assert spec.num_frozen_units >= 4
 
 
 def test_an_operation_of_a_torch_module_is_named_with_that_module():
-    net = nn.Sequential(linear(3, 8), nn.Sequential(nn.GLU()), linear(4, 2))
-    with pytest.raises(SymmetryError, match=r"'glu' in module '1\.0' \(GLU\)") as caught:
+    net = nn.Sequential(linear(3, 8), nn.Sequential(nn.LPPool1d(1, 2)), linear(4, 2))
+    with pytest.raises(SymmetryError, match=r"'lp_pool1d' in module '1\.0' \(LPP") as caught:
         permutation_spec(net, (3,))
     assert ".py" not in str(caught.value)
-    assert len(str(caught.value)) <= 300
+    assert len(str(caught.value)) <= 350
 
 
 def test_an_operation_of_a_torch_module_is_named_with_the_line_that_calls_it():
     def forward(s: Net, x: Tensor) -> Tensor:
         return s.inner(x)
 
-    wrapped = Net(forward, inner=nn.Sequential(linear(3, 8), nn.GLU(), linear(4, 2)))
+    wrapped = Net(forward, inner=nn.Sequential(linear(3, 8), nn.LPPool1d(1, 2), linear(4, 2)))
     with pytest.raises(
         SymmetryError,
-        match=r"test_code_of_users\.py:\d+ .*s\.inner\(x\).* in module 'inner\.1' \(GLU\)",
+        match=r"test_code_of_users\.py:\d+ .*s\.inner\(x\).* in module 'inner\.1' \(LPPool1d\)",
     ):
         permutation_spec(wrapped, (3,))
 

@@ -257,6 +257,15 @@ def test_powers_of_positive_factors():
 # -- refusals
 
 
+class Spectrum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.fft.fft(self.first(x), dim=1).real)
+
+
 class Sorted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -267,21 +276,21 @@ class Sorted(nn.Module):
 
 
 def test_an_unknown_operation_is_named_with_its_line():
-    lines, start = inspect.getsourcelines(Sorted)
-    line = start + next(i for i, text in enumerate(lines) if "torch.sort" in text)
+    lines, start = inspect.getsourcelines(Spectrum)
+    line = start + next(i for i, text in enumerate(lines) if "torch.fft" in text)
     with pytest.raises(
-        SymmetryError, match=rf"no rule for the operation 'sort' at .*test_derive\.py:{line} "
+        SymmetryError, match=rf"no rule for the operation 'fft_fft' at .*test_derive\.py:{line} "
     ) as caught:
-        permutation_spec(Sorted(), (3,))
-    assert "torch.sort(self.first(x), dim=1)" in str(caught.value)
+        permutation_spec(Spectrum(), (3,))
+    assert "torch.fft.fft(self.first(x), dim=1)" in str(caught.value)
 
 
 def test_an_unknown_operation_on_inputs_is_no_matter():
-    class SortedInputs(Sorted):
+    class OfInputs(Spectrum):
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.first(torch.sort(x, dim=1).values).relu())
+            return self.head(self.first(torch.fft.fft(x, dim=1).real).relu())
 
-    assert [group.size for group in permutation_spec(SortedInputs(), (3,)).groups.values()] == [4]
+    assert [group.size for group in permutation_spec(OfInputs(), (3,)).groups.values()] == [4]
 
 
 def test_a_rule_of_ones_own_is_not_believed(monkeypatch):
@@ -307,27 +316,28 @@ def test_names_of_rules_are_given_once():
 
 
 @pytest.mark.parametrize(
-    ("forward", "message"),
+    ("forward", "order"),
     [
-        (lambda h: h[:, torch.tensor([0, 1, 2, 3])], "indexing by a tensor"),
-        (
-            lambda h: h.view(-1, 2, 2, 1, 1).permute(0, 2, 1, 3, 4).reshape(-1, 4),
-            "two axes of hidden units become one",
-        ),
-        (lambda h: torch.einsum("...i->...i", h), "einsum of this form"),
+        (lambda h: h[:, torch.tensor([0, 1, 2, 3])], 1),
+        # Two blocks of two units, exchanged with each other: blocks move, and units in them do not.
+        (lambda h: h.view(-1, 2, 2, 1, 1).permute(0, 2, 1, 3, 4).reshape(-1, 4), 2),
+        (lambda h: torch.sort(h, dim=1).values, 1),
     ],
 )
-def test_what_labels_cannot_say_is_an_error(forward, message):
+def test_units_that_labels_cannot_follow_are_counted(forward, order):
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(forward(self.first(x)))
+            return self.head(forward(self.first(x)).relu())
 
-    with pytest.raises(SymmetryError, match=message):
-        permutation_spec(Net(), (3,))
+    spec = permutation_spec(Net(), (3,))
+    assert spec.log10_order == pytest.approx(math.log10(order))
+    assert spec.num_frozen_units == 4
+    assert spec.frozen_at is not None
+    assert spec.frozen_at.startswith("test_derive.py:")
 
 
 def test_units_told_apart_by_their_place_stay():

@@ -234,13 +234,25 @@ class PermutationSpec(Summarized):
         i, j = units
         order = torch.arange(self.groups[name].size)
         order[i], order[j] = j, i
+        return self.permutation(self.with_owned(name, order))
+
+    def with_owned(self, name: str, order: Int[Tensor, " _"]) -> dict[str, Tensor]:
+        """Return an order of a group's units, and of all units in the blocks that they own.
+
+        Args:
+            name: name of the group.
+            order: index of the old unit at each new position.
+
+        Returns:
+            Group -> order, for the group and the groups whose blocks move with it.
+        """
         indices = {name: order}
-        for child in self.groups.values():
-            if child.parent == name:
-                indices[child.name] = (
-                    torch.arange(child.size).reshape(len(order), -1)[order].flatten()
-                )
-        return self.permutation(indices)
+        for child in self.groups.values():  # parents come before children
+            if child.parent in indices:
+                of_parent = indices[child.parent]
+                blocks = torch.arange(child.size).reshape(len(of_parent), -1)
+                indices[child.name] = blocks[of_parent].flatten()
+        return indices
 
     def same_block(self, name: str, i: int, j: int) -> bool:
         """Return whether two units of a group can be exchanged without exchanging blocks."""
@@ -325,9 +337,11 @@ class Permutation(Summarized):
         Returns:
             The permuted tensors, by name.
         """
+        moved = self._moved_groups()
         return {
-            name: self._apply(value, self.spec.axes[name]) if name in self.spec.axes else value
+            name: self._apply(value, axes) if moved & _groups_of(axes) else value
             for name, value in tensors.items()
+            for axes in [self.spec.axes.get(name, ())]
         }
 
     def apply_along(self, name: str, value: Tensor, dims: Collection[int]) -> Tensor:
@@ -381,6 +395,10 @@ class Permutation(Summarized):
         return all(
             torch.equal(self.indices[name], other.indices[name]) for name in self.indices
         ) and all(torch.equal(self.signs[name], other.signs[name]) for name in self.signs)
+
+    def _moved_groups(self) -> set[str]:
+        """Return the groups of which some unit changes position or sign."""
+        return {name for name, stays in self._stays().items() if not bool(stays.all())}
 
     def _stays(self) -> dict[str, Tensor]:
         stays = {name: index == torch.arange(len(index)) for name, index in self.indices.items()}
@@ -446,6 +464,10 @@ class Permutation(Summarized):
             )
             moved = moved * sign.to(value.device, value.dtype)
         return moved.movedim((-2, -1), (rows, dim))
+
+
+def _groups_of(axes: tuple[Axis, ...]) -> set[str]:
+    return {s.group for axis in axes for s in axis if s.group is not None}
 
 
 def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment) -> int:

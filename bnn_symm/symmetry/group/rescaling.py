@@ -28,6 +28,8 @@ def rescale(
     for name, value in tensors.items():
         axes = spec.axes.get(name, ())
         for dim, axis in enumerate(axes):
+            if not any(segment.group in factors and segment.scale for segment in axis):
+                continue
             if axis[0].within:
                 value = _rescale_within(spec, axes, value, dim, factors)
                 continue

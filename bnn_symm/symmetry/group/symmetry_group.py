@@ -282,6 +282,7 @@ def symmetry_group(
     spec: PermutationSpec | None = None,
     *,
     input_shape: tuple[int, ...] | None = None,
+    hold: bool = False,
 ) -> SymmetryGroup:
     """Find the permutations of hidden units that preserve a network's function and fixed entries.
 
@@ -289,6 +290,7 @@ def symmetry_group(
         net: any module with a derivable spec.
         spec: the spec of the network, if it has been derived already.
         input_shape: see `permutation_spec`.
+        hold: see `permutation_spec`.
 
     Returns:
         The group, with its order and a proof.
@@ -302,7 +304,7 @@ def symmetry_group(
         >>> symmetry_group(net).order
         6
     """
-    spec = spec or permutation_spec(net, input_shape)
+    spec = spec or permutation_spec(net, input_shape, hold=hold)
     fixed = {name: entry for name, entry in fixed_entries(net).items() if name in spec.axes}
     return representable_group(spec, fixed)
 

@@ -25,17 +25,34 @@ def _attention(
 ) -> Axes:
     labels = tracer.labels
     batch = []
-    for q, k, v in zip(
-        tracer.axes(query)[:-2], tracer.axes(key)[:-2], tracer.axes(value)[:-2], strict=True
-    ):
-        for label in (q, k, v):
-            labels.stop_tracking(label)
-        labels.align(q, k)
-        labels.align(q, v)
-        batch.append(q)
+    for number, q in enumerate(tracer.axes(query)[:-2]):
+        heads = q
+        for other in (key, value):
+            label = tracer.axis(other, number)
+            if other.shape[number] != query.shape[number]:  # grouped queries
+                label = labels.with_copies(label, query.shape[number] // other.shape[number])
+            for each in (heads, label):
+                labels.stop_tracking(each)
+            heads = labels.same(heads, label)
+        batch.append(heads)
     labels.contract(tracer.axis(query, -1), tracer.axis(key, -1))
     pin_all(tracer, (tracer.axis(query, -2), tracer.axis(key, -2), tracer.axis(value, -2)))
+    _bias(tracer, out, batch, kwargs.get("attn_mask", args[0] if args else None))
     return (*batch, tracer.axis(query, -2), tracer.axis(value, -1))
+
+
+def _bias(tracer: SymmetryTracer, out: Tensor, batch: list[Label], bias: Tensor | None) -> None:
+    """Align the axes of what is added to the scores, whose last two axes are positions."""
+    if bias is None or not tracer.is_hidden(bias):
+        return
+    axes = tracer.axes(bias)
+    pin_all(tracer, axes[-2:])
+    for label in axes:
+        tracer.labels.stop_tracking(label)
+    shapes = zip(axes[:-2], bias.shape[:-2], strict=True)
+    for number, (label, size) in enumerate(shapes, start=len(batch) - len(axes) + 2):
+        if size == out.shape[number] != 1:
+            batch[number] = tracer.labels.same(batch[number], label)
 
 
 # Arguments of torch's function after query, key and value.

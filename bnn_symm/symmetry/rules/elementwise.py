@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from bnn_symm.symmetry.rules.shapes import cut_axis
 from bnn_symm.symmetry.tracing.axis_labels import Label
-from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
+from bnn_symm.symmetry.tracing.tracer import CONSTANTS, Axes, SymmetryTracer, rule
 
 # Attributes and conversions, which return the same entries.
 _SAME = (
@@ -348,16 +349,7 @@ def _zero(tracer: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
     return tracer.constant_axes(out)
 
 
-@rule(
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "empty_like",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_tensor",
-)
+@rule(*CONSTANTS, "new_tensor")
 def _constant(tracer: SymmetryTracer, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return tracer.constant_axes(out)
 
@@ -374,6 +366,53 @@ def _power(tracer: SymmetryTracer, out: Tensor, x: Tensor, exponent: Any) -> Axe
     if exponent % 2 == 0:
         return _even(tracer, out, x)
     return _mapped(tracer, x, sign=exponent % 2 == 1, scale=False)
+
+
+@rule("addcmul", "addcdiv")
+def _add_product(
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor, z: Tensor, **kwargs: Any
+) -> Axes:
+    return _combined(tracer, out, (_multiply, y * z, y, z), (_add, None, x))
+
+
+@rule("lerp")
+def _interpolate(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor, weight: Any) -> Axes:
+    return _compare_all(tracer, out, x, y, *([weight] if isinstance(weight, Tensor) else []))
+
+
+def _combined(tracer: SymmetryTracer, out: Tensor, first: Any, second: Any) -> Axes:
+    """Apply a rule to the result of another; each is (rule, its result, *arguments)."""
+    inner, result, *arguments = first
+    tracer.label(result, inner(tracer, result, *arguments))
+    outer, _, *others = second
+    return outer(tracer, out, *others, result)
+
+
+@rule("glu")
+def _glu(tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: int = -1) -> Axes:
+    """Label one half of an axis times the sigmoid of the other half."""
+    axes, dim = tracer.axes(x), dim % x.dim()
+    size = out.shape[dim]
+    value, gate = cut_axis(tracer, axes[dim], [size, size])
+    for label in (value, gate):  # they share their class, and the gate does not flip
+        if tracer.labels.flips(label):
+            tracer.labels.mark_flips_unsearched(label)
+        tracer.labels.fix_to_identity(label)
+    for label in axes:
+        tracer.labels.fix_to_identity(label)
+    joint = tracer.labels.product(value, gate, (0, 0))
+    return (*axes[:dim], joint, *axes[dim + 1 :])
+
+
+@rule("local_response_norm", carries=True)
+def _local_response_norm(
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any
+) -> Axes:
+    tracer.labels.freeze(tracer.axis(x, 1))  # a channel is divided by those beside it
+    axes = tuple(map(tracer.labels.resolve, tracer.axes(x)))
+    for label in axes:
+        tracer.labels.stop_tracking(label)
+    return axes
 
 
 # -- reductions

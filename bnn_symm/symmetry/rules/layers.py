@@ -7,10 +7,11 @@ of the weight.
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
-from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
+from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label
+from bnn_symm.symmetry.tracing.tracer import RULES, Axes, SymmetryTracer, rule
 
 # -- products
 
@@ -78,11 +79,14 @@ def _matmul(tracer: SymmetryTracer, out: Tensor, x: Tensor, y: Tensor) -> Axes:
 
 
 @rule("addmm", "baddbmm")
-def _addmm(
-    tracer: SymmetryTracer, out: Tensor, bias: Tensor, x: Tensor, y: Tensor, **kwargs: Any
-) -> Axes:
-    axes = _matmul(tracer, out, x, y)
-    return (*axes[:-1], tracer.labels.same(axes[-1], tracer.axis(bias, -1)))
+def _addmm(tracer: SymmetryTracer, out: Tensor, bias: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    named = [kwargs[name] for name in ("mat1", "mat2", "batch1", "batch2") if name in kwargs]
+    x, y = [*args, *named][:2]
+    product = x @ y
+    tracer.label(product, _matmul(tracer, product, x, y), list(tracer.passed_on()))
+    tracer.passed_on().clear()
+    tracer.end_carried(product)
+    return RULES["add"](tracer, out, bias, product)
 
 
 @rule("__rmatmul__", carries=True)
@@ -127,12 +131,35 @@ def _einsum(tracer: SymmetryTracer, out: Tensor, equation: str, *operands: Any) 
         operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     )
     inputs, arrow, result = equation.replace(" ", "").partition("->")
-    if not arrow or "." in equation or len(tensors) > 2:
-        raise CannotDerive("einsum of this form; write one or two operands, '->' and no ellipsis")
-    subscripts = [list(letters) for letters in inputs.split(",")]
+    if not isinstance(equation, str) or not arrow:
+        raise CannotDerive("einsum of this form; write '->' and the letters of the result")
+    subscripts = [
+        _letters(letters, tensor.dim())
+        for letters, tensor in zip(inputs.split(","), tensors, strict=True)
+    ]
+    result = "".join(_letters(result, out.dim()))
+    while len(tensors) > 2:  # the first two become one
+        others = set(result).union(*subscripts[2:])
+        both = [*dict.fromkeys(subscripts[0] + subscripts[1])]
+        kept = [name for name in both if name in others]
+        product = torch.einsum(
+            f"{''.join(subscripts[0])},{''.join(subscripts[1])}->{''.join(kept)}", *tensors[:2]
+        )
+        pair = list(zip(tensors[:2], subscripts[:2], strict=True))
+        tracer.label(product, _contracted(tracer, pair, kept, product))
+        tensors, subscripts = [product, *tensors[2:]], [kept, *subscripts[2:]]
     if any(len(set(letters)) < len(letters) for letters in subscripts):
         raise CannotDerive("einsum with a repeated letter in one operand")
     return _contracted(tracer, list(zip(tensors, subscripts, strict=True)), list(result), out)
+
+
+def _letters(subscripts: str, dims: int) -> list[str]:
+    """Return one letter for each axis; those of an ellipsis are capital, aligned at the right."""
+    before, dots, after = subscripts.partition("...")
+    if not dots:
+        return list(before)
+    number = dims - len(before) - len(after)
+    return [*before, *"ZYXWVU"[:number][::-1], *after]
 
 
 def _contracted(
@@ -217,15 +244,27 @@ def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: in
     """Align the channels of a grouped convolution, which move in blocks; return the output's."""
     labels = tracer.labels
     channels, output = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
-    if len(channels) != 1 or len(output) != 1:
-        raise CannotDerive("a grouped convolution of joined groups of channels")
+    if len(channels) != 1 or len(output) != 1 or not all(map(labels.can_move_in_blocks, channels)):
+        if weight.shape[0] == groups and weight.shape[1] == 1:  # one channel each, as a factor
+            pin_all(tracer, (tracer.axis(weight, 1),))
+            return labels.product(channels, output, (0, tracer.rank(weight)))
+        for label in (channels, output, tracer.axis(weight, 1)):
+            labels.freeze(label)
+        return labels.resolve(output)
     read, write = channels[0], output[0]
     if labels.is_pinned(read):
-        owner = labels.own_blocks(write, groups)
-        labels.pin((owner,))
+        try:
+            labels.pin((labels.own_blocks(write, groups),))
+        except CannotDerive:
+            labels.freeze(output)
         labels.pin(tracer.axis(weight, 1))
         return output
-    of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
+    try:
+        of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
+    except CannotDerive:  # other layers cut the channels into other blocks
+        for label in (channels, output, tracer.axis(weight, 1)):
+            labels.freeze(label)
+        return labels.resolve(output)
     labels.align((of_read,), (of_write,))
     labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
     return output
@@ -355,10 +394,20 @@ def _group_norm(
     eps: float = 1e-5,
 ) -> Axes:
     if num_groups > 1:
-        for part in tracer.labels.resolve(tracer.axis(x, 1)):
-            if not tracer.labels.is_pinned(part):
-                tracer.labels.own_blocks(part, num_groups)
+        channels = tracer.labels.resolve(tracer.axis(x, 1))
+        for part in channels:
+            if len(channels) > 1:
+                tracer.labels.freeze((part,))
+            elif not tracer.labels.is_pinned(part):
+                _own_groups(tracer, part, num_groups)
     return _normalized(tracer, x, [1], weight, bias)
+
+
+def _own_groups(tracer: SymmetryTracer, part: AxisSegment, number: int) -> None:
+    try:
+        tracer.labels.own_blocks(part, number)
+    except CannotDerive:  # channels of several layers, or other blocks
+        tracer.labels.freeze((part,))
 
 
 @rule("batch_norm", "instance_norm")

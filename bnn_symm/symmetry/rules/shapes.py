@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label
+from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label, Labels
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 _RESHAPES = (
@@ -61,82 +62,103 @@ def _reshape(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwarg
 def _joined(tracer: SymmetryTracer, axes: Sequence[Label]) -> Label:
     """Flatten several axes into one, the last one fastest."""
     labels = tracer.labels
-    label = labels.pin_neutral(axes[0])
+    label = labels.resolve(axes[0])
     for following in axes[1:]:
-        right = labels.pin_neutral(following)
-        size = labels.size(right)
-        if labels.is_fixed(right):
-            label = tuple(
-                labels.fixed(labels.length(part) * size, frozen=labels.is_frozen(part))[0]
-                if labels.is_pinned(part)
-                else replace(part, inner=part.inner * size)
-                for part in label
-            )
-        elif labels.is_fixed(label):
-            outer = labels.size(label)
-            label = (
-                (replace(right[0], outer=right[0].outer * outer),)
-                if len(right) == 1
-                else right * outer
-            )
-        else:
-            label = _joined_blocks(tracer, label, right)
-        label = labels.resolve(label)
+        label = labels.resolve(_joined_pair(labels, label, labels.resolve(following)))
     return label
 
 
-def _joined_blocks(tracer: SymmetryTracer, left: Label, right: Label) -> Label:
+def _joined_pair(labels: Labels, left: Label, right: Label) -> Label:
+    if labels.is_neutral(right):
+        if labels.is_neutral(left):
+            return labels.neutral(labels.size(left) * labels.size(right))
+        if all(labels.is_pinned(part) or part.inner == 1 for part in left):
+            return labels.with_copies(left, labels.size(right))
+    left, right = labels.pin_neutral(left), labels.pin_neutral(right)
+    whole = _joined_blocks(labels, left, right)
+    if whole is not None:
+        return whole
+    if not labels.is_fixed(left) and not labels.is_fixed(right):
+        # Labels have the units of one axis alone, and the others stay in place.
+        for label in (left, right):
+            if any(part.within for part in label):
+                labels.freeze(label)
+        left, right = labels.resolve(left), labels.resolve(right)
+        if not labels.is_fixed(left) and not labels.is_fixed(right):
+            labels.freeze(right if labels.size(right) <= labels.size(left) else left)
+            left, right = labels.resolve(left), labels.resolve(right)
+    size = labels.size(right)
+    if labels.is_fixed(right):
+        return tuple(
+            labels.fixed(labels.length(part) * size, frozen=labels.is_frozen(part))[0]
+            if labels.is_pinned(part)
+            else replace(part, inner=part.inner * size)
+            for part in left
+        )
+    outer = labels.size(left)
+    return (replace(right[0], outer=right[0].outer * outer),) if len(right) == 1 else right * outer
+
+
+def _joined_blocks(labels: Labels, left: Label, right: Label) -> Label | None:
     """Flatten an axis of blocks and an axis of units within them into the axis of units."""
-    if (
-        len(left) == len(right) == 1
-        and right[0].within
-        and tracer.labels.parent(right[0].node) == left[0].node
-    ):
-        plain = (left[0].outer, left[0].inner) == (1, 1)
-        if plain:
-            return (replace(right[0], within=False),)
-    raise CannotDerive("two axes of hidden units become one")
+    if len(left) != 1 or len(right) != 1 or not right[0].within:
+        return None
+    if labels.parent(right[0].node) != left[0].node:
+        return None
+    if (left[0].outer, left[0].inner, left[0].copies) != (1, 1, 1):
+        return None
+    return (replace(right[0], within=left[0].within),) if not left[0].within else None
 
 
 def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
-    """Unflatten one axis into several."""
+    """Unflatten one axis into several; units that labels cannot express this way are frozen."""
     labels = tracer.labels
-    label = labels.resolve(label)
+    if len(sizes) == 1:
+        return [labels.resolve(label)]
+    try:
+        return _cut_units(labels, labels.resolve(label), sizes)
+    except CannotDerive:
+        labels.freeze(label)
+        return [labels.fixed(size, frozen=True) for size in sizes]
+
+
+def _cut_units(labels: Labels, label: Label, sizes: Sequence[int]) -> list[Label]:
     if len(sizes) == 1:
         return [label]
+    if labels.is_neutral(label):
+        return [labels.neutral(size) for size in sizes]
     label = labels.pin_neutral(label)
     if labels.is_fixed(label):
         frozen = any(map(labels.is_frozen, label))
         return [labels.fixed(size, frozen=frozen) for size in sizes]
     if len(label) > 1:
+        rest = math.prod(sizes[1:])
+        if all(labels.length(part) == rest and labels.is_plain(part) for part in label):
+            return labels.sliced([(part,) for part in label], sizes)
         raise CannotDerive("an axis that joins several groups of units is cut into axes")
     part = next(iter(label))
-    outer, units, inner = part.outer, labels.units(part), part.inner
     result: list[Label] = []
     rest = list(sizes)
-    while rest and outer > 1 and outer % rest[0] == 0:
+    while len(rest) > 1 and part.outer > 1 and part.outer % rest[0] == 0:
         size = rest.pop(0)
-        outer //= size
+        part = replace(part, outer=part.outer // size)
         result.append(labels.fixed(size))
     tail: list[Label] = []
-    while rest and inner > 1 and inner % rest[-1] == 0:
+    while len(rest) > 1 and part.inner > 1 and part.inner % rest[-1] == 0:
         size = rest.pop()
-        inner //= size
+        part = replace(part, inner=part.inner // size)
         tail.insert(0, labels.fixed(size))
-    if outer != 1 or inner != 1:
-        raise CannotDerive("repeated units are cut at positions that are not multiples of a repeat")
+    while len(rest) > 1 and part.inner == 1 < part.copies and part.copies % rest[-1] == 0:
+        size = rest.pop()
+        part = replace(part, copies=part.copies // size)
+        tail.insert(0, labels.neutral(size))
     middle = [size for size in rest if size != 1]
-    part = replace(part, outer=1, inner=1)
-    if middle == [units]:
+    if len(middle) <= 1:
         cut: list[Label] = [(part,)]
-    elif len(middle) == 2 and not part.within:
-        owner = labels.own_blocks(part, middle[0])
-        cut = [(owner,), (replace(part, within=True),)]
+    elif (part.outer, part.copies, part.inner) == (1, 1, 1) and not part.within:
+        cut = [(each,) for each in labels.cut_blocks(part, middle)]
     else:
-        raise CannotDerive(
-            f"{units} hidden units are cut into axes of {rest}; expected two, such as (heads, "
-            "units)"
-        )
+        raise CannotDerive("repeated units are cut at positions that are not multiples of a repeat")
     for size in rest:
         result.append(labels.fixed(1) if size == 1 else cut.pop(0))
     return [*result, *tail]
@@ -189,6 +211,70 @@ def _expand(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs
     return tuple(axes)
 
 
+@rule("repeat_interleave", carries=True)
+def _repeat_interleave(
+    tracer: SymmetryTracer,
+    out: Tensor,
+    x: Tensor,
+    repeats: Any,
+    dim: int | None = None,
+    **kwargs: Any,
+) -> Axes:
+    """Label an axis of which every entry is repeated: copies change together."""
+    if dim is None or not isinstance(repeats, int):
+        raise CannotDerive("repeat_interleave without an axis, or with several numbers")
+    axes, dim = list(tracer.axes(x)), dim % x.dim()
+    if x.shape[dim] == 1 < repeats:
+        tracer.drop(x, axes[dim])
+        axes[dim] = tracer.labels.neutral(repeats)
+    else:
+        axes[dim] = _joined(tracer, [axes[dim], tracer.labels.neutral(repeats)])
+    return tuple(axes)
+
+
+@rule("pixel_shuffle", carries=True)
+def _pixel_shuffle(tracer: SymmetryTracer, out: Tensor, x: Tensor, factor: int) -> Axes:
+    """Move entries from channels to positions: the channels that remain are units."""
+    axes = tracer.axes(x)
+    channels, *places = _cut(tracer, axes[-3], [out.shape[-3], factor, factor])
+    for label in (*places, *axes[-2:]):
+        tracer.labels.freeze(label)
+    fixed = (tracer.labels.fixed(size, frozen=True) for size in out.shape[-2:])
+    return (*axes[:-3], tracer.labels.resolve(channels), *fixed)
+
+
+@rule("pixel_unshuffle", carries=True)
+def _pixel_unshuffle(tracer: SymmetryTracer, out: Tensor, x: Tensor, factor: int) -> Axes:
+    axes, labels = tracer.axes(x), tracer.labels
+    for label in axes[-2:]:
+        labels.freeze(label)
+    channels = _joined(tracer, [axes[-3], labels.fixed(factor**2, frozen=True)])
+    return (*axes[:-3], channels, *(labels.fixed(size, frozen=True) for size in out.shape[-2:]))
+
+
+@rule("channel_shuffle", "native_channel_shuffle", carries=True)
+def _channel_shuffle(tracer: SymmetryTracer, out: Tensor, x: Tensor, groups: int) -> Axes:
+    axes = list(tracer.axes(x))
+    blocks, units = _cut(tracer, axes[1], [groups, x.shape[1] // groups])
+    axes[1] = _joined(tracer, [units, blocks])
+    return tuple(axes)
+
+
+@rule("unfold", "im2col", carries=True)
+def _unfold(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
+    """Label patches as rows of channels and positions, or windows along one axis."""
+    axes, labels = tracer.axes(x), tracer.labels
+    if out.dim() == 3 and x.dim() == 4:
+        for label in axes[2:]:
+            labels.freeze(label)
+        kernel = labels.fixed(out.shape[1] // x.shape[1], frozen=True)
+        return (axes[0], _joined(tracer, [axes[1], kernel]), labels.fixed(out.shape[2]))
+    dim = (args[0] if args else kwargs["dimension"]) % x.dim()
+    labels.freeze(axes[dim])
+    sizes = (labels.fixed(out.shape[dim], frozen=True), labels.fixed(out.shape[-1], frozen=True))
+    return (*axes[:dim], sizes[0], *axes[dim + 1 :], sizes[1])
+
+
 @rule("cat", "concat", "concatenate")
 def _cat(tracer: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Axes:
     dim %= out.dim()
@@ -225,68 +311,129 @@ def _split(
 ) -> list[Axes]:
     where = dim if dim is not None else (args[1] if len(args) > 1 else 0)
     where %= x.dim()
-    pieces = cut_axis(tracer, tracer.axis(x, where), [piece.shape[where] for piece in out])
-    axes = tracer.axes(x)
-    return [(*axes[:where], piece, *axes[where + 1 :]) for piece in pieces]
+    return _pieces(tracer, tracer.axes(x), where, [piece.shape[where] for piece in out])
 
 
 @rule("unbind", carries=True)
 def _unbind(tracer: SymmetryTracer, out: Sequence[Tensor], x: Tensor, dim: int = 0) -> list[Axes]:
-    _pick(tracer, x, tracer.axis(x, dim))
-    axes = list(tracer.axes(x))
-    del axes[dim]
-    return [tuple(axes)] * len(out)
+    axes, dim = tracer.axes(x), dim % x.dim()
+    return [_picked(tracer, x, axes, dim, number) for number in range(len(out))]
 
 
-def _pick(tracer: SymmetryTracer, x: Tensor, label: Label) -> None:
-    """Select one entry of an axis, which distinguishes several units by their index."""
-    if tracer.labels.size(label) == 1:
+def _pieces(tracer: SymmetryTracer, axes: Axes, dim: int, sizes: Sequence[int]) -> list[Axes]:
+    """Return the axes of consecutive pieces of a tensor along one axis."""
+    others = [*axes[:dim], *axes[dim + 1 :]]
+    slices = tracer.labels.slice_blocks(axes[dim], others, sizes)
+    if slices is None:
+        labels = cut_axis(tracer, axes[dim], sizes)
+        slices = [(label, others) for label in labels]
+    return [(*rest[:dim], label, *rest[dim:]) for label, rest in slices]
+
+
+def _picked(tracer: SymmetryTracer, x: Tensor, axes: Axes, dim: int, index: int) -> Axes:
+    """Return the axes without one of which an entry is selected.
+
+    The entry of an axis of units distinguishes these by their index. That of an axis of blocks has
+    the units of its block.
+    """
+    label, others = axes[dim], [*axes[:dim], *axes[dim + 1 :]]
+    size = tracer.labels.size(label)
+    slices = tracer.labels.slice_blocks(label, others, [1] * size) if size > 1 else None
+    if slices is not None:
+        return tuple(slices[index % size][1])
+    if size == 1:
         tracer.drop(x, label)
     else:
         tracer.labels.freeze(label)
+    return tuple(others)
 
 
 @rule("narrow", carries=True)
 def _narrow(
     tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: int, start: int, length: int
 ) -> Axes:
-    axes = list(tracer.axes(x))
-    axes[dim] = _slice(tracer, axes[dim], start, start + length, 1)
-    return tuple(axes)
+    return _sliced(tracer, tracer.axes(x), dim % x.dim(), start, start + length, 1)
 
 
 @rule("select", carries=True)
 def _select(tracer: SymmetryTracer, out: Tensor, x: Tensor, dim: int, index: int) -> Axes:
-    _pick(tracer, x, tracer.axis(x, dim))
-    axes = list(tracer.axes(x))
-    del axes[dim]
-    return tuple(axes)
+    return _picked(tracer, x, tracer.axes(x), dim % x.dim(), index)
 
 
 @rule("__getitem__", carries=True)
 def _getitem(tracer: SymmetryTracer, out: Tensor, x: Tensor, index: Any) -> Axes:
     items = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(item, Tensor | list) for item in items):
-        raise CannotDerive("indexing by a tensor; use slices and integers")
-    named = sum(item is not None and item is not Ellipsis for item in items)
+    items = [torch.as_tensor(item) if isinstance(item, list | range) else item for item in items]
+    if any(isinstance(item, bool) for item in items):
+        raise CannotDerive("indexing by True or False")
+    named = sum(
+        item.dim() if _is_mask(item) else 1
+        for item in items
+        if item is not None and item is not Ellipsis
+    )
     missing = [slice(None)] * (x.dim() - named)
     if any(item is Ellipsis for item in items):
         place = next(i for i, item in enumerate(items) if item is Ellipsis)
         items[place : place + 1] = missing
     else:
         items += missing
-    axes: list[Label] = []
-    old = iter(zip(tracer.axes(x), x.shape, strict=True))
+    axes, dim = tracer.axes(x), 0
+    by_tensor = any(isinstance(item, Tensor) and item.dim() for item in items)
+    places: list[int] = []  # of axes that tensors select from
+    chosen: list[Label] = []
     for item in items:
         if item is None:
-            axes.append(tracer.labels.fixed(1))
-            continue
-        label, size = next(old)
-        if isinstance(item, slice):
-            axes.append(_slice(tracer, label, *item.indices(size)))
+            axes = (*axes[:dim], tracer.labels.fixed(1), *axes[dim:])
+            dim += 1
+        elif isinstance(item, slice):
+            axes = _sliced(tracer, axes, dim, *item.indices(tracer.labels.size(axes[dim])))
+            dim += 1
+        elif by_tensor:
+            if isinstance(item, Tensor):
+                number = item.dim() if _is_mask(item) else 1
+                chosen = max(chosen, select_by(tracer, axes[dim : dim + number], item), key=len)
+            else:
+                number = 1
+                tracer.labels.freeze(axes[dim])
+            axes = (*axes[:dim], *axes[dim + number :])
+            places.append(dim)
         else:
-            _pick(tracer, x, label)
-    return tuple(axes)
+            axes = _picked(tracer, x, axes, dim, int(item))
+    if not by_tensor:
+        return axes
+    # Torch puts the selected entries in the place of neighboring axes, or else first.
+    together = [i for i, item in enumerate(items) if isinstance(item, Tensor | int)]
+    first = places[0] if together[-1] - together[0] == len(together) - 1 else 0
+    shape = out.shape[first : first + out.dim() - len(axes)]
+    if [tracer.labels.size(label) for label in chosen] != list(shape):
+        chosen = [tracer.labels.fixed(size, frozen=True) for size in shape]
+    return (*axes[:first], *chosen, *axes[first:])
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype == torch.bool
+
+
+def select_by(tracer: SymmetryTracer, axes: Sequence[Label], index: Tensor) -> list[Label]:
+    """Select entries of some axes by a tensor of indices, which distinguishes their units.
+
+    Args:
+        tracer: the tracer of this pass.
+        axes: labels of the axes, several for a mask.
+        index: the indices, or a mask.
+
+    Returns:
+        The labels of the axes of the indices; none for a mask.
+    """
+    if tracer.is_hidden(index):
+        raise CannotDerive("indexing by values that depend on hidden units")
+    for label in axes:
+        if tracer.depends_on_inputs(index):
+            tracer.labels.pin(label)
+            tracer.labels.fix_to_identity(label)
+        else:
+            tracer.labels.freeze(label)
+    return [] if _is_mask(index) else list(tracer.axes(index))
 
 
 @rule("flip", "roll", carries=True)
@@ -341,13 +488,14 @@ def cut_axis(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list
     return pieces
 
 
-def _slice(tracer: SymmetryTracer, label: Label, start: int, stop: int, step: int) -> Label:
-    size = tracer.labels.size(label)
+def _sliced(tracer: SymmetryTracer, axes: Axes, dim: int, start: int, stop: int, step: int) -> Axes:
+    """Return the axes of a tensor after one of them is sliced."""
+    size = tracer.labels.size(axes[dim])
     length = max(0, math.ceil((stop - start) / step))
     if (start, length, step) == (0, size, 1):
-        return label
+        return axes
     if step != 1 or length == 0:
-        tracer.labels.freeze(label)
-        return tracer.labels.fixed(length)
+        tracer.labels.freeze(axes[dim])
+        return (*axes[:dim], tracer.labels.fixed(length, frozen=True), *axes[dim + 1 :])
     sizes = [part for part in (start, length, size - start - length) if part]
-    return cut_axis(tracer, label, sizes)[1 if start else 0]
+    return _pieces(tracer, axes, dim, sizes)[1 if start else 0]

@@ -20,8 +20,14 @@ searched, so these units are counted. Axes whose entries are all equal (of an ex
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import mul
 
 from bnn_symm.symmetry.tracing.scale_classes import INVARIANT, ScaleClass, ScaleClasses
+
+
+def _shape(part: "AxisSegment") -> tuple[int, int, bool, int]:
+    return part.outer, part.inner, part.within, part.copies
 
 
 class CannotDerive(Exception):
@@ -30,15 +36,17 @@ class CannotDerive(Exception):
 
 @dataclass(frozen=True)
 class AxisSegment:
-    """A segment of an axis: `outer * units * inner` entries of one node.
+    """A segment of an axis: `outer * units * copies * inner` entries of one node.
 
-    See `permutation_spec.Segment` for `outer`, `inner` and `within`.
+    See `permutation_spec.Segment` for `outer`, `inner` and `within`. The `copies` of a unit are
+    equal entries, as after `repeat_interleave`.
     """
 
     node: int
     outer: int = 1
     inner: int = 1
     within: bool = False
+    copies: int = 1
     sign: ScaleClass = INVARIANT
     scale: ScaleClass = INVARIANT
 
@@ -58,6 +66,13 @@ class _Node:
     shared: bool = False  # one unit that multiplies a tensor which other units may flip
     ended: bool = False  # one unit whose factor has ended, so it neither flips nor is rescaled
     parent: int | None = None
+    children: list[int] = field(default_factory=list)
+    # Units stay in their places within a block, and the blocks move; perhaps without a proof.
+    is_kept: bool = False
+    is_kept_within: bool = False
+    former_block: int | None = None  # number of units in a block, before these were kept or split
+    # The labels of the slices of an axis of blocks, where each slice has units of its own.
+    slices: tuple[AxisSegment, ...] | None = None
     # The segments that it was merged into or split into; their own classes are not used.
     pieces: tuple[AxisSegment, ...] | None = None
 
@@ -128,17 +143,27 @@ class Labels:
     def _resolve(self, part: AxisSegment) -> list[AxisSegment]:
         node = self._nodes[part.node]
         if node.pieces is None:
-            if node.pinned and (part.outer, part.inner, part.within) != (1, 1, False):
+            if node.pinned and not self._is_simple(part):
                 return list(self.fixed(self.length(part), frozen=node.frozen))
             return [part]
+        if node.is_kept:
+            # The blocks move, and the units within them stay. Factors of single units are lost.
+            part = replace(part, sign=INVARIANT, scale=INVARIANT)
+            if part.within:
+                size = part.outer * node.pieces[0].inner * part.copies * part.inner
+                return list(self.fixed(size, frozen=node.is_kept_within))
         if len(node.pieces) > 1 and part.within:
-            raise CannotDerive("blocks of units are split")
+            # Which piece an entry belongs to depends on the block, so that all stay in place.
+            for piece in node.pieces:
+                self.freeze((piece,))
+            return list(self.fixed(self.length(part), frozen=True))
         parts = []
         for piece in node.pieces:
             below = replace(
                 piece,
                 inner=piece.inner * part.inner,
                 within=part.within or piece.within,
+                copies=piece.copies * part.copies,
                 sign=part.sign,
                 scale=part.scale,
             )
@@ -152,6 +177,8 @@ class Labels:
     def units(self, part: AxisSegment) -> int:
         """Return the number of units that a segment covers: the node's, or those of one block."""
         node = self._nodes[part.node]
+        if part.within and node.former_block is not None:
+            return node.former_block
         if part.within:
             parent = self.parent(part.node)
             assert parent is not None
@@ -160,7 +187,7 @@ class Labels:
 
     def length(self, part: AxisSegment) -> int:
         """Return the number of entries of an axis that a segment covers."""
-        return part.outer * self.units(part) * part.inner
+        return part.outer * self.units(part) * part.copies * part.inner
 
     def size(self, label: Label) -> int:
         """Return the number of entries of an axis."""
@@ -198,8 +225,21 @@ class Labels:
         for part in self.resolve(label):
             if self._nodes[part.node].neutral:
                 # Axes that are matched with it later are kept in place without a proof.
-                self._pin(part.node, frozen=True)
+                self._pin_part(part, frozen=True)
         return self.resolve(label)
+
+    def is_neutral(self, label: Label) -> bool:
+        """Return whether all entries of an axis are equal."""
+        return all(self._nodes[part.node].neutral for part in self.resolve(label))
+
+    def with_copies(self, label: Label, number: int) -> Label:
+        """Return a label of which every entry is repeated a number of times, in equal copies."""
+        return tuple(
+            self.fixed(self.length(part) * number, frozen=self.is_frozen(part))[0]
+            if self.is_pinned(part)
+            else replace(part, copies=part.copies * number)
+            for part in self.resolve(label)
+        )
 
     def parent(self, node: int) -> int | None:
         """Return the node that owns blocks of this one, if there is one."""
@@ -217,7 +257,11 @@ class Labels:
     def _root(self, node: int) -> int:
         pieces = self._nodes[node].pieces
         while pieces is not None:
-            if len(pieces) != 1 or (pieces[0].outer, pieces[0].inner) != (1, 1):
+            if len(pieces) != 1 or (pieces[0].outer, pieces[0].inner, pieces[0].copies) != (
+                1,
+                1,
+                1,
+            ):
                 raise CannotDerive("blocks of units are split")
             node = pieces[0].node
             pieces = self._nodes[node].pieces
@@ -228,13 +272,13 @@ class Labels:
     def pin(self, label: Label) -> None:
         """Keep the entries of an axis in place; that none can move is proved."""
         for part in self.resolve(label):
-            self._pin(part.node)
+            self._pin_part(part)
 
     def freeze(self, label: Label) -> None:
         """Keep the units of an axis in place without a proof, so that they are counted."""
         for part in self.resolve(label):
             if not self.is_pinned(part):
-                self._pin(part.node, frozen=True)
+                self._pin_part(part, frozen=True)
 
     def end(self, label: Label, *, proved: bool) -> None:
         """End an axis of one entry: from here on it neither flips nor is rescaled.
@@ -306,12 +350,12 @@ class Labels:
     def num_frozen_units(self, labels: Iterable[Label]) -> int:
         """Return the number of units on some axes that are kept in place without a proof."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
-        return sum(self._nodes[node].size for node in nodes if self._nodes[node].frozen)
+        return sum(self._nodes[node].size for node in nodes if self._is_kept(node))
 
     def first_frozen_at(self, labels: Iterable[Label]) -> str | None:
         """Return the first line of code that keeps units of some axes in place without a proof."""
         nodes = {node for label in labels for part in label for node in self._ends(part.node)}
-        lines = [self._nodes[node].frozen_at for node in sorted(nodes) if self._nodes[node].frozen]
+        lines = [self._nodes[node].frozen_at for node in sorted(nodes) if self._is_kept(node)]
         return next((line for line in lines if line is not None), None)
 
     def num_unsearched_flips(self, labels: Iterable[Label]) -> int:
@@ -321,16 +365,100 @@ class Labels:
             self._nodes[node].size
             for node in nodes
             if (self._nodes[node].has_unsearched_flips or self._nodes[node].before_norm)
-            and not self._nodes[node].frozen
+            and not self._is_kept(node)
         )
+
+    def _is_kept(self, node: int) -> bool:
+        """Return whether units of a node are kept in place, or in their block, without a proof."""
+        return self._nodes[node].frozen or self._nodes[node].is_kept_within
 
     def _ends(self, node: int) -> Iterator[int]:
         """Yield the nodes that a node was finally merged into or split into."""
         pieces = self._nodes[node].pieces
-        if pieces is None:
+        if pieces is None or self._nodes[node].is_kept_within:
             yield node
-        for piece in pieces or ():
+            return
+        for piece in pieces:
             yield from self._ends(piece.node)
+
+    def _pin_part(self, part: AxisSegment, *, frozen: bool = False) -> None:
+        """Pin the units of a segment: those within a block stay in it, and the blocks may move."""
+        slices = self._nodes[part.node].slices
+        if slices is not None:
+            for each in slices:
+                for piece in self.resolve((each,)):
+                    self._pin_part(piece, frozen=frozen)
+            self._nodes[part.node].pinned = True
+            self._nodes[part.node].frozen = frozen
+        elif part.within and self.units(part) == 1:
+            if frozen and self.flips((part,)):
+                self.mark_flips_unsearched((part,))
+            self.fix_to_identity((part,))
+        elif part.within:
+            self.keep_within(part.node, frozen=frozen)
+        else:
+            self._pin(part.node, frozen=frozen)
+
+    def keep_within(self, node: int, *, frozen: bool) -> None:
+        """Keep the units of a node in their places within their block; the blocks may move.
+
+        Args:
+            node: a node with a parent.
+            frozen: whether this is without a proof.
+        """
+        node = self._root(node)
+        entry, parent = self._nodes[node], self.parent(node)
+        if entry.pinned:
+            return
+        assert parent is not None
+        self._keep_children_within(node, frozen=frozen)
+        entry.is_kept, entry.is_kept_within = True, frozen
+        if frozen:
+            entry.frozen_at = self.locate()
+        block = entry.size // self._nodes[parent].size
+        entry.former_block = block
+        entry.pieces = (AxisSegment(parent, inner=block),)
+
+    def keep_unselected(self, axes: Sequence[Label]) -> bool:
+        """Keep units within their block where no axis of a tensor selects the block.
+
+        Such units would have the same order in all blocks, which labels cannot express.
+
+        Args:
+            axes: labels of the axes of a tensor.
+
+        Returns:
+            Whether any units are kept that were not before.
+        """
+        if not any(part.within for label in axes for part in label):
+            return False
+        resolved = [self.resolve(label) for label in axes]
+        whole = {part.node for label in resolved for part in label if not part.within}
+        present = {part.node for label in resolved for part in label}
+        owners = present | {self.parent(node) for node in whole}
+        is_kept = False
+        for label in resolved:
+            for part in label:
+                if part.within and self.parent(part.node) not in owners:
+                    self.keep_within(part.node, frozen=self.units(part) > 1)
+                    is_kept = True
+        return is_kept
+
+    def _keep_children_within(self, node: int, *, frozen: bool) -> None:
+        for child in self._children(node):
+            self.keep_within(child, frozen=frozen)
+
+    def _children(self, node: int) -> list[int]:
+        """Return the nodes whose blocks a node owns."""
+        found = []
+        for child in self._nodes[node].children:
+            pieces = self._nodes[child].pieces
+            while pieces is not None and len(pieces) == 1 and self._is_simple(pieces[0]):
+                child = pieces[0].node
+                pieces = self._nodes[child].pieces
+            if pieces is None and self.parent(child) == node and child not in found:
+                found.append(child)
+        return found
 
     def _pin(self, node: int, *, frozen: bool = False) -> None:
         """Pin a node; a proof replaces a frozen state, never the reverse."""
@@ -361,9 +489,20 @@ class Labels:
                 left, right = self._cut(a, b, left, right)
                 continue
             self._merge(a, b)
-            (a,), (b,) = self.resolve((a,)), self.resolve((b,))
-            pairs.append((a, b))
+            pairs.append(self._finest(a, b))
         return pairs
+
+    def _finest(self, a: AxisSegment, b: AxisSegment) -> tuple[AxisSegment, AxisSegment]:
+        """Return two merged segments resolved; copies of units are replaced by units of blocks."""
+        (a,), (b,) = self.resolve((a,)), self.resolve((b,))
+        if a.copies == b.copies or self.is_pinned(a) or self.is_pinned(b):
+            return a, b
+        copied, units = (a, b) if a.copies > 1 else (b, a)
+        for part in (copied, units):  # units of different nodes, so that flips are not related
+            if self.flips((part,)):
+                self.mark_flips_unsearched((part,))
+            self.fix_to_identity((part,))
+        return units, units
 
     def _cut(
         self, a: AxisSegment, b: AxisSegment, left: list[AxisSegment], right: list[AxisSegment]
@@ -380,7 +519,10 @@ class Labels:
             if (
                 longer.outer != 1
                 or longer.within
+                or longer.copies != 1
                 or node.parent is not None
+                or node.children
+                or node.slices
                 or length % longer.inner
             ):
                 self.freeze((longer,))
@@ -409,28 +551,89 @@ class Labels:
             pieces.append(AxisSegment(len(self._nodes) - 1))
         self._nodes[node].pieces = tuple(pieces)
 
+    def separated(self, label: Label, number: int) -> Label:
+        """Return equal pieces of a parameter's axis, each with classes of its own.
+
+        Args:
+            label: label of the axis, which is returned unchanged if an operation has read it.
+            number: number of pieces.
+        """
+        if len(label) != 1:
+            return label
+        (part,) = label
+        node = self._nodes[part.node]
+        if node.pieces is not None or node.pinned or node.parent is not None or node.children:
+            return label
+        if not self.signs.is_unrelated(part.sign) or not self.scales.is_unrelated(part.scale):
+            return label
+        self.split(part.node, [node.size // number] * number)
+        return tuple(
+            replace(piece, sign=self.signs.fresh(), scale=self.scales.fresh())
+            for piece in node.pieces or ()
+        )
+
     def _merge(self, a: AxisSegment, b: AxisSegment) -> None:
-        if a.node == b.node and (a.outer, a.inner, a.within) == (b.outer, b.inner, b.within):
+        if a.node == b.node and _shape(a) == _shape(b):
             return
         if self.is_pinned(a) or self.is_pinned(b):
             frozen = all(self._nodes[part.node].frozen for part in (a, b) if self.is_pinned(part))
             for part in (a, b):
-                self._pin(part.node, frozen=frozen)
+                self._pin_part(part, frozen=frozen)
             if self._is_plain(a) and self._is_plain(b):
                 self._unite(a.node, b.node)  # so that its units are counted once
-            return
-        if (a.outer, a.inner, a.within) == (b.outer, b.inner, b.within):
-            self._unite(a.node, b.node)
+        elif self._nodes[a.node].slices or self._nodes[b.node].slices:
+            self._freeze_both(a, b)
+        elif _shape(a) == _shape(b):
+            if self._is_mergeable(a, b):
+                self._unite(a.node, b.node)
+            else:
+                self._freeze_both(a, b)
+        elif a.copies != b.copies:
+            self._merge_copies(a, b)
         elif self._is_plain(a):
             self._become(a.node, b)
         elif self._is_plain(b):
             self._become(b.node, a)
         else:
-            self.freeze((a,))
-            self.freeze((b,))
+            self._freeze_both(a, b)
+
+    def _freeze_both(self, a: AxisSegment, b: AxisSegment) -> None:
+        for part in (a, b):
+            for each in self.resolve((part,)):
+                if not self.is_pinned(each):
+                    self._pin_part(each, frozen=True)
+
+    def _is_mergeable(self, a: AxisSegment, b: AxisSegment) -> bool:
+        """Return whether two nodes have blocks of the same number and size, or none."""
+        first, second = self.parent(a.node), self.parent(b.node)
+        while first is not None and second is not None and first != second:
+            if self._nodes[first].size != self._nodes[second].size:
+                return False
+            first, second = self.parent(first), self.parent(second)
+        if a.within and (first is None) != (second is None):
+            return False
+        return self._nodes[a.node].size == self._nodes[b.node].size
+
+    def _merge_copies(self, a: AxisSegment, b: AxisSegment) -> None:
+        """Match copies of units with units of blocks: a block has the units that one unit becomes.
+
+        Units of a block may be exchanged, since the copies are equal.
+        """
+        copied, units = (a, b) if a.copies > 1 else (b, a)
+        owner = replace(copied, copies=1)
+        if not self._is_simple(owner) or not self._is_simple(units):
+            self._freeze_both(a, b)
+            return
+        try:
+            blocks = self.own_blocks(units, self.units(owner))
+        except CannotDerive:
+            self._freeze_both(a, b)
+            return
+        self._merge(blocks, owner)
 
     def _become(self, node: int, part: AxisSegment) -> None:
         """Replace a node by the units of a segment."""
+        self._keep_children_within(node, frozen=True)
         self._nodes[node].pieces = (AxisSegment(part.node, part.outer, part.inner, part.within),)
         self._inherit(part.node, self._nodes[node])
 
@@ -453,15 +656,21 @@ class Labels:
         root, power = weight.scale
         self.scales.same(scalar.scale, (root, -power))
 
+    def can_move_in_blocks(self, part: AxisSegment) -> bool:
+        """Return whether a segment covers all units of a node once."""
+        return self._is_simple(part)
+
     def is_plain(self, part: AxisSegment) -> bool:
         """Return whether a segment covers a whole node that may move, and not in blocks."""
         node = self._nodes[part.node]
         return self._is_plain(part) and not node.pinned and not node.neutral
 
     def _is_plain(self, part: AxisSegment) -> bool:
-        return (part.outer, part.inner, part.within) == (1, 1, False) and self._nodes[
-            part.node
-        ].parent is None
+        return self._is_simple(part) and self._nodes[part.node].parent is None
+
+    @staticmethod
+    def _is_simple(part: AxisSegment) -> bool:
+        return _shape(part) == (1, 1, False, 1)
 
     def _unite(self, a: int, b: int) -> None:
         a, b = self._root(a), self._root(b)
@@ -480,6 +689,7 @@ class Labels:
                     f"{self._nodes[second_parent].size} there"
                 )
             self._unite(first_parent, second_parent)
+        first.children += second.children
         pinned = [node.frozen for node in (first, second) if node.pinned]
         first.parent = first_parent if first_parent is not None else second_parent
         second.pieces = (AxisSegment(a),)
@@ -495,20 +705,176 @@ class Labels:
         Returns:
             A segment of the node that owns the blocks.
         """
-        if (part.outer, part.inner, part.within) != (1, 1, False):
+        if not self._is_simple(part):
             raise CannotDerive("units that are repeated are cut into blocks")
-        parent = self.parent(part.node)
-        if parent is None:
-            node = self._nodes[part.node]
-            self._nodes.append(_Node(blocks, pinned=node.pinned, frozen=node.frozen))
-            parent = len(self._nodes) - 1
-            self._nodes[part.node].parent = parent
-        elif self._nodes[parent].size != blocks:
+        first = node = self._root(part.node)
+        while (parent := self.parent(node)) is not None and self._nodes[parent].size >= blocks:
+            node = parent
+        entry = self._nodes[node]
+        if node != first and entry.size == blocks:
+            return AxisSegment(node)
+        if parent is not None or entry.size % blocks:
             raise CannotDerive(
-                f"units are cut into {blocks} blocks here and into {self._nodes[parent].size} "
-                "elsewhere"
+                f"units are cut into {blocks} blocks here and into "
+                f"{entry.size if parent is None else self._nodes[parent].size} elsewhere"
             )
-        return AxisSegment(parent)
+        self._nodes.append(_Node(blocks, pinned=entry.pinned, frozen=entry.frozen, children=[node]))
+        entry.parent = len(self._nodes) - 1
+        return AxisSegment(entry.parent)
+
+    def cut_blocks(self, part: AxisSegment, sizes: Sequence[int]) -> list[AxisSegment]:
+        """Cut a node into blocks of blocks, such as (heads, units) or (kind, heads, units).
+
+        Args:
+            part: a segment that covers all units of a node once.
+            sizes: numbers of blocks, of blocks in a block, and so on; units in the last block.
+
+        Returns:
+            One segment for each size.
+        """
+        counts = list(accumulate(sizes, mul))[:-1]
+        for count in reversed(counts):
+            self.own_blocks(part, count)
+        chain = [self._root(part.node)]
+        while len(chain) < len(sizes) and (parent := self.parent(chain[0])) is not None:
+            chain.insert(0, parent)
+        if [self._nodes[node].size for node in chain[:-1]] != counts:
+            raise CannotDerive("units are cut into blocks of several sizes")
+        inside = [self.parent(node) is not None for node in chain]
+        parts = [AxisSegment(n, within=w) for n, w in zip(chain, inside, strict=True)]
+        if inside[0]:
+            raise CannotDerive("units are cut into blocks of several sizes")
+        return [*parts[:-1], replace(parts[-1], sign=part.sign, scale=part.scale)]
+
+    # -- slices of an axis of blocks
+
+    def slice_blocks(
+        self, owner: Label, others: Sequence[Label], sizes: Sequence[int]
+    ) -> list[tuple[Label, list[Label]]] | None:
+        """Cut an axis of blocks; each piece has units of its own from then on.
+
+        Args:
+            owner: label of the axis.
+            others: labels of the other axes of the tensor, some of which may hold the units of the
+                block that the first axis selects.
+            sizes: numbers of blocks.
+
+        Returns:
+            The labels of the axis and of the others for each piece; None if the axis has no blocks.
+        """
+        if len(owner) != 1:
+            return None
+        first = self._latest(owner[0])
+        node = first.node
+        entry = self._nodes[node]
+        if entry.slices is not None:
+            return self._named_slices(node, others, sizes)
+        before = [tuple(map(self._latest, label)) for label in others]
+        if entry.pieces is None:
+            owned = any(
+                part.within
+                and self._nodes[part.node].pieces is None
+                and self.parent(part.node) == node
+                for label in before
+                for part in label
+            )
+            if not owned or entry.parent is not None or not self._is_simple(first):
+                return None
+            self._split_tree(node, sizes)
+        pieces = self._nodes[node].pieces
+        if pieces is None or [self._nodes[piece.node].size for piece in pieces] != list(sizes):
+            return None
+        return [
+            (
+                self.resolve((pieces[i],)),
+                [tuple(self._piece(part, i) for part in label) for label in before],
+            )
+            for i in range(len(sizes))
+        ]
+
+    def _latest(self, part: AxisSegment) -> AxisSegment:
+        """Return a segment of the node that a node was merged into, before any split."""
+        pieces = self._nodes[part.node].pieces
+        while pieces is not None and len(pieces) == 1 and _shape(pieces[0]) == (1, 1, False, 1):
+            part = replace(part, node=pieces[0].node)
+            pieces = self._nodes[part.node].pieces
+        return part
+
+    def _split_tree(self, node: int, sizes: Sequence[int], block: int | None = None) -> None:
+        """Split a node, and all blocks that its units own, into consecutive pieces."""
+        entry = self._nodes[node]
+        children = self._children(node)
+        factors = [self._nodes[child].size // entry.size for child in children]
+        entry.former_block = block
+        entry.parent = None  # its pieces get theirs below
+        self.split(node, sizes)
+        pieces = [piece.node for piece in self._nodes[node].pieces or ()]
+        for piece in pieces:
+            self._nodes[piece].pinned, self._nodes[piece].frozen = entry.pinned, entry.frozen
+        for child, factor in zip(children, factors, strict=True):
+            self._split_tree(child, [size * factor for size in sizes], factor)
+            for piece, owner in zip(self._nodes[child].pieces or (), pieces, strict=True):
+                if self._nodes[owner].size > 1:
+                    self._nodes[piece.node].parent = owner
+                    self._nodes[owner].children.append(piece.node)
+
+    def _piece(self, part: AxisSegment, number: int) -> AxisSegment:
+        """Return what a segment of a node that was split is in one of the slices."""
+        pieces = self._nodes[part.node].pieces
+        if pieces is None or len(pieces) == 1:
+            return part
+        node = pieces[number].node
+        return replace(part, node=node, within=part.within and self.parent(node) is not None)
+
+    def sliced(self, labels: Sequence[Label], sizes: Sequence[int]) -> list[Label]:
+        """Cut an axis that consists of equal pieces into axes, the first of which selects a piece.
+
+        Args:
+            labels: label of each piece.
+            sizes: number of pieces, and sizes of the axes that each piece is cut into.
+
+        Returns:
+            One label for each size. They are used by `slice_blocks` alone.
+        """
+        cut = []
+        for label in labels:
+            (part,) = self.resolve(label)
+            cut.append(self.cut_blocks(part, sizes[1:]) if len(sizes) > 2 else [part])
+        whole = [label[0] for label in labels]
+        axes = [[pieces[number] for pieces in cut] for number in range(len(sizes) - 1)]
+        return [
+            self.stacked(parts, size) for parts, size in zip([whole, *axes], sizes, strict=True)
+        ]
+
+    def stacked(self, parts: Sequence[AxisSegment], size: int) -> Label:
+        """Return the label of an axis in a tensor whose slices along another have other units.
+
+        Args:
+            parts: what the axis is in each slice.
+            size: number of its entries.
+        """
+        self._nodes.append(_Node(size, slices=tuple(parts)))
+        return (AxisSegment(len(self._nodes) - 1),)
+
+    def has_slices(self, label: Label) -> bool:
+        """Return whether an axis has slices with units of their own."""
+        return any(
+            self._nodes[part.node].slices is not None and not self.is_pinned(part) for part in label
+        )
+
+    def _named_slices(
+        self, owner: int, others: Sequence[Label], sizes: Sequence[int]
+    ) -> list[tuple[Label, list[Label]]] | None:
+        if any(size != 1 for size in sizes) or self._nodes[owner].pinned:
+            return None
+
+        def of(label: Label, number: int) -> Label:
+            slices = self._nodes[label[0].node].slices
+            return label if len(label) != 1 or slices is None else (slices[number],)
+
+        return [
+            (self.fixed(1), [of(label, number) for label in others]) for number in range(len(sizes))
+        ]
 
     # -- classes of signs and scales
 

@@ -55,6 +55,11 @@ class ScaleClasses:
         if root != self.IDENTITY:
             self._parent[root] = self.IDENTITY
 
+    def is_unrelated(self, scale_class: ScaleClass) -> bool:
+        """Return whether nothing is known yet about a class."""
+        root = scale_class[0]
+        return self._parent[root] == root and self._parent.count(root) == 1
+
     def is_identity(self, scale_class: ScaleClass) -> bool:
         """Return whether the occurrences of a class are known not to change."""
         return self.find(scale_class)[0] == self.IDENTITY

@@ -19,7 +19,7 @@ from bnn_symm.errors import one_line
 
 _TORCH = str(Path(torch.__file__).parent)
 _FUNCTIONAL_CALL = inspect.unwrap(functional_call).__code__.co_filename
-_INTERNALS = (_TORCH, str(Path(__file__).parent), str(torch_internals.__file__))
+_INTERNALS = (_TORCH, str(Path(__file__).parent.parent), str(torch_internals.__file__))
 _WRAPPERS = ("jaxtyping", "beartype")
 _LIBRARIES = (*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(_TORCH).parent))
 _CODE = 60

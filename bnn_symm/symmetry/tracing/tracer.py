@@ -21,7 +21,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnn_symm.errors import SymmetryError
+from bnn_symm.errors import SymmetryError, one_line
 from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels
 from bnn_symm.symmetry.tracing.precision import written_to
 from bnn_symm.symmetry.tracing.source_lines import calling_line, calling_position
@@ -76,6 +76,13 @@ _VIEWS = (
     "to",
     "__getitem__",
 )
+# Operations whose results have the shape of a tensor, and values of their own.
+CONSTANTS = (
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
+)
+# Operations that leave the slices of an axis apart.
+_SLICING = {"permute", "transpose", "unbind", "select", "__getitem__", "contiguous", "detach"}
 # Operations whose results do not depend on the values of a tensor.
 _METADATA = {
     *(
@@ -178,6 +185,8 @@ class SymmetryTracer(OperationMode):
         trainable: names of the leaves that may take any value.
         points: the inputs of the network.
         net: the network whose modules messages name.
+        hold: whether the units that an operation without a rule reads are kept in place, in place
+            of an error.
     """
 
     def __init__(
@@ -187,8 +196,11 @@ class SymmetryTracer(OperationMode):
         trainable: Collection[str],
         points: Tensor,
         net: nn.Module,
+        *,
+        hold: bool = False,
     ) -> None:
         super().__init__()
+        self._hold = hold
         self.labels = labels
         self.read: set[str] = set()
         self._net = net
@@ -200,8 +212,10 @@ class SymmetryTracer(OperationMode):
         self._carried: dict[int, tuple[Label, ...]] = {}
         # Tensors that move with no unit, and whether they are frozen rather than tied to inputs.
         self._tied: dict[int, tuple[Tensor, bool]] = {id(points): (points, False)}
-        # Memory that was changed through another tensor.
-        self._written: dict[int, tuple[Tensor, str]] = {}
+        # Memory that was changed through another tensor, with the labels of what was written; and
+        # tensors there that were labeled before.
+        self._written: dict[int, tuple[Tensor, list[Label]]] = {}
+        self._stale: dict[int, list[Label]] = {}
         self._constants: dict[int, Axes] = {}  # axes of the constants in one operation
         self._passed_on: list[Label] = []  # labels that the result of one operation carries
         self._escaped = False  # inputs have left torch, and may return as constants
@@ -221,16 +235,29 @@ class SymmetryTracer(OperationMode):
 
     def axes(self, tensor: Tensor) -> Axes:
         """Return the labels of a tensor's axes; those of a constant are fixed or neutral."""
+        stale = self._stale.pop(id(tensor), None) or self._overwritten(tensor)
+        if stale is not None:
+            # Which entries have changed is not known, so that the units of all stay in place.
+            for label in stale:
+                self.labels.freeze(label)
+            if id(tensor) not in self._axes:
+                fixed = [self.labels.fixed(size, frozen=True) for size in tensor.shape]
+                target = self._written[tensor.untyped_storage().data_ptr()][0]
+                is_same = target.shape == tensor.shape and id(target) in self._axes
+                self.label(tensor, self.axes(target) if is_same else fixed)
         entry = self._axes.get(id(tensor))
-        if entry is not None and not isinstance(entry[1], str):
+        if entry is not None:
+            if isinstance(entry[1], str):
+                raise CannotDerive(entry[1])
             return entry[1]
-        why = entry[1] if entry is not None else self._overwritten(tensor)
-        if why is not None:
-            raise CannotDerive(str(why))
         tied = self._tied.get(id(tensor)) or self._tied.get(id(tensor._base))
         if tied is not None:
-            frozen = tied[1]
-            return tuple(self.labels.fixed(size, frozen=frozen) for size in tensor.shape)
+            return tuple(
+                self.labels.neutral(size)
+                if stride == 0 and size > 1
+                else self.labels.fixed(size, frozen=tied[1])
+                for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+            )
         if id(tensor) not in self._constants:
             self._constants[id(tensor)] = self.constant_axes(tensor)
         return self._constants[id(tensor)]
@@ -253,9 +280,25 @@ class SymmetryTracer(OperationMode):
                 )
         return tuple(axes)
 
+    def separate_rows(self, tensor: Tensor, number: int) -> None:
+        """Give pieces of a parameter's rows classes of their own, unless they have been read.
+
+        Args:
+            tensor: the parameter; other tensors are left unchanged.
+            number: number of equal pieces.
+        """
+        if id(tensor) in self._names:
+            first, *rest = self.axes(tensor)
+            self.label(tensor, (self.labels.separated(first, number), *rest))
+
     def axis(self, tensor: Tensor, dim: int) -> Label:
         """Return the label of one axis."""
         return self.axes(tensor)[dim]
+
+    def depends_on_inputs(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is computed from the inputs, and from no hidden unit."""
+        tied = self._tied.get(id(tensor)) or self._tied.get(id(tensor._base))
+        return tied is not None and not tied[1]
 
     def is_leaf(self, tensor: Any) -> bool:
         """Return whether a tensor is a parameter or buffer, or a view of one."""
@@ -275,8 +318,10 @@ class SymmetryTracer(OperationMode):
         if id(tensor) not in self._axes:
             return self._overwritten(tensor) is not None
         entry = self._axes[id(tensor)][1]
-        return isinstance(entry, str) or any(
-            map(self.labels.is_hidden, (*entry, *self.carried(tensor)))
+        return (
+            isinstance(entry, str)
+            or id(tensor) in self._stale
+            or any(map(self.labels.is_hidden, (*entry, *self.carried(tensor))))
         )
 
     def all_labels(self, tensor: Tensor) -> Axes:
@@ -293,6 +338,7 @@ class SymmetryTracer(OperationMode):
             axes,
             tensor.shape,
         )
+        self.labels.keep_unselected(axes)
         self._axes[id(tensor)] = (tensor, tuple(axes))
         self._carried[id(tensor)] = tuple(carried)
         self._tied.pop(id(tensor), None)
@@ -411,10 +457,8 @@ class SymmetryTracer(OperationMode):
             kwargs = {key: value for key, value in kwargs.items() if key != "out"}
             self._label(name, out, inputs, outputs, args, kwargs)
             if target is not None:
-                self._write(
-                    target, "a tensor was changed in place through a view of the same memory"
-                )
-        elif any(self._is_tied(value) for value in inputs):
+                self._write(target)
+        elif name not in CONSTANTS and any(self._is_tied(value) for value in inputs):
             self._tie(outputs, inputs)
             self._escaped = self._escaped or not outputs
 
@@ -428,6 +472,7 @@ class SymmetryTracer(OperationMode):
         kwargs: dict[str, Any],
     ) -> None:
         """Apply the rule of an operation."""
+        self._freeze_slices(name, inputs)
         known = RULES.get(name) or RULES.get(name.removesuffix("_"))
         if not outputs or (
             known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)
@@ -435,11 +480,14 @@ class SymmetryTracer(OperationMode):
             self._freeze(name, inputs, outputs)
             return
         if known is None:
-            raise SymmetryError(
+            self._refuse(
                 f"no rule for the operation {name!r} {calling_position(self._net)}: the "
                 "permutation symmetries of this network cannot be derived; use operations that "
-                "have a rule, or register one with bnn_symm.symmetry.tracing.tracer.rule"
+                "have a rule, register one with bnn_symm.symmetry.tracing.tracer.rule, or keep the "
+                "units that it reads in place with hold=True"
             )
+            self._freeze(name, inputs, outputs)
+            return
         try:
             self._passed_on = []
             for value in {id(value): value for value in inputs}.values():
@@ -447,12 +495,17 @@ class SymmetryTracer(OperationMode):
                     self._passed_on += self.carried(value)
                 else:
                     self.end_carried(value, proved=name in NEVER_FLIPPING)
-            axes = known(self, out, *args, **kwargs)
+            try:
+                axes = known(self, out, *args, **kwargs)
+            except (TypeError, KeyError, IndexError) as error:  # arguments that no rule knows
+                raise CannotDerive(f"arguments of this form ({one_line(error, 80)})") from error
         except CannotDerive as error:
-            raise SymmetryError(
+            self._refuse(
                 f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be "
-                "derived"
-            ) from None
+                "derived; hold=True keeps the units that it reads in place"
+            )
+            self._freeze(name, inputs, outputs)
+            return
         untrained = all(
             id(value) in self._untrained or not self._is_tied(value) for value in inputs
         )
@@ -465,6 +518,22 @@ class SymmetryTracer(OperationMode):
                 self.label(value, value_axes, self._passed_on)
                 if untrained:
                     self._untrained.add(id(value))
+
+    def _refuse(self, message: str) -> None:
+        """Refuse to derive, unless units that an operation reads are to be kept in place."""
+        if not self._hold:
+            raise SymmetryError(message) from None
+
+    def _freeze_slices(self, name: str, inputs: list[Tensor]) -> None:
+        """Freeze axes whose slices have units of their own, unless the operation is a view."""
+        if name in _SLICING:
+            return
+        for value in inputs:
+            entry = self._axes.get(id(value))
+            if entry is not None and not isinstance(entry[1], str):
+                for label in entry[1]:
+                    if self.labels.has_slices(label):
+                        self.labels.freeze(label)
 
     def _freeze(self, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Freeze the hidden units of the inputs, whose values leave what labels can track."""
@@ -479,7 +548,7 @@ class SymmetryTracer(OperationMode):
                     ) from None
                 for label in (*axes, *self.carried(value)):
                     self.labels.freeze(label)
-        self._tie(outputs, inputs)
+        self._tie(outputs, inputs, frozen=True)
 
     def _is_tied(self, tensor: Tensor) -> bool:
         """Return whether a tensor's values depend on inputs, parameters or buffers."""
@@ -489,10 +558,10 @@ class SymmetryTracer(OperationMode):
             or self._overwritten(tensor) is not None
         )
 
-    def _tie(self, outputs: list[Tensor], inputs: list[Tensor]) -> None:
+    def _tie(self, outputs: list[Tensor], inputs: list[Tensor], *, frozen: bool = False) -> None:
         """Mark results that move with no unit; they are frozen if they come from buffers alone."""
         tied = [value for value in inputs if self._is_tied(value)]
-        frozen = all(
+        frozen = frozen or all(
             id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied
         )
         for value in outputs:
@@ -502,19 +571,20 @@ class SymmetryTracer(OperationMode):
             if value._base is not None and id(value._base) not in self._axes:
                 self._tied[id(value._base)] = (value._base, frozen)
 
-    def _write(self, target: Tensor, why: str) -> None:
-        """Forbid other tensors of the same memory, which have changed along with it."""
+    def _write(self, target: Tensor) -> None:
+        """Mark other tensors of the same memory, which have changed along with a tensor."""
         memory = target.untyped_storage().data_ptr()
-        kept = self._axes.get(id(target))
-        for value, _ in list(self._axes.values()):
+        written = [*self.axes(target), *self.carried(target)]
+        before = self._written.get(memory)
+        every = written if before is None else [*before[1], *written]
+        for value, axes in list(self._axes.values()):
             if value is not target and value.untyped_storage().data_ptr() == memory:
-                self.forbid(value, why)
-        self._written[memory] = (target, why)
-        if kept is not None:
-            self._axes[id(target)] = kept
+                own = [] if isinstance(axes, str) else [*axes, *self.carried(value)]
+                self._stale[id(value)] = [*self._stale.get(id(value), []), *every, *own]
+        self._written[memory] = (target, every)
 
-    def _overwritten(self, tensor: Tensor) -> str | None:
-        if not self._written or id(tensor) in self._tied:
+    def _overwritten(self, tensor: Tensor) -> list[Label] | None:
+        if not self._written or id(tensor) in self._axes or id(tensor) in self._tied:
             return None
         entry = self._written.get(tensor.untyped_storage().data_ptr())
         return None if entry is None else entry[1]

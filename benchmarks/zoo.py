@@ -1,0 +1,115 @@
+"""Derive and certify the symmetries of many networks of torch and of other libraries.
+
+python -m benchmarks.zoo [--only NAME ...] [--list] [--markdown]
+
+Needs the dependency group `zoo` (torchvision, timm, transformers, torch_geometric). All weights are
+random, nothing is downloaded.
+"""
+
+import argparse
+import re
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmarks.zoo_networks import NETWORKS
+from bnn_symm.errors import BnnSymmError
+from bnn_symm.formatting import number
+from bnn_symm.symmetry import permutation_spec
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the derivation of one network came to.
+
+    Attributes:
+        name: name of the network, with its library.
+        parameters: number of its parameters.
+        log10_order: base-10 logarithm of the order of the group; None without a spec.
+        not_searched: number of units that are kept in place without a proof.
+        seconds: of the processor, of the derivation with its certificate.
+        reason: the message of a refusal.
+    """
+
+    name: str
+    parameters: int
+    log10_order: float | None
+    not_searched: int
+    seconds: float
+    reason: str = ""
+
+    @property
+    def certified(self) -> bool:
+        """Return whether there is a spec, since a spec that fails its certificate is an error."""
+        return self.log10_order is not None
+
+
+def derive(name: str, build: Callable[[], tuple[nn.Module, tuple[int, ...]]]) -> Row:
+    """Return the row of one network, built from seed 0."""
+    torch.manual_seed(0)
+    net, shape = build()
+    parameters = sum(value.numel() for value in net.parameters())
+    start = time.process_time()
+    try:
+        spec = permutation_spec(net, shape)
+    except BnnSymmError as error:
+        return Row(name, parameters, None, 0, time.process_time() - start, str(error))
+    seconds = time.process_time() - start
+    return Row(name, parameters, spec.log10_order, spec.num_frozen_units, seconds)
+
+
+def _line(row: Row, *, markdown: bool) -> str:
+    order = "" if row.log10_order is None else f"{row.log10_order:,.1f}"
+    derived = "yes" if row.certified else "no"
+    cells = [
+        row.name,
+        f"{row.parameters:,}",
+        derived,
+        derived,
+        order,
+        f"{row.not_searched:,}",
+        f"{row.seconds:.1f}",
+        row.reason,
+    ]
+    if markdown:
+        return "| " + " | ".join(re.sub(r"\|", "/", cell) for cell in cells) + " |"
+    name, *rest, reason = cells
+    return f"{name:34}" + " ".join(f"{cell:>12}" for cell in rest) + f"  {reason}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="parts of names")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
+    options = parser.parse_args()
+    names = [n for n in NETWORKS if not options.only or any(text in n for text in options.only)]
+    if options.list:
+        print("\n".join(names))
+        return
+    titles = "network,parameters,derived,certified,log10 order,not searched,seconds,reason"
+    if options.markdown:
+        print("| " + " | ".join(titles.split(",")) + " |\n|" + " --- |" * 8)
+    else:
+        name, *rest, reason = titles.split(",")
+        print(f"{name:34}" + " ".join(f"{title:>12}" for title in rest) + f"  {reason}")
+    rows = []
+    for name in names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows.append(derive(name, NETWORKS[name]))
+        print(_line(rows[-1], markdown=options.markdown), flush=True)
+    share = sum(row.certified for row in rows) / max(len(rows), 1)
+    print(
+        f"\n{sum(row.certified for row in rows)} of {len(rows)} networks ({100 * share:.0f} %) are "
+        f"derived and certified; {number(sum(row.seconds for row in rows))} s in all"
+    )
+
+
+if __name__ == "__main__":
+    main()
