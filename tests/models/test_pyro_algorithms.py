@@ -9,7 +9,7 @@ from pyro.optim import Adam
 from torch import nn
 
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
-from bnn_symm.models.likelihoods import num_classes, num_columns
+from bnn_symm.models.likelihoods import condition, num_classes, num_columns
 from bnn_symm.randomness import global_seed
 from tests.models.cases import CASES, normal
 
@@ -79,7 +79,8 @@ def test_prior_predictive_samples_have_the_support_of_the_target(case) -> None:
         samples = Predictive(model, num_samples=20)(normal(4, 2))
     assert set(samples) == {*model.shapes, "y"}
     y = samples["y"]
-    columns = num_columns(case.likelihood)
+    # Events and exposures are given, not predicted.
+    columns = 1 if condition(case.likelihood) else num_columns(case.likelihood)
     assert y.shape == ((20, 4) if columns == 1 else (20, 4, columns))
     if case.likelihood.task == "classification":
         number = num_classes(case.likelihood, case.num_outputs)
