@@ -34,7 +34,8 @@ from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themsel
     selections,
     shapes,
 )
-from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label, Labels
+from bnn_symm.symmetry.tracing.axis_labels import Labels
+from bnn_symm.symmetry.tracing.axis_segments import AxisSegment, CannotDerive, Label
 from bnn_symm.symmetry.tracing.precision import DoublePrecision
 from bnn_symm.symmetry.tracing.source_lines import raising_position
 from bnn_symm.symmetry.tracing.tracer import SymmetryTracer

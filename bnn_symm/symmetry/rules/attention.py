@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnn_symm.symmetry.rules.layers import pin_all, with_bias
 from bnn_symm.symmetry.rules.shapes import cut_axis
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
+from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 

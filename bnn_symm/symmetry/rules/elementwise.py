@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.rules.shapes import cut_axis
-from bnn_symm.symmetry.tracing.axis_labels import Label
+from bnn_symm.symmetry.tracing.axis_segments import Label
 from bnn_symm.symmetry.tracing.tracer import CONSTANTS, Axes, SymmetryTracer, rule
 
 # Attributes and conversions, which return the same entries.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label
+from bnn_symm.symmetry.tracing.axis_segments import AxisSegment, CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import RULES, Axes, SymmetryTracer, rule
 
 # -- products

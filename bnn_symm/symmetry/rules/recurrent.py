@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.rules.shapes import cut_axis
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
+from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 # Kind of layer -> its gates, and the number of the one that is the candidate of the new state.

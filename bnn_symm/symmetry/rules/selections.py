@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from bnn_symm.symmetry.rules.shapes import select_by
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label
+from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnn_symm.symmetry.tracing.axis_labels import AxisSegment, CannotDerive, Label, Labels
+from bnn_symm.symmetry.tracing.axis_labels import Labels
+from bnn_symm.symmetry.tracing.axis_segments import AxisSegment, CannotDerive, Label
 from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 _RESHAPES = (

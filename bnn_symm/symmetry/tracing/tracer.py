@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnn_symm.errors import SymmetryError, one_line
-from bnn_symm.symmetry.tracing.axis_labels import CannotDerive, Label, Labels
+from bnn_symm.symmetry.tracing.axis_labels import Labels
+from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
 from bnn_symm.symmetry.tracing.precision import written_to
 from bnn_symm.symmetry.tracing.source_lines import calling_line, calling_position
 from bnn_symm.torch_internals import OperationMode, tree_leaves, unobserved
