@@ -16,7 +16,13 @@ _COMPONENTS = 20
 
 
 def describe_symmetry(
-    model: BayesianModel, part: Split, flat: Float[Tensor, " parameter"], *, where: str, kind: str
+    model: BayesianModel,
+    part: Split,
+    flat: Float[Tensor, " parameter"],
+    *,
+    where: str,
+    kind: str,
+    hold: bool = False,
 ) -> dict[str, Any]:
     """Describe the groups, fixed entries, remaining symmetry, certificate and symmetry defect.
 
@@ -26,6 +32,7 @@ def describe_symmetry(
         flat: the flat vector at which the defect is measured.
         where: the name of that vector in the report.
         kind: the kind of the architecture's symmetry settings.
+        hold: see `permutation_spec`.
 
     Returns:
         The content of `bnn-symm symmetry --json`.
@@ -34,7 +41,7 @@ def describe_symmetry(
         SymmetryError: if the symmetries cannot be derived.
     """
     net, shape = model.net, tuple(part.x.shape[1:])
-    group = symmetry_group(net, input_shape=shape)
+    group = symmetry_group(net, input_shape=shape, hold=hold)
     softmax = isinstance(model.likelihood, Categorical)
     defect = symmetry_defect(model, part, flat, spec=group.spec)
     total = sum(size.numel() for size in weight_shapes(net).values())

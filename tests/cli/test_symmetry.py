@@ -295,18 +295,18 @@ def test_two_processes_print_the_same_fingerprint(content):
 
 # -- refusals
 
-SORTED = """
+TRANSFORMED = """
 import torch
 
 
 class Net(torch.nn.Module):
     def __init__(self, n, m):
         super().__init__()
-        self.first, self.head = torch.nn.Linear(n, 5), torch.nn.Linear(5, m)
+        self.first, self.head = torch.nn.Linear(n, 5), torch.nn.Linear(3, m)
 
     def forward(self, x):
-        hidden = torch.sort(self.first(x), dim=1).values
-        return self.head(hidden)
+        hidden = torch.fft.rfft(self.first(x), dim=1)
+        return self.head(hidden.abs())
 
 
 def build(input_shape, num_outputs):
@@ -314,14 +314,17 @@ def build(input_shape, num_outputs):
 """
 
 
-def test_an_unknown_operation_is_named_with_its_line(refused, tmp_path):
-    (tmp_path / "my_nets_sorted.py").write_text(SORTED)
-    line = next(i for i, text in enumerate(SORTED.splitlines(), start=1) if "torch.sort" in text)
-    error = refused(
-        "symmetry", "--module", "my_nets_sorted:build", "--set", "data={name: iris, limit: 40}"
-    )
-    assert "no rule for the operation 'sort'" in error
-    assert f"my_nets_sorted.py:{line} (hidden = torch.sort(self.first(x), dim=1).values)" in error
+def test_an_unknown_operation_is_named_with_its_line(refused, content, tmp_path):
+    (tmp_path / "my_nets_transformed.py").write_text(TRANSFORMED)
+    line = next(i for i, text in enumerate(TRANSFORMED.splitlines(), start=1) if "rfft" in text)
+    network = ["--module", "my_nets_transformed:build", "--set", "data={name: iris, limit: 40}"]
+    error = refused("symmetry", *network)
+    assert "no rule for the operation 'fft_rfft'" in error
+    assert f"my_nets_transformed.py:{line} (hidden = torch.fft.rfft(self.first(x), dim=1))" in error
+    assert "--hold" in error
+    found = content("--hold", *network)
+    assert found["held_units"] == 5 + 3  # the units that it reads, and its outputs
+    assert f"my_nets_transformed.py:{line}" in found["held_at"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ def add(commands: Any) -> None:
         example="bnn-symm symmetry --set architecture.symmetry.kind=weight_asymmetric",
         module=True,
     )
+    parser.add_argument(
+        "--hold",
+        action="store_true",
+        help="keep the units that operations without a rule read in place, and count them, instead "
+        "of an error; nothing is proved of them",
+    )
     add_config(
         parser, "CONFIG|RUN", "a YAML file, of which every key has a default, or a run directory"
     )
@@ -75,6 +81,8 @@ def _symmetry(options: argparse.Namespace) -> int:
         )
         symmetry, threads = prepared.config.architecture.symmetry, prepared.threads
     with use_threads(threads):
-        content = describe_symmetry(model, part, position, where=where, kind=symmetry.kind)
+        content = describe_symmetry(
+            model, part, position, where=where, kind=symmetry.kind, hold=options.hold
+        )
     answer(options, content, symmetry_text(content))
     return 0

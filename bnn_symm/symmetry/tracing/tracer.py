@@ -21,6 +21,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnn_symm.advice import advise
 from bnn_symm.errors import SymmetryError, one_line
 from bnn_symm.symmetry.tracing.axis_labels import Labels
 from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
@@ -485,7 +486,7 @@ class SymmetryTracer(OperationMode):
                 f"no rule for the operation {name!r} {calling_position(self._net)}: the "
                 "permutation symmetries of this network cannot be derived; use operations that "
                 "have a rule, register one with bnn_symm.symmetry.tracing.tracer.rule, or keep the "
-                "units that it reads in place with hold=True"
+                f"units that it reads in place with {advise('--hold', 'hold=True')}"
             )
             self._freeze(name, inputs, outputs)
             return
@@ -503,7 +504,7 @@ class SymmetryTracer(OperationMode):
         except CannotDerive as error:
             self._refuse(
                 f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be "
-                "derived; hold=True keeps the units that it reads in place"
+                f"derived; {advise('--hold', 'hold=True')} keeps the units that it reads in place"
             )
             self._freeze(name, inputs, outputs)
             return
