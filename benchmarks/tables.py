@@ -40,6 +40,7 @@ SETTINGS = {
     "standard normal prior": ["prior.scale=1.0"],
     "fan_in for all layers": ["prior.scale=fan_in"],
     "one noise": ["likelihood.name=gaussian"],
+    "energy variance 0.0005": ["inference={name: auto, energy_variance: 0.0005}"],
     "VI": ["inference={name: auto, max_size: 1}"],
     "former default": ["inference.name=mean_field_vi"],
 }

@@ -27,14 +27,13 @@ from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
-from bnn_symm.settings import PositiveInt, settings
+from bnn_symm.settings import Positive, PositiveInt, settings
 
 _CHAINS = 8
 # Steps of the members from which chains start. They need not be at a mode.
 _MEMBER_STEPS = 500
 _WARMUP, _DRAWS = 100, 50
 _LONGER_WARMUP, _MORE_DRAWS = 300, 100
-_ENERGY_VARIANCE = 0.0005
 
 
 @settings
@@ -43,10 +42,12 @@ class Automatic(Method):
 
     Attributes:
         max_size: largest product of training points and parameters for which chains are used.
+        energy_variance: that of the chains, see `MCLMC`.
     """
 
     name: Literal["auto"] = "auto"
     max_size: PositiveInt = 20_000_000
+    energy_variance: Positive = 0.00005
 
     def stages(self, num_points: int, num_parameters: int) -> tuple[Method, ...]:
         """Return the methods to run one after another, each from the posterior of the previous one.
@@ -76,7 +77,7 @@ class Automatic(Method):
                     num_chains=_CHAINS,
                     num_warmup=warmup,
                     num_draws=draws,
-                    energy_variance=_ENERGY_VARIANCE,
+                    energy_variance=self.energy_variance,
                 ),
             )
         return tuple(
