@@ -2,5 +2,5 @@
 
 It takes tables and arrays as read and provides a `Preprocessing`, which is fitted once and stored
 with a run. Suggested reading order: `preprocessing`, `columns`, `column_types`, `column_values`,
-`labels`, `scaling`, `quoting`.
+`array_values`, `labels`, `scaling`, `quoting`.
 """

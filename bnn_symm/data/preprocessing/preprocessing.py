@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.disk import stored_tensor
-from bnn_symm.data.preprocessing.column_types.notation import is_exact
+from bnn_symm.data.preprocessing.array_values import array_features, check_tokens
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
@@ -27,7 +27,6 @@ from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.data.preprocessing.scaling import Scaling
 from bnn_symm.data.raw import Task
 from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
-from bnn_symm.io.memory import points_at_once
 
 if TYPE_CHECKING:
     import pandas
@@ -118,7 +117,7 @@ class Preprocessing:
         """
         rows = np.arange(len(features)) if rows is None else rows
         if self.kind == "tokens":
-            _check_tokens(features)
+            check_tokens(features)
             chunks = iter([torch.from_numpy(features[rows].astype(np.int64))])
         else:
             chunks = self.scaling.standardize(features, rows, dtype)
@@ -380,63 +379,7 @@ class Preprocessing:
             return np.concatenate(
                 [column.encode(_series(x[:, i])) for i, column in enumerate(self.columns)], axis=1
             )
-        shape = self.input_shape
-        flat = x.ndim == 2 and x.shape[1] == int(np.prod(shape))
-        no_channel = len(shape) == 3 and shape[0] == 1 and x.shape[1:] == shape[1:]
-        if not (x.shape[1:] == shape or flat or no_channel or (x.ndim == 1 and shape == (1,))):
-            expected = ", ".join(["point", *map(str, shape)])
-            raise InvalidData(f"got an array of shape {x.shape}, expected ({expected}); reshape x")
-        x = x.reshape(-1, *shape)
-        if x.dtype.kind not in "buif":
-            raise InvalidData(
-                f"got an array of type {x.dtype}, expected numbers; convert x to float32"
-            )
-        if x.dtype.kind == "f":
-            _check_finite(x.reshape(len(x), -1), self.feature_names)
-        elif x.dtype.itemsize == 8:
-            _check_exact(x.reshape(len(x), -1), self.feature_names)
-        return x
-
-
-def _check_finite(x: np.ndarray, feature_names: Sequence[str]) -> None:
-    """Raise an error for NaN and infinite values; chunks limit the memory."""
-    number, first = 0, None
-    chunk = points_at_once(x.shape[1])
-    for start in range(0, len(x), chunk):
-        wrong = ~np.isfinite(x[start : start + chunk])
-        if wrong.any():
-            number += int(wrong.sum())
-            first = first or (start + np.argwhere(wrong)[0][0], np.argwhere(wrong)[0][1])
-    if first is not None:
-        row, feature = first
-        raise InvalidData(
-            f"feature {quoted(feature_names[feature])}, row {row + 1}: got {x[row, feature]} "
-            f"({number} such values in total), expected finite numbers; correct them or drop the "
-            "rows"
-        )
-
-
-def _check_tokens(x: np.ndarray) -> None:
-    """Raise an error for values that are no numbers of rows of an embedding."""
-    wrong = (x < 0) | (x != np.floor(x))
-    if wrong.any():
-        row, time = np.argwhere(wrong)[0]
-        raise InvalidData(
-            f"row {row + 1}, time {time + 1}: got {x[row, time]}, expected tokens 0, 1, 2, ...; "
-            "give padding a number of its own, or use another "
-            f"{advise_setting('data.layout=NAME')}"
-        )
-
-
-def _check_exact(x: np.ndarray, feature_names: Sequence[str]) -> None:
-    """Raise an error for 64-bit integers that float64 does not represent exactly."""
-    for row, feature in np.argwhere((x > 2**53) | (x < -(2**53))):
-        if not is_exact(int(x[row, feature])):
-            raise InvalidData(
-                f"feature {quoted(feature_names[feature])}, row {row + 1}: the integer "
-                f"{x[row, feature]} has more digits than float64 represents; drop the feature, or "
-                "use fewer digits"
-            )
+        return array_features(x, self.input_shape, self.feature_names)
 
 
 def _find_columns(frame: "pandas.DataFrame", expected: Sequence[str]) -> "dict[str, pandas.Series]":
