@@ -10,6 +10,7 @@ from bnn_symm.data import Split
 from bnn_symm.diagnostics import symmetry_defect
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.symmetry import SymmetryGroup, continuous_symmetries, duplicate_rows, symmetry_group
+from bnn_symm.symmetry.functional_dimension import MAX_PARAMETERS, functional_dimension
 
 # Largest number of components of interchangeable units that are listed.
 _COMPONENTS = 20
@@ -45,6 +46,13 @@ def describe_symmetry(
     softmax = isinstance(model.likelihood, Categorical)
     defect = symmetry_defect(model, part, flat, spec=group.spec)
     total = sum(size.numel() for size in weight_shapes(net).values())
+    continuous = continuous_symmetries(
+        net, group.spec, group.fixed, input_shape=shape, softmax=softmax
+    )
+    rank = None
+    if model.num_net_parameters <= MAX_PARAMETERS:
+        known = sum(own.dimensions for own in continuous)
+        rank = functional_dimension(net, known, input_shape=shape, softmax=softmax)
     return {
         "kind": kind,
         "log10_order": group.log10_order,
@@ -76,10 +84,9 @@ def describe_symmetry(
         ],
         "continuous": [
             {"kind": c.kind, "where": c.where, "dimensions": c.dimensions, "removed": c.removed}
-            for c in continuous_symmetries(
-                net, group.spec, group.fixed, input_shape=shape, softmax=softmax
-            )
+            for c in continuous
         ],
+        "functional_dimension": None if rank is None else rank.to_dict(),
         "defect": None
         if defect is None
         else {

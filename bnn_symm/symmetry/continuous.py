@@ -1,4 +1,4 @@
-"""Continuous symmetries: rescaling of units, scale before a norm, shift of a softmax.
+"""Continuous symmetries: rescaling of units, scale and shift before a norm, shift of a softmax.
 
 No permutation removes them. They are reported so that a trivial permutation group is not mistaken
 for a posterior without symmetries. An entry that is fixed at a nonzero value removes the directions
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import nn
+from torch import Tensor, nn
 
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.certificate import TOLERANCE, evaluate, random_values, relative_difference
@@ -32,7 +32,9 @@ _POINTS = 12
 
 __all__ = ["ContinuousSymmetry", "continuous_symmetries", "rescale"]
 
-Kind = Literal["positive scaling", "scale before a norm", "shift of the softmax"]
+Kind = Literal[
+    "positive scaling", "scale before a norm", "shift before a norm", "shift of the softmax"
+]
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ class ContinuousSymmetry:
 
     Attributes:
         kind: `positive scaling`: the inputs of a unit are multiplied by c and its outputs by 1/c;
-            exact, changes the prior. `scale before a norm`: all weights of a layer are multiplied
-            by c; exact up to the norm's epsilon. `shift of the softmax`: a constant is added to all
-            outputs; exact for a categorical likelihood.
+            exact, changes the prior. `scale before a norm`: all weights of a layer, or those of one
+            unit if the norm is one of each unit, are multiplied by c; exact up to the norm's
+            epsilon. `shift before a norm`: a constant is added to the biases of all units, or one
+            row to their weights; exact for norms that subtract the mean over units. `shift of the
+            softmax`: a constant is added to all outputs; exact for a categorical likelihood.
         where: the group, or the layer.
         dimensions: number of directions left.
         removed: number of directions that fixed entries remove.
@@ -74,10 +78,14 @@ def continuous_symmetries(
 
     Returns:
         One entry for each group of units that can be rescaled, for each layer before a norm, and
-        for each tensor that shifts the logits.
+        for each tensor that shifts the inputs of a norm or the logits.
     """
-    symmetries = [*_positive_scalings(spec, fixed), *_before_norms(net, spec, fixed, input_shape)]
-    return symmetries + (_shifts(net, spec, fixed, input_shape) if softmax else [])
+    return [
+        *_positive_scalings(spec, fixed),
+        *_before_norms(net, spec, fixed, input_shape),
+        *_shifts_before_norms(net, spec, fixed, input_shape),
+        *(_shifts(net, spec, fixed, input_shape) if softmax else []),
+    ]
 
 
 def _positive_scalings(
@@ -128,7 +136,7 @@ def _before_norms(
     fixed: Mapping[str, FixedTensor],
     input_shape: tuple[int, ...] | None,
 ) -> list[ContinuousSymmetry]:
-    """Return the layers whose weights can all be doubled, found by doubling them."""
+    """Return the layers whose weights can all be doubled, or those of each unit alone."""
     clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
     values, others = (random_values(clone, "scale before a norm", number) for number in (0, 1))
     layers: dict[str, list[str]] = {}
@@ -145,12 +153,59 @@ def _before_norms(
         changed = {**values, **{name: others[name] for name in names}}
         if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
             continue
-        if relative_difference(clone, values, doubled, x) < _SAME_OUTPUTS:
-            removed = any(bool((fixed[name].values != 0).any()) for name in names if name in fixed)
-            symmetries.append(
-                ContinuousSymmetry("scale before a norm", layer, int(not removed), int(removed))
-            )
+        if relative_difference(clone, values, doubled, x) >= _SAME_OUTPUTS:
+            continue
+        units = len(values[names[0]])
+        first = torch.ones(units, dtype=torch.float64)
+        first[0] = 2.0
+        one = {**values, **{name: _by_unit(first, values[name]) for name in names}}
+        kept = torch.zeros(units, dtype=torch.bool)  # those with a fixed entry
+        for name in names:
+            if name in fixed:
+                kept |= (fixed[name].values != 0).reshape(units, -1).any(1)
+        by_unit = relative_difference(clone, values, one, x) < _SAME_OUTPUTS
+        size, removed = (units, int(kept.sum())) if by_unit else (1, int(kept.any()))
+        symmetries.append(ContinuousSymmetry("scale before a norm", layer, size - removed, removed))
     return symmetries
+
+
+def _by_unit(factors: Tensor, value: Tensor) -> Tensor:
+    """Return a tensor of units, each multiplied by its factor."""
+    return factors.reshape(-1, *[1] * (value.dim() - 1)) * value
+
+
+def _shifts_before_norms(
+    net: nn.Module,
+    spec: PermutationSpec,
+    fixed: Mapping[str, FixedTensor],
+    input_shape: tuple[int, ...] | None,
+) -> list[ContinuousSymmetry]:
+    """Return the tensors of hidden units to which one row can be added without effect."""
+    clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
+    values, others = (random_values(clone, "shift before a norm", number) for number in (0, 1))
+    outputs = {name for name, dim in spec.output_axes.items() if dim == 0}
+    symmetries = []
+    for name, value in clone.named_parameters():
+        if name not in spec.axes or name in outputs or value.dim() == 0 or len(value) == 1:
+            continue
+        changed = {**values, name: others[name]}
+        if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
+            continue
+        shifted = {**values, name: values[name] + others[name][:1]}
+        if relative_difference(clone, values, shifted, x) <= TOLERANCE:
+            symmetries.append(_shift("shift before a norm", name, values[name], 0, fixed))
+    return symmetries
+
+
+def _shift(
+    kind: Kind, name: str, value: Tensor, dim: int, fixed: Mapping[str, FixedTensor]
+) -> ContinuousSymmetry:
+    """Return the shifts of a tensor along an axis, less those that change a fixed entry."""
+    columns = value.numel() // value.shape[dim]
+    removed = (
+        int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
+    )
+    return ContinuousSymmetry(kind, name, columns - removed, removed)
 
 
 def _shifts(
@@ -178,11 +233,5 @@ def _shifts(
             before.abs().max()
         ):
             continue
-        columns = values[name].numel() // values[name].shape[dim]
-        removed = (
-            int((~fixed[name].free).movedim(dim, 0).flatten(1).any(0).sum()) if name in fixed else 0
-        )
-        symmetries.append(
-            ContinuousSymmetry("shift of the softmax", name, columns - removed, removed)
-        )
+        symmetries.append(_shift("shift of the softmax", name, values[name], dim, fixed))
     return symmetries

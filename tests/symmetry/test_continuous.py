@@ -217,7 +217,10 @@ def test_scale_before_a_norm(name):
     config, layers = BEFORE_NORMS[name]
     net = built(config)
     before = counts(found(net), "scale before a norm")
-    assert before == dict.fromkeys(layers, (1, 0))
+    by_unit = name == "filter response norm"  # a norm of each channel
+    assert before == {
+        layer: (size if by_unit else 1, 0) for layer, size in zip(layers, (4, 3), strict=False)
+    }
     values, x = random_values(net, 0), points(4, *net.input_shape)
     for layer in {name.rpartition(".")[0] for name, value in values.items() if value.dim() >= 2}:
         whole = [name for name in values if name.startswith(f"{layer}.")]
@@ -243,6 +246,31 @@ def test_fixed_entries_remove_the_scale_unless_they_are_zero(kappa, left):
     assert counts(found(net), "scale before a norm") == {"layers.0": left, "layers.1": left}
     one_layer = built(config, kind="weight_asymmetric", kappa=kappa, fixed_per_row=(0, 2, 0))
     assert counts(found(one_layer), "scale before a norm") == {"layers.0": (1, 0), "layers.1": left}
+
+
+@pytest.mark.parametrize("fixed_per_row", [0, 2])
+def test_shifts_before_a_layer_norm(fixed_per_row):
+    config = MLPConfig(widths=(8, 6), norm="layer", activation="gelu")
+    kind = "weight_asymmetric" if fixed_per_row else "standard"
+    net = built(config, kind=kind, fixed_per_row=(0, fixed_per_row, 0))
+    shifts = counts(found(net), "shift before a norm")
+    # A row of the first weight has one entry for each input, and one of the second eight, of which
+    # those with a fixed entry in their column stay.
+    inputs, entry = net.input_shape[0], fixed_entries(net).get("layers.1.weight")
+    free = 8 if entry is None else int(entry.free.all(0).sum())
+    second = (free, 8 - free)
+    assert shifts == {
+        "layers.0.weight": (inputs, 0),
+        "layers.0.bias": (1, 0),
+        "layers.1.weight": second,
+        "layers.1.bias": (1, 0),
+    }
+
+
+def test_maps_are_shifted_by_their_biases_before_a_group_norm():
+    net = built(CNNConfig(widths=(4, 3), norm="layer"))
+    shifts = counts(found(net), "shift before a norm")
+    assert shifts == {"blocks.0.conv.bias": (1, 0), "blocks.1.conv.bias": (1, 0)}
 
 
 # -- shift of the softmax

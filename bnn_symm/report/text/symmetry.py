@@ -41,6 +41,7 @@ def symmetry_text(content: dict[str, Any]) -> str:
     lines += _remaining(content)
     lines += _equal_rows(content["duplicate_mask_rows"])
     lines += _continuous(content["continuous"])
+    lines += _dimension(content["functional_dimension"])
     lines.append(_defect(content["defect"], bool(content["fixed"]), content["held_units"]))
     without = (
         "none; buffers of custom networks are not part of it"
@@ -129,6 +130,24 @@ def _continuous(symmetries: list[dict[str, Any]]) -> list[str]:
         where = where if len(where) <= 60 else where[:57] + "..."
         lines.append(f"  {kind}: {count(left, 'direction')} remaining, {removed} removed; {where}")
     return ["continuous symmetries, which no permutation removes:", *lines] if lines else []
+
+
+def _dimension(found: dict[str, Any] | None) -> list[str]:
+    """Return how many directions of the parameters have an effect, for a small network."""
+    if found is None:
+        return []
+    without = found["parameters"] - found["dimension"]
+    line = (
+        f"functional dimension: {found['dimension']:,} of {found['parameters']:,} parameters; "
+        f"{count(without, 'direction')} without an effect"
+    )
+    if found["hidden"] > 0:
+        line += f", {found['hidden']} more than known: hidden symmetries at these values"
+    elif found["hidden"] < 0:
+        line += f", although {found['known']} are known"
+    else:
+        line += ", as known"
+    return [line]
 
 
 def _defect(defect: dict[str, Any] | None, projected: bool, frozen: int) -> str:
