@@ -82,7 +82,7 @@ def _line(row: Row, *, markdown: bool) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Derive the symmetries of the networks that are named, and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="parts of names")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
