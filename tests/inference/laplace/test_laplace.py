@@ -120,7 +120,7 @@ def test_curvature_is_that_of_the_definition(name):
 
     z = torch.vmap(variables, in_dims=(None, 0))(position, part.x)
     jacobians = torch.vmap(torch.func.jacrev(variables), in_dims=(None, 0))(position, part.x)
-    roots = fisher_root(model.likelihood, z[:, :outputs], model.latents(position))
+    roots = fisher_root(model.likelihood, z[:, :outputs], model.latents(position), part.y)
     found = total(blocks(model, position, everything(model), part))
     naive = sum((r @ j).T @ (r @ j) for r, j in zip(roots, jacobians, strict=True))
     torch.testing.assert_close(found, naive, rtol=1e-9, atol=1e-9)
