@@ -155,23 +155,24 @@ def _before_norms(
             continue
         if relative_difference(clone, values, doubled, x) >= _SAME_OUTPUTS:
             continue
-        units = len(values[names[0]])
-        first = torch.ones(units, dtype=torch.float64)
-        first[0] = 2.0
-        one = {**values, **{name: _by_unit(first, values[name]) for name in names}}
-        kept = torch.zeros(units, dtype=torch.bool)  # those with a fixed entry
+        one = {**values, **{name: _with_first_doubled(values[name]) for name in names}}
+        units = {len(values[name]) for name in names}  # axis 0 is not that of units in all layers
+        by_unit = len(units) == 1 and relative_difference(clone, values, one, x) < _SAME_OUTPUTS
+        size = units.pop() if by_unit else 1
+        kept = torch.zeros(size, dtype=torch.bool)  # those with a fixed entry
         for name in names:
             if name in fixed:
-                kept |= (fixed[name].values != 0).reshape(units, -1).any(1)
-        by_unit = relative_difference(clone, values, one, x) < _SAME_OUTPUTS
-        size, removed = (units, int(kept.sum())) if by_unit else (1, int(kept.any()))
+                kept |= (fixed[name].values != 0).reshape(size, -1).any(1)
+        removed = int(kept.sum())
         symmetries.append(ContinuousSymmetry("scale before a norm", layer, size - removed, removed))
     return symmetries
 
 
-def _by_unit(factors: Tensor, value: Tensor) -> Tensor:
-    """Return a tensor of units, each multiplied by its factor."""
-    return factors.reshape(-1, *[1] * (value.dim() - 1)) * value
+def _with_first_doubled(value: Tensor) -> Tensor:
+    """Return a tensor whose entries at place 0 of the first axis are doubled."""
+    doubled = value.clone()
+    doubled[0] *= 2
+    return doubled
 
 
 def _shifts_before_norms(

@@ -248,6 +248,15 @@ def test_fixed_entries_remove_the_scale_unless_they_are_zero(kappa, left):
     assert counts(found(one_layer), "scale before a norm") == {"layers.0": (1, 0), "layers.1": left}
 
 
+def test_scale_of_a_layer_whose_tensors_have_units_on_different_axes():
+    # The first axis of the weight is that of the inputs, and has another length than the bias.
+    net = nn.Sequential(
+        nn.ConvTranspose2d(2, 3, 2), nn.GroupNorm(1, 3), nn.Tanh(), nn.Flatten(), nn.Linear(27, 1)
+    )
+    net.input_shape = (2, 2, 2)
+    assert counts(found(net), "scale before a norm") == {"0": (1, 0)}
+
+
 @pytest.mark.parametrize("fixed_per_row", [0, 2])
 def test_shifts_before_a_layer_norm(fixed_per_row):
     config = MLPConfig(widths=(8, 6), norm="layer", activation="gelu")

@@ -200,7 +200,7 @@ class Weibull(_FailureTime):
         return math.log(-math.log1p(-level))
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Return Pyro's Weibull."""
+        """Return the Weibull distribution of uncensored times."""
         location = outputs.squeeze(-1)
         return dist.Weibull(location.exp(), (-self._log_sigma(latents, location)).exp())
 
@@ -280,7 +280,7 @@ class LogNormal(_FailureTime):
         return float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Return Pyro's LogNormal."""
+        """Return the log-normal distribution of uncensored times."""
         location = outputs.squeeze(-1)
         return dist.LogNormal(location, self._log_sigma(latents, location).exp())
 
