@@ -1,6 +1,9 @@
 """The notebooks run without changes, and their stored outputs are presentable."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -49,11 +52,25 @@ def test_only_the_public_interface_is_used(path):
     assert not re.search(r"from bnn_symm\.\w+\.", code)
 
 
+@pytest.fixture(scope="module")
+def font_cache(tmp_path_factory):
+    """Return a directory with a whole list of fonts: that of the machine may lack some."""
+    directory = tmp_path_factory.mktemp("matplotlib")
+    subprocess.run(
+        [sys.executable, "-c", "import matplotlib.font_manager"],
+        env=os.environ | {"MPLCONFIGDIR": str(directory)},
+        check=True,
+        capture_output=True,
+    )
+    return directory
+
+
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # of the notebook client, about its own sockets
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_it_runs(path, tmp_path, monkeypatch, font_cache):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MPLCONFIGDIR", str(font_cache))
     notebook = read(path)
     before = [cell.source for cell in notebook.cells]
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -16,9 +16,11 @@ References:
     arXiv:1601.00670.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -28,6 +30,7 @@ from bnn_symm.architectures import count_flops
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.mixing.parameter_index import layer_name
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
@@ -35,6 +38,8 @@ from bnn_symm.randomness import torch_generator
 _STANDARD_ERROR = 0.005
 _FLOPS = 5e10
 _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
+# Draws are evaluated together up to this work per call, above which nothing is gained by it.
+_FLOPS_PER_CALL, _MAX_DRAWS_PER_CALL = 5e6, 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,35 +165,63 @@ def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
     points = min(size, max(1, int(_FLOPS / _MIN_SAMPLES / flops)))
     most = int(min(_MAX_SAMPLES, max(_MIN_SAMPLES, _FLOPS / (flops * points))))
     log_jacobian = train.total(posterior.scaling.log_jacobian(train.y))
-    count, mean, square = 0, 0.0, 0.0
+    values = torch.empty(0, dtype=torch.float64)
     with torch.inference_mode():
         loc, sd = posterior.mean(), posterior.standard_deviation()
         kl = float(model.cross_entropy(loc, sd).sum(dtype=torch.float64)) - posterior.entropy()
-        while count < most:
-            generator = torch_generator(seed, "elbo", count)
-            noise = torch.randn(posterior.num_noise, generator=generator, dtype=loc.dtype).to(
-                loc.device
-            )
-            x, y = train.x, train.targets
-            if points < size:
-                index = torch.randperm(size, generator=generator)[:points].to(x.device)
-                x, y = x[index], y[index]
-            total = model.log_likelihood(posterior.reparameterize(noise), x, y).sum(
-                dtype=torch.float64
-            )
-            value = float(total) * size / points
-            count += 1
-            change = value - mean
-            mean += change / count
-            square += change * (value - mean)
-            if count >= _MIN_SAMPLES and math.sqrt(square / (count - 1) / count) <= _STANDARD_ERROR:
+        at_once = int(min(most, _MAX_DRAWS_PER_CALL, max(1, _FLOPS_PER_CALL / (flops * points))))
+        for totals in _log_likelihoods(posterior, train, points, at_once, seed):
+            values = torch.cat([values, totals.cpu() * (size / points)])
+            enough = len(values) >= _MIN_SAMPLES and _standard_error(values) <= _STANDARD_ERROR
+            if enough or len(values) >= most:
                 break
-    expected = mean - log_jacobian
+    expected = float(values.mean()) - log_jacobian
     return Elbo(
         value=expected - kl,
-        standard_error=math.sqrt(square / (count - 1) / count),
+        standard_error=_standard_error(values),
         expected_log_likelihood=expected,
         kl=kl,
-        num_samples=count,
+        num_samples=len(values),
         by_tensor=kl_by_tensor(posterior),
     )
+
+
+def _standard_error(values: Float[Tensor, " draw"]) -> float:
+    return float(values.std()) / math.sqrt(len(values))
+
+
+def _log_likelihoods(
+    posterior: ClosedFormPosterior, train: Split, points: int, at_once: int, seed: int
+) -> Iterator[Float[Tensor, " draw"]]:
+    """Yield the log likelihoods of more and more draws, in float64, each summed over its points.
+
+    Args:
+        posterior: The posterior.
+        train: The training split.
+        points: Points per draw. If these are not all, draws have random points of their own.
+        at_once: Draws per call, if all draws have all points and the network can be batched.
+        seed: Seed of the draws.
+    """
+    model, size = posterior.model, len(train)
+    at_once = at_once if points == size else 1
+    evaluate: Callable[..., Tensor] = torch.func.vmap(model.log_likelihood, in_dims=(0, None, None))
+    for number in itertools.count():
+        generator = torch_generator(seed, "elbo", number)
+        noise = torch.randn(
+            (at_once, posterior.num_noise), generator=generator, dtype=model.dtype
+        ).to(model.device)
+        x, y = train.x, train.targets
+        if points < size:
+            index = torch.randperm(size, generator=generator)[:points].to(x.device)
+            x, y = x[index], y[index]
+        draws = posterior.reparameterize(noise)
+        try:
+            rows = evaluate(draws, x, y)
+        except RuntimeError:  # an operation that has no batched form, or wrong points
+            evaluate = partial(_one_by_one, model)
+            rows = evaluate(draws, x, y)
+        yield rows.sum(-1, dtype=torch.float64)
+
+
+def _one_by_one(model: BayesianModel, draws: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([model.log_likelihood(draw, x, y) for draw in draws])
