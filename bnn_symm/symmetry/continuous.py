@@ -1,4 +1,4 @@
-"""Continuous symmetries: rescaling of units, scale and shift before a norm, shift of a softmax.
+"""Continuous symmetries: scales of units, rotations of heads, scales and shifts before a norm.
 
 No permutation removes them. They are reported so that a trivial permutation group is not mistaken
 for a posterior without symmetries. An entry that is fixed at a nonzero value removes the directions
@@ -6,7 +6,7 @@ in which it would change.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
 from bnn_symm.symmetry.group.relations import pieces
 from bnn_symm.symmetry.group.rescaling import rescale
 from bnn_symm.symmetry.inputs import input_points
+from bnn_symm.symmetry.linear_maps import Form, LinearMaps, linear_maps
 
 # A norm's `eps` makes the invariance approximate; doubling weights that are not normalized
 # afterwards changes outputs by far more.
@@ -33,8 +34,23 @@ _POINTS = 12
 __all__ = ["ContinuousSymmetry", "continuous_symmetries", "rescale"]
 
 Kind = Literal[
-    "positive scaling", "scale before a norm", "shift before a norm", "shift of the softmax"
+    "positive scaling",
+    "linear map of units",
+    "rotation of units",
+    "rotation and scale of pairs",
+    "rotation of pairs",
+    "shift of units",
+    "bias without an effect",
+    "scale before a norm",
+    "shift before a norm",
+    "shift of the softmax",
 ]
+_KINDS: dict[Form, Kind] = {
+    "general": "linear map of units",
+    "orthogonal": "rotation of units",
+    "similarities of pairs": "rotation and scale of pairs",
+    "rotations of pairs": "rotation of pairs",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,13 @@ class ContinuousSymmetry:
 
     Attributes:
         kind: `positive scaling`: the inputs of a unit are multiplied by c and its outputs by 1/c;
-            exact, changes the prior. `scale before a norm`: all weights of a layer, or those of one
+            exact, changes the prior. `linear map of units`: an invertible matrix is inserted
+            between two layers with nothing but linear operations between them, such as queries and
+            keys of a head, and its inverse; `rotation of units`: an orthogonal matrix only;
+            `rotation and scale of pairs`, `rotation of pairs`: those that commute with rotary
+            positions; see `linear_maps`. `shift of units`: the biases of such units, undone by the
+            bias of the layer that reads them. `bias without an effect`: such as that of keys,
+            which a softmax cancels. `scale before a norm`: all weights of a layer, or those of one
             unit if the norm is one of each unit, are multiplied by c; exact up to the norm's
             epsilon. `shift before a norm`: a constant is added to the biases of all units, or one
             row to their weights; exact for norms that subtract the mean over units. `shift of the
@@ -77,11 +99,19 @@ def continuous_symmetries(
         softmax: whether its outputs are the logits of a softmax.
 
     Returns:
-        One entry for each group of units that can be rescaled, for each layer before a norm, and
-        for each tensor that shifts the inputs of a norm or the logits.
+        One entry for each group of units that can be rescaled or mapped, for each layer before a
+        norm, and for each tensor that shifts the inputs of a norm or the logits.
     """
+    maps = linear_maps(net, spec, fixed, input_shape=input_shape)
+    general = {own.where for own in maps if own.form == "general"}  # these contain the scalings
     return [
-        *_positive_scalings(spec, fixed),
+        *(own for own in _positive_scalings(spec, fixed) if own.where not in general),
+        *(
+            ContinuousSymmetry(_KINDS[own.form], own.where, own.dimensions, own.num_removed)
+            for own in maps
+        ),
+        *_shifts_of_units(net, maps, fixed, input_shape),
+        *_biases_without_effect(net, spec, fixed, input_shape),
         *_before_norms(net, spec, fixed, input_shape),
         *_shifts_before_norms(net, spec, fixed, input_shape),
         *(_shifts(net, spec, fixed, input_shape) if softmax else []),
@@ -127,6 +157,68 @@ def _positive_scalings(
     for name, size in zip(names, sizes, strict=True):
         left = int(sum(start[name] <= unit < start[name] + size for unit in free))
         symmetries.append(ContinuousSymmetry("positive scaling", name, left, size - left))
+    return symmetries
+
+
+def _shifts_of_units(
+    net: nn.Module,
+    maps: Sequence[LinearMaps],
+    fixed: Mapping[str, FixedTensor],
+    input_shape: tuple[int, ...] | None,
+) -> list[ContinuousSymmetry]:
+    """Return the biases of linear units whose shift the bias of the next layer can undo."""
+    clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
+    values, others = (random_values(clone, "shift of units", number) for number in (0, 1))
+    symmetries = []
+    for own in maps:
+        biases = [axis for axis in own.axes if axis.power > 0 and values[axis.tensor].dim() == 1]
+        readers = [axis for axis in own.axes if axis.power < 0]
+        undone = [f"{axis.tensor.rpartition('.')[0]}.bias" for axis in readers]
+        is_linear = all(values[axis.tensor].dim() == 2 and axis.dim == -1 for axis in readers)
+        if own.form != "general" or len(biases) != 1 or not is_linear or set(undone) - set(values):
+            continue
+        (bias,) = biases
+        units = others[bias.tensor][bias.index[:, :1]]
+        changed = dict(values)
+        changed[bias.tensor] = values[bias.tensor].clone()
+        changed[bias.tensor][bias.index] += units
+        for axis, name in zip(readers, undone, strict=True):
+            along = values[axis.tensor][:, axis.index] * units
+            changed[name] = changed[name] - along.flatten(1).sum(1)
+        if relative_difference(clone, values, changed, x) <= TOLERANCE:
+            size = bias.index.shape[0] * bias.index.shape[2]
+            is_kept = any(name in fixed for name in undone)
+            free = fixed[bias.tensor].free if bias.tensor in fixed else None
+            left = size if free is None else int(free[bias.index].all(1).sum())
+            left = 0 if is_kept else left
+            symmetries.append(ContinuousSymmetry("shift of units", bias.tensor, left, size - left))
+    return symmetries
+
+
+def _biases_without_effect(
+    net: nn.Module,
+    spec: PermutationSpec,
+    fixed: Mapping[str, FixedTensor],
+    input_shape: tuple[int, ...] | None,
+) -> list[ContinuousSymmetry]:
+    """Return the biases, or parts of them, on which the outputs do not depend."""
+    clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
+    values, others = (random_values(clone, "bias", number) for number in (0, 1))
+    symmetries = []
+    for name, value in clone.named_parameters():
+        if value.dim() != 1 or name not in spec.axes:
+            continue
+        start = 0
+        for segment in spec.axes[name][0]:
+            part = slice(start, start + segment.length)
+            start += segment.length
+            changed = {**values, name: values[name].clone()}
+            changed[name][part] = others[name][part]
+            if relative_difference(clone, values, changed, x) <= TOLERANCE:
+                free = fixed[name].free[part] if name in fixed else None
+                left = segment.length if free is None else int(free.sum())
+                removed = segment.length - left
+                symmetries.append(ContinuousSymmetry("bias without an effect", name, left, removed))
     return symmetries
 
 

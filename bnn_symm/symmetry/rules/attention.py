@@ -69,6 +69,9 @@ def _project(
     """Contract query, key and value with their weights; return the labels of the weights' rows."""
     labels, weight, bias = tracer.labels, given["in_proj_weight"], given.get("in_proj_bias")
     sizes = [given["embed_dim"]] * 3
+    for tensor in (weight, bias):  # rows of queries, keys and values are rescaled apart
+        if tensor is not None:
+            tracer.separate_rows(tensor, 3)
     if weight is not None:
         rows, weights = cut_axis(tracer, tracer.axis(weight, 0), sizes), [weight] * 3
     else:
