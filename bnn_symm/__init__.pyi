@@ -45,6 +45,7 @@ from bnn_symm.inference import Mixture as Mixture
 from bnn_symm.inference import SymmetrizedVI as SymmetrizedVI
 from bnn_symm.models import BayesianModel as BayesianModel
 from bnn_symm.models import Prior as Prior
+from bnn_symm.models import PriorFamily as PriorFamily
 from bnn_symm.posteriors import Posterior as Posterior
 from bnn_symm.posteriors import SamplePosterior as SamplePosterior
 from bnn_symm.posteriors import load_posterior as load_posterior

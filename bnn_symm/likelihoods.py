@@ -9,6 +9,7 @@ Example:
 from bnn_symm.models.likelihoods import (
     Bernoulli,
     Categorical,
+    ClassLikelihood,
     Gaussian,
     GaussianMixture,
     HeteroscedasticGaussian,
@@ -16,6 +17,7 @@ from bnn_symm.models.likelihoods import (
     LogNormal,
     MultivariateGaussian,
     NegativeBinomial,
+    NumberLikelihood,
     Ordinal,
     Poisson,
     StudentT,
@@ -27,6 +29,7 @@ from bnn_symm.models.likelihoods import (
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "ClassLikelihood",
     "Gaussian",
     "GaussianMixture",
     "HeteroscedasticGaussian",
@@ -34,6 +37,7 @@ __all__ = [
     "LogNormal",
     "MultivariateGaussian",
     "NegativeBinomial",
+    "NumberLikelihood",
     "Ordinal",
     "Poisson",
     "StudentT",

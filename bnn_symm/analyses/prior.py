@@ -53,7 +53,7 @@ def describe_prior(prepared: Prepared, *, num_draws: int) -> dict[str, Any]:
         "data": dataset.name,
         "task": dataset.task,
         "architecture": prepared.config.architecture.name,
-        "prior": model.prior.name,
+        "prior": model.prior.family_name,
         "draws": num_draws,
         "num_outputs": dataset.num_outputs,
         "levels": list(LEVELS),

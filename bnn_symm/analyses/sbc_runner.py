@@ -24,7 +24,7 @@ from bnn_symm.runs.configuration.config import Config, dump_config, load_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.runs.directory.output_directory import disk_errors, new_directory
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import module_flags, module_of, with_module
+from bnn_symm.runs.run import code_of, module_flags, with_code
 from bnn_symm.summaries import Result
 
 # The default check: NUTS on a line with unknown slope, offset and noise; it takes a minute or two.
@@ -36,7 +36,7 @@ _DEFAULTS = {
 # Number of parameters from which hundreds of fits take long.
 _LARGE = 200
 # Keys of `sbc.json` that must not change between the simulations of one check.
-_CONSTANT_KEYS = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean")
+_CONSTANT_KEYS = ("dataset", "mask_fingerprint", "num_parameters", "versions", "prior_mean", "code")
 
 _FILES = ("config.yaml", "simulations.jsonl", "sbc.json")
 
@@ -77,7 +77,7 @@ class SbcRun:
     @property
     def _resume_command(self) -> str:
         """Return the command that resumes the check."""
-        flags = module_flags([module_of(self.prepared.config)])
+        flags = module_flags(code_of(self.prepared.config))
         return f"bnn-symm {shell_words('sbc', '--resume', self.path)}{flags}"
 
     def run(
@@ -200,13 +200,15 @@ def create_sbc_run(config: Config, out: Path | None, *, num_simulations: int) ->
     )
 
 
-def resume_sbc_run(path: Path, *, num_simulations: int | None, module: str | None = None) -> SbcRun:
+def resume_sbc_run(
+    path: Path, *, num_simulations: int | None, module: str | Sequence[str] | None = None
+) -> SbcRun:
     """Resume a check, or add simulations to one.
 
     Args:
         path: its directory.
         num_simulations: the total number; None for the number given when it was created.
-        module: the factory of a user-defined network, which has to be given again.
+        module: code of the user that the run names, which has to be given again.
 
     Returns:
         The check, ready to run.
@@ -220,7 +222,7 @@ def resume_sbc_run(path: Path, *, num_simulations: int | None, module: str | Non
             "`bnn-symm sbc` wrote"
         )
     former = RunDirectory.read_json(path / "sbc.json")
-    prepared = prepare(with_module(load_config(path / "config.yaml"), module))
+    prepared = prepare(with_code(load_config(path / "config.yaml"), module))
     record, before = prepared.record(), former.get("run", {})
     if isinstance(before.get("dataset"), dict):  # Checks of former versions have fewer keys.
         record["dataset"] = {

@@ -76,7 +76,7 @@ def add_command(
         help_text: a short description in lower case.
         example: a command line to copy.
         details: further sentences for the --help of the command.
-        module: whether the command has the option --module, the factory of a custom network.
+        module: whether the command has the option --module, code of the user.
         several_processes: whether `torchrun` may start the command in several processes.
 
     Returns:
@@ -99,11 +99,13 @@ def add_command(
         parser.add_argument(
             "--module",
             metavar=MODULE,
-            help="the factory of a custom network; it must be named here, because loading a run "
-            "never executes code that the run names",
+            action="append",
+            help="code of your own that a run uses: the factory of its network, the class of its "
+            "likelihood or prior; it must be named here, because loading a run never executes code "
+            "that the run names; once for each name",
         )
     parser.set_defaults(
-        module=None, command=function, prog=parser.prog, several_processes=several_processes
+        module=[], command=function, prog=parser.prog, several_processes=several_processes
     )
     return parser
 

@@ -12,7 +12,7 @@ from bnn_symm.data.preprocessing.labels import Label, label_array, plain_label
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.estimators.base import BNNEstimator
-from bnn_symm.models.likelihoods import is_ordered
+from bnn_symm.models.likelihoods import build_likelihood, is_ordered
 from bnn_symm.posteriors import Predictive
 from bnn_symm.runs.configuration.config import Config
 
@@ -259,7 +259,7 @@ def _levels(
         InvalidData: if a label is not among those declared.
     """
     levels = config.data.levels
-    if config.likelihood is not None and is_ordered(config.likelihood):
+    if config.likelihood is not None and is_ordered(build_likelihood(config.likelihood)):
         if levels is None:
             levels = categories
         elif categories not in (None, levels):

@@ -11,6 +11,7 @@ from bnn_symm.diagnostics.calibration.conformal import central_levels
 from bnn_symm.errors import ConfigError, InvalidData
 from bnn_symm.estimators.base import BNNEstimator
 from bnn_symm.estimators.training_data import is_table
+from bnn_symm.models import build_likelihood
 from bnn_symm.posteriors import Predictive
 
 
@@ -129,12 +130,13 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         names = target_names(y)
         x, y, weight = self._check_training_data(X, y, sample_weight, is_regression=True)
         config = self._resolve(x)
-        if config.likelihood is not None and config.likelihood.task == "survival":
+        task = None if config.likelihood is None else build_likelihood(config.likelihood).task
+        if config.likelihood is not None and task == "survival":
             raise ConfigError(
                 f"likelihood {config.likelihood.name} is for times with a column of events, which "
                 "estimators of scikit-learn do not read; use Dataset.from_frame(..., event=COLUMN)"
             )
-        counts = config.likelihood is not None and config.likelihood.task == "count"
+        counts = task == "count"
         if y.ndim == 2:
             self._check_several(y, counts)
         task = "count" if counts else "regression"

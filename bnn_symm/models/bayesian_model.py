@@ -34,7 +34,7 @@ from bnn_symm.architectures import (
 from bnn_symm.arguments import check_tensor
 from bnn_symm.errors import ConfigError, NotRepresentable
 from bnn_symm.models.likelihoods import (
-    AnyLikelihood,
+    Likelihood,
     check_likelihood,
     fixed_num_outputs,
     is_classification,
@@ -87,7 +87,7 @@ class BayesianModel(Summarized):
         13
     """
 
-    def __init__(self, net: nn.Module, prior: Prior, likelihood: AnyLikelihood):
+    def __init__(self, net: nn.Module, prior: Prior, likelihood: Likelihood):
         self._name = f"the network ({type(net).__name__})"
         check_structure(self._name, net)
         check_prior(prior)

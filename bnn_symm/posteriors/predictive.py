@@ -17,8 +17,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bnn_symm.data.preprocessing.scaling import ColumnScaling
-from bnn_symm.models import AnyLikelihood, Bernoulli, Categorical
+from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.models.likelihoods import (
+    Likelihood,
     has_events,
     is_classification,
     is_count,
@@ -56,7 +57,7 @@ class Predictive(Summarized):
 
     outputs: Float[Tensor, "chain draw point output"]
     latents: dict[str, Tensor]
-    likelihood: AnyLikelihood
+    likelihood: Likelihood
     location: float = 0.0
     scale: float = 1.0
     units: tuple[ColumnScaling, ...] = ()

@@ -38,7 +38,7 @@ from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.runs.directory.metrics import measure
 from bnn_symm.runs.directory.output_directory import check_free
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import Run, load_run, module_of
+from bnn_symm.runs.run import Run, code_of, load_run
 from bnn_symm.threads import use_threads
 
 
@@ -160,7 +160,7 @@ def import_run(
         network=prepared.network_bytes,
         complete=lambda run: run.write_result(posterior, metrics, gradient_evaluations=gradients),
     ).release()
-    return load_run(out, module=module_of(prepared.config))
+    return load_run(out, module=code_of(prepared.config))
 
 
 def _checked(draws: Sequence[str | Path], config: Config) -> list[Path]:

@@ -28,6 +28,7 @@ from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import Posterior, save_posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
+from bnn_symm.runs.directory.code_record import code_changes
 from bnn_symm.runs.directory.history import all_stages, warm_start_cost
 from bnn_symm.runs.directory.metrics import measure
 from bnn_symm.runs.directory.output_directory import check_free, disk_errors, next_free
@@ -36,13 +37,15 @@ from bnn_symm.runs.directory.writer import RunWriter, StopOnSignal
 from bnn_symm.runs.distributed_fit import check_can_share, exit_barrier, shared_fit
 from bnn_symm.runs.run import (
     Run,
+    code_of,
     load_run,
+    module_argument,
     module_flags,
     module_of,
     read_network,
     stored_config,
     with_available_device,
-    with_module,
+    with_code,
 )
 from bnn_symm.runs.stages import Stage, StageCallback, costs, stages_of
 from bnn_symm.threads import use_threads
@@ -117,7 +120,7 @@ def fit_run(
 def resume_run(
     path: str | Path,
     *,
-    module: str | None = None,
+    module: str | Sequence[str] | None = None,
     allow_changes: bool = False,
     on_note: Callable[[str], None] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -129,7 +132,7 @@ def resume_run(
 
     Args:
         path: the run directory.
-        module: `package.module:factory` of a user-defined network, which has to be given again.
+        module: code of the user that the run names, which has to be given again.
         allow_changes: whether to resume although the engine, threads, processes, versions, dtype or
             device have changed. The result is then not bitwise identical; `run.json` records the
             changes under `resumed_with_changes`.
@@ -167,11 +170,11 @@ def resume_run(
         mean = directory.read_prior_mean(record)
         # `_changes` reports a device that is not available.
         prepared = prepare(
-            with_available_device(with_module(stored_config(directory), module)), mean=mean
+            with_available_device(with_code(stored_config(directory), module)), mean=mean
         )
         network = read_network(directory, record)
         if network is not None:
-            network.restore(prepared.model, directory.path, str(module))
+            network.restore(prepared.model, directory.path, str(module_of(prepared.config)))
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, allow_changes)
@@ -244,6 +247,7 @@ def _changes(
         record, now, [key for key in _REPRODUCIBILITY_KEYS if key != "versions" and key in record]
     )
     changes += _differences(record["versions"], now["versions"])
+    changes += code_changes(record.get("code"), now.get("code", {}))
     if fatal or (changes and not allow_changes):
         advice = "restore it"
         if record["processes"] != now["processes"]:
@@ -296,7 +300,7 @@ def _fit(
                 exit_barrier(group)
     except KeyboardInterrupt as error:
         _mark(directory, error)
-        command = resume_command(directory.path, group, module_of(prepared.config))
+        command = resume_command(directory.path, group, code_of(prepared.config))
         raise KeyboardInterrupt(f"resume with: {command}") from None
     except BaseException as error:
         _mark(directory, error)
@@ -305,7 +309,7 @@ def _fit(
         directory.release()
     if failure is not None:
         raise failure
-    return load_run(directory.path, module=module_of(prepared.config))
+    return load_run(directory.path, module=code_of(prepared.config))
 
 
 def _run_stages(
@@ -414,22 +418,22 @@ def _finish(
     directory.update_record(status=posterior.info["status"], **record)
 
 
-def resume_command(path: str | Path, group: ProcessGroup, module: str | None) -> str:
+def resume_command(path: str | Path, group: ProcessGroup, modules: Sequence[str]) -> str:
     """Return the command, or in Python the call, that resumes a run.
 
     Args:
         path: the run directory.
         group: the processes that share the fit.
-        module: the factory of a user-defined network.
+        modules: the code of the user that the run names.
     """
     command = f"{launch_command(group.size)} {shell_words('fit', '--resume', path)}"
-    again = f", module={module!r}" if module else ""
-    return advise(f"{command}{module_flags([module])}", f"resume_run({str(path)!r}{again})")
+    again = f", {module_argument(modules)}" if modules else ""
+    return advise(f"{command}{module_flags(modules)}", f"resume_run({str(path)!r}{again})")
 
 
 def _advice(directory: RunDirectory, group: ProcessGroup, config: Config) -> str:
     """Return what to do after an error of the disk."""
-    command = resume_command(directory.path, group, module_of(config))
+    command = resume_command(directory.path, group, code_of(config))
     return f"earlier files are preserved; free disk space and resume with: {command}"
 
 

@@ -22,9 +22,11 @@ from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState
 from bnn_symm.io.boundary import parser_errors
-from bnn_symm.models import BayesianModel, PriorMean
+from bnn_symm.models import BayesianModel, Imported, PriorMean, build_likelihood
+from bnn_symm.models.priors.families import build_family
 from bnn_symm.posteriors import Posterior, load_posterior
 from bnn_symm.runs.configuration.config import Config, load_config
+from bnn_symm.runs.directory.code_record import check_code, code_record
 from bnn_symm.runs.directory.file_schemas import check_preprocessing
 from bnn_symm.runs.directory.network_record import NetworkRecord
 from bnn_symm.runs.directory.run_directory import RunDirectory
@@ -254,15 +256,16 @@ _INFO = ("method", "engine", "seed", "seconds", "gradient_evaluations", "status"
 
 
 @checked
-def load_run(path: str | Path, *, module: str | None = None) -> Run:
+def load_run(path: str | Path, *, module: str | Sequence[str] | None = None) -> Run:
     """Open a run directory, complete or not.
 
     If the device of the fit is not available, the run is opened on the CPU, with a warning.
 
     Args:
         path: the run directory.
-        module: `package.module:factory` of a user-defined network. Loading never runs code that a
-            directory names, so it has to be given again.
+        module: `package.module:name` of the code of the user that the run imports: the factory of
+            its network, the classes of its likelihood and its prior. Loading never runs code that a
+            directory names, so the names have to be given again.
 
     Returns:
         The run.
@@ -278,7 +281,7 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     directory = RunDirectory(path)
     record = directory.read_record()
     directory.check_first_files()
-    config = with_module(stored_config(directory), module)
+    config = with_code(stored_config(directory), module)
     described = RunDirectory.read_json(directory.preprocessing)
     check_preprocessing(directory.preprocessing, described, record["num_outputs"])
     with parser_errors(directory.preprocessing, "restore the original file", problem="is damaged"):
@@ -297,7 +300,8 @@ def load_run(path: str | Path, *, module: str | None = None) -> Run:
     _restore_fixed(directory, record, net)
     model = _model(_with_chosen_scale(config, record), net, directory.read_prior_mean(record))
     if network is not None:
-        network.restore(model, directory.path, str(module))
+        network.restore(model, directory.path, str(module_of(config)))
+    check_code(directory.path, record.get("code"), code_record(config, model))
     return Run(
         directory=directory, config=config, record=record, preprocessing=preprocessing, model=model
     )
@@ -387,7 +391,7 @@ def _build_network(
     net = build_network(
         config.architecture,
         input_shape=input_shape,
-        num_outputs=likelihood.num_net_outputs(num_outputs),
+        num_outputs=build_likelihood(likelihood).num_net_outputs(num_outputs),
         seed=config.seed,
         points=points,
     )
@@ -425,8 +429,13 @@ def with_available_device(config: Config) -> Config:
 
 def _model(config: Config, net: nn.Module, mean: PriorMean | None) -> BayesianModel:
     assert config.likelihood is not None
-    prior = dataclasses.replace(config.prior, mean=None if mean is None else mean.whole(net))
-    return BayesianModel(net, prior, config.likelihood)
+    name = config.prior.name
+    prior = dataclasses.replace(
+        config.prior,
+        mean=None if mean is None else mean.whole(net),
+        name=build_family(name, config.prior) if isinstance(name, Imported) else name,
+    )
+    return BayesianModel(net, prior, build_likelihood(config.likelihood))
 
 
 def stored_config(directory: RunDirectory) -> Config:
@@ -455,46 +464,83 @@ def module_of(config: Config) -> str | None:
     return config.architecture.factory if isinstance(config.architecture, ModuleConfig) else None
 
 
-def module_flags(factories: Iterable[str | None]) -> str:
-    """Return the flags that repeat factories, each preceded by a space, for use in a shell.
+def code_of(config: Config) -> tuple[str, ...]:
+    """Return what a configuration imports of the user's code, each once.
+
+    These are the factory of the network and the classes of likelihood and prior.
 
     Args:
-        factories: names of factories; None entries are skipped.
+        config: the configuration.
     """
-    return "".join(
-        f" --module {shell_words(one_line(name, 80))}" for name in factories if name is not None
-    )
+    own = [config.likelihood, config.prior.name]
+    classes = [named.name for named in own if isinstance(named, Imported)]
+    factory = module_of(config)
+    return tuple(dict.fromkeys([*([factory] if factory else []), *classes]))
 
 
-def _repeated(factory: str) -> str:
-    return advise(module_flags([factory]).strip(), f"module={one_line(factory, 80)!r}")
+def module_flags(names: Iterable[str]) -> str:
+    """Return the flags that repeat names of code, each preceded by a space, for use in a shell.
+
+    Args:
+        names: of factories and classes.
+    """
+    return "".join(f" --module {shell_words(one_line(name, 80))}" for name in names)
 
 
-def with_module(config: Config, module: str | None) -> Config:
-    """Return the configuration with the factory that the user gave.
+def module_argument(names: Sequence[str]) -> str:
+    """Return the argument that repeats names of code, for use in Python.
 
-    The factory that a directory names is never imported.
+    Args:
+        names: of factories and classes.
+    """
+    shown = [one_line(name, 80) for name in names]
+    return f"module={(shown[0] if len(shown) == 1 else shown)!r}"
+
+
+def with_code(config: Config, module: str | Sequence[str] | None) -> Config:
+    """Return the configuration with the code that the user named.
+
+    Nothing else that a directory names is imported. One name may replace one of the directory:
+    code that was moved to another module.
 
     Args:
         config: the configuration of a run.
-        module: `package.module:factory`, or None.
+        module: `package.module:name` of factories and classes, or None.
 
     Raises:
-        ConfigError: if a factory is required and not given, or given and not required.
+        ConfigError: if a name is required and not given, or given and not required.
     """
-    stored = module_of(config)
-    if stored is None:
-        if module is not None:
-            raise ConfigError(
-                f"{advise('--module', 'module')} is for user-defined networks; this run has "
-                f"{config.architecture.name}"
-            )
-        return config
-    if module is None:
+    stored = code_of(config)
+    given = [module] if isinstance(module, str) else list(module or ())
+    missing = [name for name in stored if name not in given]
+    further = [name for name in given if name not in stored]
+    if further and len(missing) != 1:
+        has = ", ".join(stored) if stored else "none"
         raise ConfigError(
-            "the network of this run is built by user code, and loading never runs code that a "
-            f"directory names; if you trust it, repeat it: {_repeated(stored)}"
+            f"{advise('--module', 'module')} {one_line(further[0], 80)} is for code of the user; "
+            f"this run has {one_line(has, 200)}"
         )
+    if len(further) != len(missing):
+        raise ConfigError(
+            f"this run uses code of the user, {one_line(', '.join(missing), 200)}, and loading "
+            "never runs code that a directory names; if you trust it, repeat it: "
+            f"{advise(module_flags(stored).strip(), module_argument(stored))}"
+        )
+    return _renamed(config, dict(zip(missing, further, strict=True)))
+
+
+def _renamed(config: Config, names: Mapping[str, str]) -> Config:
+    """Return the configuration with other names of code."""
+    architecture, likelihood, prior = config.architecture, config.likelihood, config.prior
+    if isinstance(architecture, ModuleConfig):
+        factory = names.get(architecture.factory, architecture.factory)
+        architecture = dataclasses.replace(architecture, factory=factory)
+    if isinstance(likelihood, Imported):
+        name = names.get(likelihood.name, likelihood.name)
+        likelihood = dataclasses.replace(likelihood, name=name)
+    if isinstance(prior.name, Imported):
+        name = names.get(prior.name.name, prior.name.name)
+        prior = dataclasses.replace(prior, name=dataclasses.replace(prior.name, name=name))
     return dataclasses.replace(
-        config, architecture=dataclasses.replace(config.architecture, factory=module)
+        config, architecture=architecture, likelihood=likelihood, prior=prior
     )

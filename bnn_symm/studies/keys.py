@@ -2,9 +2,10 @@
 
 The key of a fit covers the settings that differ from their defaults; the values of the data, their
 split and their meaning (columns, labels, task); the random fixed values and masks of the network;
-the constants of a custom network; the weights that a fit or a prior starts from; and the version
-of the numerics. The key of a pair covers its two fits and how their barrier is measured. File names
-are not part of a key: a data set is identified by its content.
+the constants of a custom network; the source of a custom likelihood or prior; the weights that a
+fit or a prior starts from; and the version of the numerics. The key of a pair covers its two fits
+and how their barrier is measured. File names are not part of a key: a data set is identified by its
+content.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 from bnn_symm.architectures import fingerprint
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared
+from bnn_symm.runs.directory.code_record import code_record
 from bnn_symm.runs.directory.run_directory import RunDirectory
 
 NUMERICS = 3
@@ -69,6 +71,7 @@ def fit_key(prepared: Prepared) -> str:
             "meaning": meaning,
             "mask": fingerprint(prepared.model.net),
             **({"constants": prepared.network.fingerprint} if prepared.network else {}),
+            **({"code": code} if (code := code_record(config, prepared.model)) else {}),
             "numerics": NUMERICS,
         }
     )

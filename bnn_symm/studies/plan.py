@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from bnn_symm.architectures import fingerprint
 from bnn_symm.data import load_dataset
-from bnn_symm.runs.configuration.config import Config
+from bnn_symm.runs.configuration.config import Config, plain_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.studies.config import PairsConfig
 from bnn_symm.studies.keys import data_identity, fit_key, pair_key
@@ -184,4 +182,4 @@ def _pair_key(first: StudyFit, second: StudyFit, options: PairsConfig) -> str:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    return TypeAdapter(Config).dump_python(config, mode="json")
+    return plain_config(config)

@@ -34,7 +34,7 @@ from bnn_symm.runs.configuration.factories import check_repeated, factories_of
 from bnn_symm.runs.configuration.prepare import Prepared
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.fit_runner import fit_run, resume_run
-from bnn_symm.runs.run import Run, load_run, module_of, stored_config
+from bnn_symm.runs.run import Run, code_of, load_run, stored_config
 from bnn_symm.studies.directory import StudyDirectory
 from bnn_symm.studies.keys import fit_key
 from bnn_symm.studies.results.fits import open_fit
@@ -164,11 +164,11 @@ def _fit_or_resume(path: Path, config: Config, check: Callable[[Prepared], None]
     with contextlib.suppress(InvalidRun, ConfigError, IncompatiblePosteriors):
         if _without_storage(stored_config(RunDirectory(path))) != _without_storage(config):
             raise InvalidRun(f"{path} belongs to another fit")
-        run = load_run(path, module=module_of(config))
+        run = load_run(path, module=code_of(config))
         if run.status == "complete":
             return run
         if not run.record.get("diverged"):
-            return resume_run(path, module=module_of(config))
+            return resume_run(path, module=code_of(config))
     # A run that cannot be resumed is set aside until the attempt ends.
     for number in range(1_000_000):
         with contextlib.suppress(OSError):

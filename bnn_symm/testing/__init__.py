@@ -1,7 +1,8 @@
-"""Test inference methods, also those from outside the package: a contract and exact targets.
+"""Test methods, likelihoods and priors, also those from outside the package.
 
-In: a method with short settings. Out: assertions about its fits. Reading order: `method_contract`,
-`exact_targets`, `interruption`.
+In: a method with short settings, a likelihood with outputs and targets, or a prior. Out: assertions
+about what it promises. Reading order: `likelihood_contract`, `prior_contract`,
+`settings_round_trip`, `method_contract`, `exact_targets`, `interruption`.
 
 Only the checks of the contract import pytest, when they run. For messages with the values of failed
 assertions, put `pytest.register_assert_rewrite("bnn_symm.testing")` into `conftest.py`.
@@ -27,7 +28,9 @@ from bnn_symm.testing.exact_targets import (
     log_jacobian,
 )
 from bnn_symm.testing.interruption import Interruption, all_draws, without_times
+from bnn_symm.testing.likelihood_contract import check_likelihood
 from bnn_symm.testing.method_contract import MethodContract
+from bnn_symm.testing.prior_contract import check_prior
 
 __all__ = [
     "TEMPERINGS",
@@ -36,6 +39,8 @@ __all__ = [
     "MethodContract",
     "all_draws",
     "assert_exact_moments",
+    "check_likelihood",
+    "check_prior",
     "design_matrix",
     "exact_posterior",
     "kl_from_diagonal",

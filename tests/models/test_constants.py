@@ -191,13 +191,9 @@ class OwnLikelihood:
     ("check", "value", "words"),
     [
         (check_likelihood, Gaussian, r"write Gaussian\(\)"),
-        (check_likelihood, "gaussian", "type str without"),
-        (
-            check_likelihood,
-            OwnLikelihood(),
-            "without latents, num_net_outputs, distribution, mean, variance",
-        ),
-        (check_likelihood, torch.distributions.Normal(0.0, 1.0), "type Normal without"),
+        (check_likelihood, "gaussian", r"type str, expected one of .*such as Gaussian\(\)"),
+        (check_likelihood, OwnLikelihood(), "type OwnLikelihood, .*NumberLikelihood"),
+        (check_likelihood, torch.distributions.Normal(0.0, 1.0), "type Normal, expected"),
         (check_prior, Prior, r"write Prior\(\)"),
         (check_prior, torch.distributions.Normal(0.0, 1.0), "type Normal"),
         (check_prior, None, "NoneType"),

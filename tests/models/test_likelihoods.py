@@ -27,7 +27,7 @@ from bnn_symm.models import (
     default_likelihood,
     resolve_likelihood,
 )
-from bnn_symm.models.likelihoods import condition, target_distribution
+from bnn_symm.models.likelihoods import condition
 from tests.models.cases import CASES, normal
 from tests.models.reference import ordinal_probabilities, reference
 
@@ -97,41 +97,7 @@ def test_poisson_is_scipys_at_the_exponential_of_the_output(log_rate, y) -> None
     )
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_density_is_that_of_its_pyro_distribution(case) -> None:
-    outputs, y = normal(2, 3, 5, case.num_outputs), case.targets(5)
-    latents = {name: normal(2, 3, seed=4) for name in case.likelihood.latents}
-    expected, observed = target_distribution(case.likelihood, outputs, latents, y)
-    assert expected.batch_shape == (2, 3, 5)
-    observed = observed.double() if isinstance(case.likelihood, Bernoulli) else observed
-    got = case.likelihood.log_prob(outputs, y, latents)
-    torch.testing.assert_close(got, expected.log_prob(observed), rtol=1e-10, atol=1e-12)
-
-
 NUMBERS = [name for name, case in CASES.items() if case.likelihood.task != "classification"]
-
-
-@pytest.mark.parametrize("name", NUMBERS)
-def test_mean_and_variance_are_those_of_the_pyro_distribution(name) -> None:
-    case = CASES[name]
-    outputs = normal(2, 3, 5, case.num_outputs)
-    latents = {latent: normal(2, 3, seed=4) for latent in case.likelihood.latents}
-    expected = case.likelihood.distribution(outputs, latents)
-    torch.testing.assert_close(case.likelihood.mean(outputs, latents), expected.mean)
-    torch.testing.assert_close(
-        case.likelihood.variance(outputs, latents), expected.variance.expand_as(expected.mean)
-    )
-
-
-@pytest.mark.parametrize("name", ["gaussian-fixed", "gaussian-learned", "heteroscedastic"])
-def test_gaussian_cdf_is_that_of_the_pyro_distribution(name) -> None:
-    case = CASES[name]
-    outputs, value = normal(2, 3, 5, case.num_outputs), normal(5, seed=6)
-    latents = {latent: normal(2, 3, seed=4) for latent in case.likelihood.latents}
-    expected = case.likelihood.distribution(outputs, latents).cdf(value)
-    torch.testing.assert_close(
-        case.likelihood.cdf(outputs, value, latents), expected, rtol=1e-9, atol=1e-14
-    )
 
 
 VALUES = torch.tensor([-3.0, -0.1, 0.0, 0.9, 1.0, 2.5, 40.0], dtype=torch.float64)

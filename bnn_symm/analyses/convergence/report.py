@@ -48,7 +48,7 @@ from bnn_symm.diagnostics.convergence.plateau import (
 from bnn_symm.diagnostics.convergence.time_to_target import speed
 from bnn_symm.inference import Method, Mixture
 from bnn_symm.runs.configuration.unused_settings import without_unused_settings
-from bnn_symm.runs.run import Run, module_flags, module_of
+from bnn_symm.runs.run import Run, code_of, module_flags
 
 # Order of flatness in which the worst chain of a run is chosen.
 _WORST = ("not reached", "unclear", "too short", "reached")
@@ -163,7 +163,7 @@ def _run(run: Run, history: Sequence[dict[str, Any]], objective: list[Curve]) ->
     """Describe the convergence of one run."""
     description = {
         "run": str(run.path),
-        "module_flags": module_flags([module_of(run.config)]),
+        "module_flags": module_flags(code_of(run.config)),
         "name": run.path.name,
         "seed": run.config.seed,
         "status": run.status,

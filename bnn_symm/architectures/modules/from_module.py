@@ -1,11 +1,7 @@
 """Build a network from the user's own code: `package.module:factory`."""
 
-import contextlib
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +11,7 @@ from bnn_symm.architectures.module_checks import check_module
 from bnn_symm.architectures.modules.private_copy import private_copy, set_mode
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.randomness import numpy_and_python_seed
+from bnn_symm.user_code import current_directory_on_path, import_named
 
 
 def build_from_module(
@@ -48,7 +45,7 @@ def build_from_module(
         ConfigError: If there is no such factory, it cannot be called or fails, or its module fails
             a check.
     """
-    with _current_directory_on_path():
+    with current_directory_on_path():
         factory = load_factory(config.factory)
         arguments = _arguments(
             config.factory,
@@ -80,45 +77,13 @@ def load_factory(name: str) -> Callable[..., Any]:
         ConfigError: If the name has another form, the module cannot be imported, or has no such
             callable.
     """
-    module_name, colon, attribute = name.partition(":")
-    parts = [*module_name.split("."), attribute]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise ConfigError(
-            f"got architecture.factory={name!r}, want package.module:factory; for the function "
-            "`build` in networks.py of this directory, use networks:build"
-        )
-    importlib.invalidate_caches()  # so that files written since the start of the process are found
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _import_failed(module_name, error) from error
-        raise ConfigError(
-            f"architecture.factory={name!r}: no module {error.name!r} in {os.getcwd()} or among "
-            f"the installed packages; change to the directory of {error.name}.py, or install it"
-        ) from error
-    except Exception as error:
-        raise _import_failed(module_name, error) from error
-    if not hasattr(module, attribute):
-        public = [key for key, value in vars(module).items() if key[0] != "_" and callable(value)]
-        hint = nearest(attribute, public) if public else "it defines no function or class"
-        raise ConfigError(
-            f"architecture.factory={name!r}: {module_name} has no {attribute!r}; {hint}"
-        )
-    factory = getattr(module, attribute)
+    factory = import_named(name, "architecture.factory", "networks:build")
     if not callable(factory):
         raise ConfigError(
             f"architecture.factory={name!r} is of type {type(factory).__name__}, want a function "
             "or class that returns a torch.nn.Module"
         )
     return factory
-
-
-def _import_failed(module_name: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"importing {module_name} raised {one_line(f'{type(error).__name__}: {error}', 150)}; for "
-        f"the traceback, run python -c 'import {module_name}'"
-    )
 
 
 def _arguments(
@@ -150,13 +115,3 @@ def _arguments(
             "missing in architecture.keywords"
         ) from error
     return arguments
-
-
-@contextlib.contextmanager
-def _current_directory_on_path() -> Iterator[None]:
-    directory = os.getcwd()
-    sys.path.insert(0, directory)
-    try:
-        yield
-    finally:
-        sys.path.remove(directory)  # removes the first one, keeps what the user's code added

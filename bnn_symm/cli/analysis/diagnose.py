@@ -148,7 +148,6 @@ def _runs(options: argparse.Namespace) -> "Iterator[list[Run]]":
     run = external_run(
         options.draws,
         config=config_of(options, choose=False),
-        module=options.module,
         names=options.names,
     )
     changed = [

@@ -47,8 +47,8 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar=MODULE,
-        help="with --resume, or a CONFIG within a study: a factory that the study names, because "
-        "code that a directory names never runs by itself; once for each factory",
+        help="with --resume, or a CONFIG within a study: code of your own that the study names, "
+        "because code that a directory names never runs by itself; once for each name",
     )
     parser.add_argument(
         "--jobs",

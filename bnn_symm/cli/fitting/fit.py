@@ -109,17 +109,23 @@ def config_of(options: argparse.Namespace, *, choose: bool = True) -> "Config":
     Returns:
         The resolved configuration.
     """
+    from bnn_symm.errors import ConfigError
     from bnn_symm.runs import load_config
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
 
     take_config_from_overrides(options)
-    overrides = list(options.set)
-    if options.module:
-        overrides += ["architecture.name=module", f"architecture.factory={options.module}"]
-    config = load_config(options.config, overrides, choose=choose)
+    config = load_config(options.config, options.set, choose=choose)
+    factories = [name for name in options.module if name not in factories_of([config])]
+    if len(factories) > 1:
+        raise ConfigError(
+            f"--module names {' and '.join(factories)}, and a network has one factory; the classes "
+            "of a likelihood and a prior are likelihood.name and prior.name"
+        )
+    for name in factories:
+        overrides = [*options.set, "architecture.name=module", f"architecture.factory={name}"]
+        config = load_config(options.config, overrides, choose=choose)
     if options.config:
-        modules = [options.module] if options.module else []
-        check_configuration(options.config, factories_of([config]), modules)
+        check_configuration(options.config, factories_of([config]), options.module)
     return config
 
 
@@ -140,7 +146,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     from bnn_symm.runs import fit_run, resume_run
     from bnn_symm.runs.configuration.unused_settings import unused_setting_notes
     from bnn_symm.runs.fit_runner import resume_command
-    from bnn_symm.runs.run import module_of
+    from bnn_symm.runs.run import code_of
 
     if options.insist:
         warn(["--insist is now called --allow-changes"])
@@ -182,7 +188,7 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     if run.metrics is None:
         print(
             f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; "
-            f"resume with: {printable(resume_command(run.path, group, module_of(run.config)))}",
+            f"resume with: {printable(resume_command(run.path, group, code_of(run.config)))}",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -70,7 +70,6 @@ def _import(options: argparse.Namespace) -> int:
         files,
         options.out,
         config=config_of(options, choose=False),
-        module=options.module,
         names=options.names,
     )
     derived = run.record["derived"]

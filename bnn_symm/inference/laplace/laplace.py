@@ -166,7 +166,7 @@ class LaplaceApproximation(OptimizationMethod):
         if not all(isinstance(block.family, Normal) for block in model.parameter_prior.blocks):
             raise ConfigError(
                 "inference.name=laplace needs the curvature of the prior at every weight, which "
-                f"only prior.name=normal has; got prior.name={model.prior.name}: set "
+                f"only prior.name=normal has; got prior.name={model.prior.family_name}: set "
                 "prior.name=normal, or inference.name=mean_field_vi"
             )
         if chooses and not covers_everything(self.structure):

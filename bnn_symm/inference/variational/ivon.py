@@ -47,7 +47,8 @@ from bnn_symm.inference.training_loop import Stepper
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.inference.variational.objective import VariationalObjective
 from bnn_symm.models import BayesianModel
-from bnn_symm.models.priors.families import Centered, Family, Normal
+from bnn_symm.models.priors.families import Centered, Normal
+from bnn_symm.models.priors.family import PriorFamily
 from bnn_symm.settings import Fraction, Positive, settings
 
 # With beta_2 auto, memories of the running mean of curvatures that a fit has; and the largest rate.
@@ -135,7 +136,7 @@ class IVONObjective(VariationalObjective):
                 self.center[i] = mean
                 self.decay[i] = method.prior_weight / (self.precision * sd**2)
 
-    def _weight_in_gradient(self, family: Family | Centered) -> float:
+    def _weight_in_gradient(self, family: PriorFamily | Centered) -> float:
         base = family.family if isinstance(family, Centered) else family
         return 0.0 if isinstance(base, Normal) else self._prior_weight
 

@@ -22,7 +22,8 @@ from bnn_symm.inference.variational.estimators import GradientBuffers, build_est
 from bnn_symm.inference.variational.flipout import flipout_layers
 from bnn_symm.inference.variational.local_reparameterization import local_layers
 from bnn_symm.models import BayesianModel
-from bnn_symm.models.priors.families import Centered, Family, Normal, NormalEntries
+from bnn_symm.models.priors.families import Centered, Normal
+from bnn_symm.models.priors.family import NormalEntries, PriorFamily
 from bnn_symm.randomness import torch_generator
 
 # Entries of a piece: five float32 vectors of this length are 5 MiB. On 478,410 entries in the
@@ -124,7 +125,7 @@ class VariationalObjective:
         nll = -in_own_units / self._num_observations
         return objective, {"elbo": in_own_units - kl, "nll": nll, "kl": kl}
 
-    def _weight_in_gradient(self, family: Family | Centered) -> float:
+    def _weight_in_gradient(self, family: PriorFamily | Centered) -> float:
         """Return the factor c of the cross-entropy with a family, in the gradient."""
         return self._prior_weight
 

@@ -27,11 +27,17 @@ from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
 from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson, count_bound, count_grid
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
-from bnn_symm.models.likelihoods.likelihood import Latents, Likelihood
+from bnn_symm.models.likelihoods.likelihood import (
+    ClassLikelihood,
+    Latents,
+    Likelihood,
+    NumberLikelihood,
+)
 from bnn_symm.models.likelihoods.multivariate_gaussian import MultivariateGaussian
 from bnn_symm.models.likelihoods.ordinal import Ordinal
 from bnn_symm.models.likelihoods.registry import (
     AnyLikelihood,
+    build_likelihood,
     check_likelihood,
     check_task,
     default_likelihood,
@@ -48,6 +54,7 @@ __all__ = [
     "AnyLikelihood",
     "Bernoulli",
     "Categorical",
+    "ClassLikelihood",
     "Gaussian",
     "GaussianMixture",
     "HeteroscedasticGaussian",
@@ -56,12 +63,14 @@ __all__ = [
     "LogNormal",
     "MultivariateGaussian",
     "NegativeBinomial",
+    "NumberLikelihood",
     "Ordinal",
     "Poisson",
     "StudentT",
     "Weibull",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
+    "build_likelihood",
     "canonical_outputs",
     "check_likelihood",
     "check_task",

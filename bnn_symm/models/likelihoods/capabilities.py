@@ -27,7 +27,7 @@ def is_ordered(likelihood: Any) -> bool:
     Args:
         likelihood: any likelihood.
     """
-    return is_classification(likelihood) and getattr(likelihood, "is_ordered", False)
+    return is_classification(likelihood) and likelihood.is_ordered
 
 
 def is_count(likelihood: Any) -> bool:
@@ -47,7 +47,7 @@ def fixed_num_outputs(likelihood: Any) -> int | None:
     """
     if not is_classification(likelihood):
         return likelihood.num_net_outputs(num_columns(likelihood))
-    number = getattr(likelihood, "num_classes", None)
+    number = likelihood.num_classes
     return None if number is None else likelihood.num_net_outputs(number)
 
 
@@ -59,7 +59,7 @@ def num_columns(likelihood: Any) -> int:
     """
     if condition(likelihood) is not None:
         return 2
-    return getattr(likelihood, "num_columns", None) or 1
+    return likelihood.num_columns or 1
 
 
 def condition(likelihood: Any) -> str | None:
@@ -72,7 +72,7 @@ def condition(likelihood: Any) -> str | None:
         `event`: whether the event was seen at the time in the first column; `exposure` of the
         count in the first column; None if all columns are predicted.
     """
-    return getattr(likelihood, "condition", None)
+    return likelihood.condition
 
 
 def has_events(likelihood: Any) -> bool:
@@ -126,7 +126,7 @@ def num_classes(likelihood: Any, num_net_outputs: int) -> int:
         likelihood: a likelihood of classes.
         num_net_outputs: number of outputs of the network.
     """
-    return getattr(likelihood, "num_classes", None) or num_net_outputs
+    return likelihood.num_classes or num_net_outputs
 
 
 def canonical_outputs(likelihood: Any, outputs: Tensor) -> Tensor:
@@ -139,10 +139,9 @@ def canonical_outputs(likelihood: Any, outputs: Tensor) -> Tensor:
         outputs: of the network, (..., output).
 
     Returns:
-        (..., output); the outputs themselves, unless the likelihood has `canonical_outputs`.
+        (..., output); the outputs themselves, unless the likelihood overrides it.
     """
-    own = getattr(likelihood, "canonical_outputs", None)
-    return outputs if own is None else own(outputs)
+    return likelihood.canonical_outputs(outputs)
 
 
 def output_names(likelihood: Any, number: int) -> Sequence[str | int]:
@@ -152,7 +151,7 @@ def output_names(likelihood: Any, number: int) -> Sequence[str | int]:
         likelihood: any likelihood.
         number: of outputs.
     """
-    names = getattr(likelihood, "output_names", ())
+    names = likelihood.output_names
     return names if len(names) == number else range(number)
 
 

@@ -9,21 +9,16 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents
+from bnn_symm.models.likelihoods.likelihood import ClassLikelihood, Latents
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
 
 @settings
-class Categorical(WithoutLatents):
+class Categorical(ClassLikelihood):
     """Apply a softmax over the outputs, one output per class."""
 
     name: Literal["categorical"] = "categorical"
-    task = "classification"
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return the number of classes: one output per class."""
-        return num_outputs
 
     def log_prob(
         self,
@@ -59,11 +54,10 @@ class Categorical(WithoutLatents):
 
 
 @settings
-class Bernoulli(WithoutLatents):
+class Bernoulli(ClassLikelihood):
     """Model two classes by one output: the logit of the second class."""
 
     name: Literal["bernoulli"] = "bernoulli"
-    task = "classification"
     num_classes = 2
 
     def num_net_outputs(self, num_outputs: int) -> int:

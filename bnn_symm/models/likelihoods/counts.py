@@ -13,7 +13,6 @@ from bnn_symm.models.likelihoods.exposure import Exposed
 from bnn_symm.models.likelihoods.likelihood import (
     Latents,
     Learned,
-    WithoutLatents,
     log_positive,
     matrix_root,
     scipy_special,
@@ -26,15 +25,10 @@ _COUNTS = 4096
 
 
 @settings
-class Poisson(Exposed, WithoutLatents):
+class Poisson(Exposed):
     """Model y ~ Poisson(exp(output))."""
 
     name: Literal["poisson"] = "poisson"
-    task = "count"
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 1: the log rate."""
-        return 1
 
     def log_prob(
         self,
@@ -114,11 +108,6 @@ class NegativeBinomial(Dispersed):
     """
 
     name: Literal["negative_binomial"] = "negative_binomial"
-    task = "count"
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 1: the log mean."""
-        return 1
 
     def _parameters(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         """Return the log mean and the log dispersion, each (..., point)."""

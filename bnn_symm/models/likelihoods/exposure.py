@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.models.likelihoods.likelihood import Latents
+from bnn_symm.models.likelihoods.likelihood import Latents, NumberLikelihood
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
 
 @settings
-class Exposed:
+class Exposed(NumberLikelihood):
     """Hold whether counts have an exposure. The first output of the network is a log mean.
 
     Attributes:
@@ -26,6 +26,7 @@ class Exposed:
     """
 
     exposure: bool = False
+    task = "count"
 
     @property
     def condition(self) -> str | None:

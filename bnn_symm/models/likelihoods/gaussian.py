@@ -1,6 +1,7 @@
 """Define the Gaussian likelihoods of numbers. Targets are standardized."""
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import pyro.distributions as dist
@@ -8,7 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.models.likelihoods.likelihood import Latents, Learned, WithoutLatents, log_positive
+from bnn_symm.models.likelihoods.likelihood import (
+    Latents,
+    Learned,
+    NumberLikelihood,
+    log_positive,
+)
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
@@ -17,14 +23,12 @@ from bnn_symm.settings import Positive, settings
 LOG_SD_BOUND = 10.0
 
 
-class _Gaussian:
+class _Gaussian(NumberLikelihood):
     """Provide what the two Gaussian likelihoods share."""
 
-    task = "regression"
-
+    @abstractmethod
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         """Return the mean and the log standard deviation of the target, each (..., point)."""
-        raise NotImplementedError
 
     def log_prob(
         self,
@@ -86,10 +90,6 @@ class Gaussian(_Gaussian):
             else {}
         )
 
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 1: the mean of the target."""
-        return 1
-
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         mean = outputs.squeeze(-1)
         return mean, log_positive(self.noise, "log_noise", latents, mean)
@@ -103,15 +103,11 @@ class Gaussian(_Gaussian):
 
 
 @settings
-class HeteroscedasticGaussian(WithoutLatents, _Gaussian):
+class HeteroscedasticGaussian(_Gaussian):
     """Model y ~ Normal(first output, exp(second output)), with noise predicted per point."""
 
     name: Literal["heteroscedastic_gaussian"] = "heteroscedastic_gaussian"
     output_names = ("mean", "log_sd")
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 2: the mean and the log standard deviation."""
-        return 2
 
     def _moments(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         return outputs[..., 0], outputs[..., 1].clamp(-LOG_SD_BOUND, LOG_SD_BOUND)

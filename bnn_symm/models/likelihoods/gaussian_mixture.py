@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bnn_symm.models.likelihoods.gaussian import LOG_SD_BOUND
-from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents, matrix_root
+from bnn_symm.models.likelihoods.likelihood import Latents, NumberLikelihood, matrix_root
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
@@ -22,7 +22,7 @@ _NODES = 8
 
 
 @settings
-class GaussianMixture(WithoutLatents):
+class GaussianMixture(NumberLikelihood):
     """Model the target by a mixture of normal distributions that depend on the inputs.
 
     The outputs are the means, the log standard deviations and the logits of the weights of all
@@ -36,17 +36,12 @@ class GaussianMixture(WithoutLatents):
 
     name: Literal["gaussian_mixture"] = "gaussian_mixture"
     num_components: Annotated[int, Field(ge=2)] = 3
-    task = "regression"
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Return the names of the outputs, in order."""
         number = range(1, self.num_components + 1)
         return tuple(f"{name}_{k}" for name in ("mean", "log_sd", "logit") for k in number)
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return three for each component."""
-        return 3 * self.num_components
 
     def _components(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the log weights, means and log standard deviations, (..., point, component)."""

@@ -11,13 +11,13 @@ from torch.nn.functional import softplus
 
 from bnn_symm.errors import ConfigError
 from bnn_symm.models.likelihoods.gaussian import Gaussian
-from bnn_symm.models.likelihoods.likelihood import Latents, matrix_root
+from bnn_symm.models.likelihoods.likelihood import Latents, NumberLikelihood, matrix_root
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class MultivariateGaussian:
+class MultivariateGaussian(NumberLikelihood):
     """Model y ~ Normal(outputs, D C D), with the learned noise D of each column and correlations C.
 
     With `covariance: full`, C is a correlation matrix in terms of its canonical partial
@@ -45,7 +45,6 @@ class MultivariateGaussian:
     log_noise_mean: float = -1.0
     log_noise_sd: Positive = 1.0
     correlation_sd: Positive = 0.9
-    task = "regression"
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:

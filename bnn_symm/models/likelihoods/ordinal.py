@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.likelihoods.likelihood import Latents
+from bnn_symm.models.likelihoods.likelihood import ClassLikelihood, Latents
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
 
 @settings
-class Ordinal:
+class Ordinal(ClassLikelihood):
     """Model ordered classes by cumulative logits: P(y <= k) = sigmoid(cutpoint_k - output).
 
     K classes have K - 1 increasing cutpoints. Their gaps are positive and learned: the log of each
@@ -37,7 +37,6 @@ class Ordinal:
     num_classes: Annotated[int, Field(ge=3)] | None = None
     log_gap_mean: float = 0.0
     log_gap_sd: Positive = 1.0
-    task = "classification"
     is_ordered = True
 
     @property
@@ -109,16 +108,6 @@ class Ordinal:
         """Return Pyro's OrderedLogistic."""
         cutpoints = self._cutpoints(latents)[0].unsqueeze(-2)
         return dist.OrderedLogistic(outputs.squeeze(-1), cutpoints)
-
-    def probabilities(
-        self, outputs: Float[Tensor, "*draw point 1"], latents: Latents
-    ) -> Float[Tensor, "*draw point class"]:
-        """Return the class probabilities given each draw."""
-        classes = torch.arange(len(self.latents) + 2, device=outputs.device)
-        by_class = [
-            self.log_prob(outputs, label.expand(outputs.shape[-2]), latents) for label in classes
-        ]
-        return torch.stack(by_class, dim=-1).exp()
 
     def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
         """Return the rows (dp_k / dz) / sqrt(p_k), one per class.

@@ -12,6 +12,7 @@ from torch import Tensor
 from bnn_symm.models.likelihoods.likelihood import (
     Latents,
     Learned,
+    NumberLikelihood,
     log_positive,
     matrix_root,
     scipy_special,
@@ -21,7 +22,7 @@ from bnn_symm.settings import Positive, settings
 
 
 @settings
-class StudentT:
+class StudentT(NumberLikelihood):
     """Model y = output + noise * t, with t of Student's distribution: outliers move fits little.
 
     The degrees of freedom are above 2, so that the variance is finite: predictions have a standard
@@ -47,7 +48,6 @@ class StudentT:
     degrees_of_freedom: Annotated[float, Field(gt=2)] | Learned = "learned"
     log_excess_mean: float = 1.5
     log_excess_sd: Positive = 1.0
-    task = "regression"
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
@@ -58,10 +58,6 @@ class StudentT:
         if self.degrees_of_freedom == "learned":
             result["log_excess"] = (self.log_excess_mean, self.log_excess_sd)
         return result
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 1: the mean of the target."""
-        return 1
 
     def _parameters(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
         """Return the mean, the log scale and the degrees of freedom, each (..., point)."""

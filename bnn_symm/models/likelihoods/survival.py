@@ -11,8 +11,10 @@ chapter 3 (doi:10.1002/9781118032985).
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import pyro.distributions as dist
 import torch
@@ -20,7 +22,13 @@ from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from bnn_symm.models.likelihoods.likelihood import Latents, Learned, log_positive, matrix_root
+from bnn_symm.models.likelihoods.likelihood import (
+    Latents,
+    Learned,
+    NumberLikelihood,
+    log_positive,
+    matrix_root,
+)
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
@@ -29,31 +37,31 @@ from bnn_symm.settings import Positive, settings
 _NODES, _POWER = 48, 4
 
 
-class _FailureTime:
+@dataclass(frozen=True)
+class _StandardNoise:
+    """Describe the distribution of W.
+
+    Attributes:
+        log_density: of W.
+        log_survival: log P(W > z).
+        quantile: of W at a level.
+    """
+
+    log_density: Callable[[Tensor], Tensor]
+    log_survival: Callable[[Tensor], Tensor]
+    quantile: Callable[[float], float]
+
+
+class _FailureTime(NumberLikelihood):
     """Provide what likelihoods of times share."""
 
     task = "survival"
     condition = "event"
+    _noise: ClassVar[_StandardNoise]
 
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 1: the log scale of the time."""
-        return 1
-
+    @abstractmethod
     def _log_sigma(self, latents: Latents, like: Tensor) -> Tensor:
         """Return log(sigma), (..., point)."""
-        raise NotImplementedError
-
-    def _log_density(self, z: Tensor) -> Tensor:
-        """Return the log density of W."""
-        raise NotImplementedError
-
-    def _log_survival(self, z: Tensor) -> Tensor:
-        """Return log P(W > z)."""
-        raise NotImplementedError
-
-    def _quantile(self, level: float) -> float:
-        """Return a quantile of W."""
-        raise NotImplementedError
 
     def _standardized(self, outputs: Tensor, time: Tensor, latents: Latents) -> tuple[Any, ...]:
         """Return z, log(sigma) and log(t), each (..., point)."""
@@ -73,8 +81,8 @@ class _FailureTime:
             latents: latent variables, each (...).
         """
         z, log_sigma, log_time = self._standardized(outputs, y[..., 0], latents)
-        density = self._log_density(z) - log_sigma - log_time
-        return torch.where(y[..., 1] > 0, density, self._log_survival(z))
+        density = self._noise.log_density(z) - log_sigma - log_time
+        return torch.where(y[..., 1] > 0, density, self._noise.log_survival(z))
 
     def log_survival(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
         """Return log P(T > value) given each draw.
@@ -85,7 +93,7 @@ class _FailureTime:
             latents: latent variables, each (...).
         """
         z = self._standardized(outputs, value, latents)[0]
-        return torch.where(value > 0, self._log_survival(z), 0.0)
+        return torch.where(value > 0, self._noise.log_survival(z), 0.0)
 
     def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
         """Return P(T <= value) given each draw."""
@@ -101,11 +109,7 @@ class _FailureTime:
         """
         location = outputs.squeeze(-1)
         sigma = self._log_sigma(latents, location).exp()
-        return (location + sigma * self._quantile(level)).exp()
-
-    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Return Pyro's distribution of the times of events."""
-        raise NotImplementedError
+        return (location + sigma * self._noise.quantile(level)).exp()
 
     def conditional_distribution(
         self, outputs: Tensor, latents: Latents, y: Tensor
@@ -160,6 +164,32 @@ class _RightCensored(TorchDistribution):
         return torch.where(self._event, self._base.log_prob(value), self._log_survival_at(value))
 
 
+def _log_normal_survival(z: Tensor) -> Tensor:
+    """Return log P(W > z) of a standard normal W.
+
+    The function log_ndtr of torch cannot be vectorized over chains. Each branch is finite beyond
+    its range too, with finite gradients.
+    """
+    scaled = z / math.sqrt(2)
+    near = torch.log1p(-0.5 * torch.erfc(-scaled.clamp(max=1.0)))
+    upper = scaled.clamp(min=0.5)
+    far = (0.5 * torch.special.erfcx(upper)).log() - upper.square()
+    return torch.where(scaled < 1, near, far)
+
+
+# The log of an exponential time has the distribution of the smallest extreme value.
+_EXTREME_VALUE = _StandardNoise(
+    log_density=lambda z: z - z.exp(),
+    log_survival=lambda z: -z.exp(),
+    quantile=lambda level: math.log(-math.log1p(-level)),
+)
+_NORMAL = _StandardNoise(
+    log_density=lambda z: -0.5 * z.square() - 0.5 * math.log(2 * math.pi),
+    log_survival=_log_normal_survival,
+    quantile=lambda level: float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64))),
+)
+
+
 @settings
 class Weibull(_FailureTime):
     """Model times T = exp(output) E^(1 / shape), with E exponential.
@@ -180,6 +210,7 @@ class Weibull(_FailureTime):
     shape: Positive | Learned = "learned"
     log_shape_mean: float = 0.0
     log_shape_sd: Positive = 0.7
+    _noise = _EXTREME_VALUE
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
@@ -189,15 +220,6 @@ class Weibull(_FailureTime):
 
     def _log_sigma(self, latents: Latents, like: Tensor) -> Tensor:
         return -log_positive(self.shape, "log_shape", latents, like)
-
-    def _log_density(self, z: Tensor) -> Tensor:
-        return z - z.exp()
-
-    def _log_survival(self, z: Tensor) -> Tensor:
-        return -z.exp()
-
-    def _quantile(self, level: float) -> float:
-        return math.log(-math.log1p(-level))
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Return the Weibull distribution of uncensored times."""
@@ -254,6 +276,7 @@ class LogNormal(_FailureTime):
     noise: Positive | Learned = "learned"
     log_noise_mean: float = 0.0
     log_noise_sd: Positive = 0.7
+    _noise = _NORMAL
 
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
@@ -263,21 +286,6 @@ class LogNormal(_FailureTime):
 
     def _log_sigma(self, latents: Latents, like: Tensor) -> Tensor:
         return log_positive(self.noise, "log_noise", latents, like)
-
-    def _log_density(self, z: Tensor) -> Tensor:
-        return -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
-
-    def _log_survival(self, z: Tensor) -> Tensor:
-        # The function log_ndtr of torch cannot be vectorized over chains. Each branch is finite
-        # beyond its range too, with finite gradients.
-        scaled = z / math.sqrt(2)
-        near = torch.log1p(-0.5 * torch.erfc(-scaled.clamp(max=1.0)))
-        upper = scaled.clamp(min=0.5)
-        far = (0.5 * torch.special.erfcx(upper)).log() - upper.square()
-        return torch.where(scaled < 1, near, far)
-
-    def _quantile(self, level: float) -> float:
-        return float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
 
     def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
         """Return the log-normal distribution of uncensored times."""
@@ -312,15 +320,17 @@ class LogNormal(_FailureTime):
             torch.from_numpy(v).to(z) for v in np.polynomial.legendre.leggauss(_NODES)
         )
         unit = 0.5 * (nodes + 1)
-        hazard = -self._log_survival(z)[:, None] * unit**_POWER
-        weight = -self._log_survival(z)[:, None] * 0.5 * weights * _POWER * unit ** (_POWER - 1)
+        hazard = -self._noise.log_survival(z)[:, None] * unit**_POWER
+        weight = (
+            -self._noise.log_survival(z)[:, None] * 0.5 * weights * _POWER * unit ** (_POWER - 1)
+        )
         small, large = (
             torch.special.ndtri(-torch.expm1(-hazard)),
             -torch.special.ndtri((-hazard).exp()),
         )
         v = torch.where(hazard < 0.5, small, large)
         # The hazard of a normal variable less its value, which is the slope of the log hazard.
-        slope = (self._log_density(v) - self._log_survival(v)).exp() - v
+        slope = (self._noise.log_density(v) - self._noise.log_survival(v)).exp() - v
         gradients = [-slope * (-log_sigma).exp()[:, None], -v * slope - 1]
         rows = torch.stack(gradients[: 1 + len(self.latents)], dim=-1)
         information = torch.einsum("pn,pni,pnj->pij", weight, rows, rows)

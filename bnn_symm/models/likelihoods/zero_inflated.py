@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from bnn_symm.models.likelihoods.counts import Dispersed, NegativeBinomial, Poisson
 from bnn_symm.models.likelihoods.exposure import Exposed
-from bnn_symm.models.likelihoods.likelihood import Latents, WithoutLatents, matrix_root
+from bnn_symm.models.likelihoods.likelihood import Latents, matrix_root
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import settings
 
@@ -21,13 +21,8 @@ class _ZeroInflated(Exposed):
     The second output is the logit of the probability of an extra zero, point by point.
     """
 
-    task = "count"
     output_names = ("log_mean", "extra_zero_logit")
     _base: Any
-
-    def num_net_outputs(self, num_outputs: int) -> int:
-        """Return 2: the log mean of the counts, and the logit of an extra zero."""
-        return 2
 
     def log_prob(
         self,
@@ -98,7 +93,7 @@ class _ZeroInflated(Exposed):
 
 
 @settings
-class ZeroInflatedPoisson(_ZeroInflated, WithoutLatents):
+class ZeroInflatedPoisson(_ZeroInflated):
     """Model counts that are 0 with probability sigmoid(second output), else Poisson(exp(first)).
 
     Lambert 1992 (doi:10.2307/1269547).

@@ -1,4 +1,4 @@
 """Define independent priors on the parameters of a network.
 
-Reading order: `prior`, `families`, `informed_mean`.
+Reading order: `prior`, `family`, `families`, `informed_mean`.
 """

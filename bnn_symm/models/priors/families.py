@@ -1,14 +1,13 @@
-"""Define families of priors: symmetric one-dimensional densities with a scale.
+"""Define the families of priors of this package.
 
-A family is one small class: its density in terms of `scale`, its Pyro distribution and its
-cross-entropy with a Gaussian, also with an explicit gradient. Inference methods need nothing else.
-Densities are centered at zero; `Centered` moves one to a separate mean for every entry. To add a
-family, add its class, its name in `FamilyName` and a line in `FAMILIES`.
+Their cross-entropies are in closed form or by a rule that follows the density, with an explicit
+gradient. `Centered` moves a family to a separate mean for every entry. To add a family to the
+package, add its class, its name in `FamilyName` and a line in `FAMILIES`.
 """
 
 import math
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import pyro.distributions as dist
@@ -17,6 +16,8 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import softplus
 
+from bnn_symm.models.imported import Imported
+from bnn_symm.models.priors.family import HERMITE_NODES, NormalEntries, PriorFamily
 from bnn_symm.models.pyro_distribution import PyroDistribution
 
 # Number of nodes of the quadrature rules for cross-entropies without a closed form. Measured
@@ -24,7 +25,7 @@ from bnn_symm.models.pyro_distribution import PyroDistribution
 # scale up to the prior's, 3e-3 up to 3 times it, 0.1 at 10 times; mixtures, whose rule follows the
 # narrow component, below 1e-7 with the default weight and ratio, and 1e-5 up to a weight of 0.99
 # and down to a ratio of 0.01, at any posterior scale.
-_QUADRATURE_NODES = 40
+_QUADRATURE_NODES = HERMITE_NODES
 # Limits of the rule for mixtures: there the spike has fallen to exp(-20) = 2e-9, and the tails of
 # the normal hold 3e-12.
 _SPIKE_DEPTH = 20.0
@@ -32,86 +33,7 @@ _NORMAL_REACH = 7.0
 
 
 @dataclass(frozen=True)
-class NormalEntries:
-    """Hold independent normals and buffers of the gradient with respect to their parameters.
-
-    Attributes:
-        loc: (entry,), contiguous, as all other tensors here.
-        sd: (entry,).
-        loc_grad: (entry,), to which the gradient with respect to `loc` is added.
-        log_scale_grad: (entry,), to which the gradient with respect to log(sd) is added.
-    """
-
-    loc: Tensor
-    sd: Tensor
-    loc_grad: Tensor
-    log_scale_grad: Tensor
-
-
-@runtime_checkable
-class Family(Protocol):
-    """Define the interface of a symmetric one-dimensional density with a scale."""
-
-    def log_prob(self, value: Tensor, scale: Tensor) -> Tensor:
-        """Return the elementwise log density.
-
-        Args:
-            value: where to evaluate it.
-            scale: of every element.
-
-        Returns:
-            The log density, in nats.
-        """
-        ...
-
-    def distribution(self, loc: Tensor, scale: Tensor) -> PyroDistribution:
-        """Return the same density, moved to `loc`, as a Pyro distribution.
-
-        Args:
-            loc: center of every element.
-            scale: of every element.
-
-        Returns:
-            The distribution.
-        """
-        ...
-
-    def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """Return -E[log p(w)] for w ~ Normal(loc, sd), elementwise, in nats.
-
-        Args:
-            loc: means of the normal.
-            sd: standard deviations of the normal.
-            scale: of every element of the density.
-
-        Returns:
-            The cross-entropy of every element.
-        """
-        ...
-
-    def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
-        """Return the sum of `cross_entropy` and add its gradient to two buffers.
-
-        The gradient is explicit: it needs no autograd graph and few passes over memory.
-
-        Args:
-            q: the normals and the buffers of their gradients.
-            scale: of every entry.
-            weight: factor of the gradient that is added.
-
-        Returns:
-            The sum over entries, in nats, without `weight`.
-        """
-        ...
-
-    @property
-    def unit_variance(self) -> float:
-        """Return the variance at scale 1."""
-        ...
-
-
-@dataclass(frozen=True)
-class Normal:
+class Normal(PriorFamily):
     """Define the density Normal(0, scale)."""
 
     unit_variance: float = 1.0
@@ -144,7 +66,7 @@ class Normal:
 
 
 @dataclass(frozen=True)
-class Laplace:
+class Laplace(PriorFamily):
     """Define the density Laplace(0, scale)."""
 
     unit_variance: float = 2.0
@@ -181,7 +103,7 @@ class Laplace:
 
 
 @dataclass(frozen=True)
-class StudentT:
+class StudentT(PriorFamily):
     """Define the density of a Student-t with `degrees_of_freedom`, times scale."""
 
     degrees_of_freedom: float
@@ -206,14 +128,6 @@ class StudentT:
         """Return Pyro's StudentT at a location."""
         return dist.StudentT(self.degrees_of_freedom, loc, scale)
 
-    def cross_entropy(self, loc: Tensor, sd: Tensor, scale: Tensor) -> Tensor:
-        """Return the cross-entropy by a Gauss-Hermite rule for the standard normal."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
-        total = torch.zeros_like(loc)
-        for node, weight in zip(nodes.tolist(), (weights / weights.sum()).tolist(), strict=True):
-            total = total - weight * self.log_prob(loc + node * sd, scale)
-        return total
-
     def add_cross_entropy_gradient(self, q: NormalEntries, scale: float, weight: float) -> float:
         """Add the gradient by the same quadrature rule.
 
@@ -237,7 +151,7 @@ class StudentT:
 
 
 @dataclass(frozen=True)
-class ScaleMixture:
+class ScaleMixture(PriorFamily):
     """Define (1 - narrow_weight) Normal(0, scale) + narrow_weight Normal(0, narrow_ratio scale)."""
 
     narrow_weight: float
@@ -347,18 +261,33 @@ FAMILIES: dict[FamilyName, type[Any]] = {
 """Name -> class; the fields of a class without a default are settings of `Prior`."""
 
 
-def build_family(name: FamilyName, prior: Any) -> Family:
+def build_family(name: FamilyName | Imported | PriorFamily, prior: Any) -> PriorFamily:
     """Return the family of a name with its settings.
 
     Args:
-        name: of the family.
-        prior: has an attribute for every field of the family without a default.
+        name: of the family, or the family itself.
+        prior: has an attribute for every field of a family of this package without a default.
 
     Returns:
         The family.
+
+    Raises:
+        ConfigError: if a class of the user's own code cannot be imported or built.
     """
-    own = [field.name for field in fields(FAMILIES[name]) if field.default is MISSING]
-    return FAMILIES[name](**{setting: getattr(prior, setting) for setting in own})
+    if isinstance(name, PriorFamily):
+        return name
+    if isinstance(name, Imported):
+        return name.build("prior", PriorFamily, "priors:Horseshoe")
+    return FAMILIES[name](**{setting: getattr(prior, setting) for setting in own_settings(name)})
+
+
+def own_settings(name: FamilyName) -> list[str]:
+    """Return the names of the settings of a family of this package, which `Prior` holds.
+
+    Args:
+        name: of the family.
+    """
+    return [field.name for field in fields(FAMILIES[name]) if field.default is MISSING]
 
 
 @dataclass(frozen=True)
@@ -371,7 +300,7 @@ class Centered:
         scale: of all entries, or (entry,).
     """
 
-    family: Family
+    family: PriorFamily
     mean: Tensor
     scale: float | Tensor
 

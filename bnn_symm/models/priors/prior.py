@@ -10,20 +10,43 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 from torch import Tensor
 
 from bnn_symm.errors import ConfigError
-from bnn_symm.models.priors.families import Centered, Family, FamilyName, build_family
+from bnn_symm.models.imported import Imported
+from bnn_symm.models.priors.families import FAMILIES, Centered, FamilyName, build_family
+from bnn_symm.models.priors.family import PriorFamily
 from bnn_symm.models.priors.informed_mean import PriorMean
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
 Scale = Positive | Literal["fan_in", "moped"]
+
+CLASS_SCHEMA = {"type": "string", "pattern": ":", "format": "class"}
+"""JSON Schema of `package.module:Class`."""
+
+
+def _family(value: Any) -> Any:
+    """Validate the name of a family."""
+    if isinstance(value, Mapping):
+        return Imported(**value)
+    if isinstance(value, PriorFamily | Imported) or value in get_args(FamilyName):
+        return value
+    raise ValueError(
+        f"expected {', '.join(FAMILIES)}, or an instance of a class derived from PriorFamily"
+    )
+
+
+OwnFamilyName = Annotated[
+    FamilyName | Imported | PriorFamily,
+    PlainValidator(_family),
+    WithJsonSchema({"anyOf": [{"enum": list(FAMILIES), "type": "string"}, CLASS_SCHEMA]}),
+]
 
 # The scale of `evidence` before a fit has chosen one.
 _FIRST_SCALE = 1.0
@@ -49,7 +72,9 @@ class Prior:
     Its mean is zero unless `mean` is set.
 
     Attributes:
-        name: the family: normal, laplace, student_t or scale_mixture.
+        name: the family: normal, laplace, student_t or scale_mixture. A family of your own: in a
+            config `package.module:Class`, whose settings are further keys of the section; in Python
+            an instance of a class derived from `PriorFamily`.
         scale: the family's own scale (a normal's standard deviation, a Laplace's b), or `fan_in`:
             the scale at which the *variance* is 2 / fan_in (He et al. 2015), whatever the family. A
             bias takes its layer's fan_in; a parameter of a norm layer has none and gets variance 1.
@@ -74,7 +99,7 @@ class Prior:
         'laplace'
     """
 
-    name: FamilyName = "normal"
+    name: OwnFamilyName = "normal"
     scale: Scale | Literal["evidence"] = 1.0
     mean: str | PriorMean | None = None
     delta: Positive = 0.1
@@ -83,6 +108,13 @@ class Prior:
     narrow_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
     narrow_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
     overrides: dict[str, PriorOverride] = Field(default_factory=dict)
+
+    @property
+    def family_name(self) -> str:
+        """Return the name of the family; of an own one `package.module:Class`."""
+        if isinstance(self.name, PriorFamily):
+            return f"{type(self.name).__module__}:{type(self.name).__qualname__}"
+        return self.name.name if isinstance(self.name, Imported) else self.name
 
     def bind(
         self,
@@ -127,7 +159,7 @@ class Prior:
 
     def _resolve(
         self, parameter: str, fan_in: int | None, mean: Tensor | None
-    ) -> tuple[Family, float | Tensor]:
+    ) -> tuple[PriorFamily, float | Tensor]:
         name, scale = self.name, self.scale
         for pattern, override in self.overrides.items():
             if fnmatch.fnmatchcase(parameter, pattern):
@@ -193,7 +225,7 @@ class Block:
         runs: (scale of all entries or of each, number of entries), in order.
     """
 
-    family: Family
+    family: PriorFamily
     runs: tuple[tuple[float | Tensor, int], ...]
 
     @property
@@ -280,7 +312,7 @@ class ParameterPrior:
             start += block.size
         return torch.cat(parts)
 
-    def pieces(self, limit: int) -> Iterator[tuple[slice, Family | Centered, float]]:
+    def pieces(self, limit: int) -> Iterator[tuple[slice, PriorFamily | Centered, float]]:
         """Yield contiguous parts of the flat vector with one family and one scale, in order.
 
         With a mean, the family is `Centered` and holds its own scales; the scale beside it is 1.

@@ -3,6 +3,7 @@
 `templates/page.html.j2` defines the layout. All values are escaped. Equal data give equal bytes.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -23,13 +24,15 @@ from bnn_symm.studies.study import load_study
 REPORT = "report.html"
 
 
-def write_report(directory: Path, path: Path | None = None, *, module: str | None = None) -> Path:
+def write_report(
+    directory: Path, path: Path | None = None, *, module: str | Sequence[str] | None = None
+) -> Path:
     """Write the report of a study or of a run.
 
     Args:
         directory: of the study or the run.
         path: of the page, by default `report.html` in the directory.
-        module: factory of the custom network of a run that has one.
+        module: code of the user that the run names.
 
     Returns:
         The path of the page.
@@ -70,21 +73,21 @@ def write_study_report(directory: Path, path: Path | None = None) -> Path:
 
 
 def write_run_report(
-    directory: Path, path: Path | None = None, *, module: str | None = None
+    directory: Path, path: Path | None = None, *, module: str | Sequence[str] | None = None
 ) -> Path:
     """Write the report of a run.
 
     Args:
         directory: of the run.
         path: of the page, by default `report.html` in the directory.
-        module: factory of the custom network, if the run has one.
+        module: code of the user that the run names.
 
     Returns:
         The path of the page.
 
     Raises:
         InvalidRun: if the directory is not a run, or a file of it is damaged.
-        ConfigError: if the network is a custom one and `module` does not name it.
+        ConfigError: if the run names code of the user and `module` does not.
     """
     return _write(run_page(load_run(directory, module=module)), path or directory / REPORT)
 

@@ -32,7 +32,7 @@ from bnn_symm.report.plots.convergence import convergence_figure
 from bnn_symm.report.tables import Table
 from bnn_symm.report.text.mixing import mixing_table
 from bnn_symm.report.text.tables import with_target_columns
-from bnn_symm.runs.run import NoPosterior, Run, module_flags, module_of
+from bnn_symm.runs.run import NoPosterior, Run, code_of, module_flags
 from bnn_symm.symmetry import symmetry_group
 from bnn_symm.threads import use_threads
 
@@ -214,7 +214,7 @@ def _too_large(run: Run) -> list[Block]:
     chains, draws, size = run.posterior.shape
     if chains * draws * size <= _CHEAP:
         return []
-    command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags([module_of(run.config)])}"
+    command = f"bnn-symm {shell_words('diagnose', run.path)}{module_flags(code_of(run.config))}"
     text = (
         f"The {chains} chains with {count(draws, 'draw')} of {count(size, 'parameter')} are not "
         "compared here, because this takes long."
@@ -279,7 +279,7 @@ def _no_time(run: Run) -> str:
 
 def _repeat(run: Run) -> list[Block]:
     """Return commands to repeat the fit, and what the numbers depend on."""
-    flags, record = module_flags([module_of(run.config)]), run.record
+    flags, record = module_flags(code_of(run.config)), run.record
     commands: Sequence[tuple[str, str]] = [
         ("to diagnose it in full", f"bnn-symm {shell_words('diagnose', run.path)}{flags}"),
         ("to write this page", f"bnn-symm {shell_words('report', run.path)}{flags}"),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from bnn_symm.advice import advise
 from bnn_symm.architectures import ArchitectureConfig
@@ -21,7 +21,10 @@ from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.inference import AnyMethod, Automatic, MeanFieldVI
 from bnn_symm.io.documents import dump_yaml, read_yaml
-from bnn_symm.models import AnyLikelihood, Prior
+from bnn_symm.models import AnyLikelihood, Imported, Prior
+from bnn_symm.models.imported import is_class_name
+from bnn_symm.models.priors.families import FAMILIES, own_settings
+from bnn_symm.models.priors.prior import CLASS_SCHEMA
 from bnn_symm.runs.configuration.automatic import automatic_prior, with_automatic_method
 from bnn_symm.runs.configuration.examples import config_path
 from bnn_symm.runs.configuration.overrides import apply_override
@@ -71,6 +74,13 @@ class SaveConfig:
     max_megabytes: Positive = 200.0
 
 
+OwnLikelihood = Annotated[
+    Imported,
+    WithJsonSchema({"type": "object", "properties": {"name": CLASS_SCHEMA}, "required": ["name"]}),
+]
+"""A likelihood of the user's own code; the other keys of its section are its settings."""
+
+
 @settings
 class Config:
     """Hold all settings that a run depends on.
@@ -85,7 +95,8 @@ class Config:
         architecture: the network.
         prior: the prior over its parameters.
         likelihood: the distribution of targets given outputs; null chooses by task: categorical,
-            gaussian (learned noise), or poisson.
+            gaussian (learned noise), or poisson. The name of a class of your own is
+            `package.module:Class`; further keys are its settings.
         inference: the method.
         warm_start: methods that run before it in the same run, each from the posterior of the
             previous one.
@@ -102,7 +113,7 @@ class Config:
     data: DataConfig = Field(default_factory=DataConfig)
     architecture: ArchitectureConfig = Field(default_factory=MLPConfig)
     prior: Prior = Field(default_factory=Prior)
-    likelihood: AnyLikelihood | None = None
+    likelihood: AnyLikelihood | OwnLikelihood | None = None
     inference: AnyMethod = Field(default_factory=MeanFieldVI)
     warm_start: tuple[AnyMethod, ...] = ()
     initial: str | None = None
@@ -192,6 +203,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
                 f"{section}: got {quoted(raw[section])}, expected a section with "
                 f"keys{_name_hint(section, raw)}"
             )
+        elif section in ("likelihood", "prior") and is_class_name(raw[section].get("name")):
+            raw[section] = _own_class(raw[section], section)
         elif section in _ANNOTATED:
             _check_variant(raw[section], section)
         else:
@@ -216,7 +229,24 @@ def dump_config(config: Config) -> str:
     Args:
         config: the configuration.
     """
-    return dump_yaml(_plain(dataclasses.asdict(config)))
+    return dump_yaml(plain_config(config))
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """Return the nested mappings from which `parse_config` makes the same configuration.
+
+    Args:
+        config: the configuration.
+    """
+    raw = _plain(dataclasses.asdict(config))
+    if isinstance(config.likelihood, Imported):
+        raw["likelihood"] = {"name": config.likelihood.name, **raw["likelihood"]["settings"]}
+    if isinstance(config.prior.name, Imported):
+        raw["prior"] |= {"name": config.prior.name.name, **raw["prior"]["name"]["settings"]}
+        for setting in _OF_FAMILIES:
+            if setting not in config.prior.name.settings:
+                raw["prior"].pop(setting)
+    return raw
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -263,6 +293,21 @@ _SECTIONS: dict[str, Any] = {
     "checkpoint": CheckpointConfig,
     "save": SaveConfig,
 }
+
+
+_OF_FAMILIES = frozenset(setting for family in FAMILIES for setting in own_settings(family))
+
+
+def _own_class(raw: dict[str, Any], section: str) -> Imported | dict[str, Any]:
+    """Separate the settings of a class of the user's own code from the other keys of a section."""
+    common = set(_fields(Prior)) - _OF_FAMILIES if section == "prior" else {"name"}
+    own = {str(key): value for key, value in raw.items() if key not in common}
+    imported = Imported(name=raw["name"], settings=own)
+    if section == "likelihood":
+        return imported
+    rest = {key: value for key, value in raw.items() if key in common}
+    _check_keys(rest, Prior, "prior.")
+    return {**rest, "name": imported}
 
 
 def _name_hint(section: str, raw: Mapping[str, Any]) -> str:
@@ -401,6 +446,8 @@ def _most_relevant(error: ValidationError) -> list[Any]:
     """Merge the problems of one key: each alternative of a union of types reports its own."""
     places: dict[tuple[Any, ...], Any] = {}
     for problem in error.errors(include_url=False):
+        if Imported.__name__ in problem["loc"]:  # names of classes are found before
+            continue
         place = tuple(part for part in problem["loc"] if _is_key(part))
         if place not in places:
             places[place] = {**problem, "loc": place, "msgs": [problem["msg"]]}
@@ -412,7 +459,17 @@ def _most_relevant(error: ValidationError) -> list[Any]:
 def _is_key(part: Any) -> bool:
     """Return whether a part of a location is a key, not a variant or a union member."""
     names = {name for section in _ANNOTATED for name in _variants(section)}
-    known_types = ("function", "literal", "constrained", "float", "int", "str", "tuple", "bool")
+    known_types = (
+        "tagged-union",
+        "function",
+        "literal",
+        "constrained",
+        "float",
+        "int",
+        "str",
+        "tuple",
+        "bool",
+    )
     return not (isinstance(part, str) and (part in names or part.startswith(known_types)))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bnn_symm.advice import advise
 from bnn_symm.errors import ConfigError, InvalidRun, one_line, shell_words
 from bnn_symm.runs.configuration.config import Config
-from bnn_symm.runs.run import module_flags, module_of
+from bnn_symm.runs.run import code_of, module_flags
 
 PLACEHOLDER = "PACKAGE.MODULE:FACTORY"
 """Placeholder for a factory in printed commands: names from a directory must not be copied."""
@@ -23,14 +23,12 @@ _MAX_NAME = 80  # characters of a name in a message
 
 
 def factories_of(configs: Iterable[Config]) -> tuple[str, ...]:
-    """Return the factories that configurations name, each once.
+    """Return the code of the user that configurations name, each once.
 
     Args:
         configs: the configurations.
     """
-    return tuple(
-        dict.fromkeys(name for config in configs if (name := module_of(config)) is not None)
-    )
+    return tuple(dict.fromkeys(name for config in configs for name in code_of(config)))
 
 
 def study_commands(path: Path, factories: Sequence[str]) -> dict[str, str]:
@@ -62,8 +60,8 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
     missing = [name for name in named if name not in repeated]
     if missing:
         raise ConfigError(
-            f"{one_line(where, _MAX_NAME)} names code that builds its networks, which is "
-            f"not run automatically; if you trust it, repeat it: "
+            f"{one_line(where, _MAX_NAME)} names code of the user, which is not run "
+            f"automatically; if you trust it, repeat it: "
             f"{advise(module_flags(missing).strip(), f'modules={missing!r}')}"
         )
     for name in repeated:
@@ -71,7 +69,7 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
             what = (
                 f"uses {', '.join(one_line(factory, _MAX_NAME) for factory in named)}"
                 if named
-                else "uses no user-defined network"
+                else "uses no code of the user"
             )
             raise ConfigError(
                 f"{advise('--module', 'the module')} {one_line(name, _MAX_NAME)}: "
@@ -79,12 +77,12 @@ def check_repeated(named: Sequence[str], repeated: Sequence[str], where: object)
             )
 
 
-def check_same(planned: str | None, stored: str | None, where: Path) -> None:
-    """Check that a run within a study names the factory that the study names.
+def check_same(planned: Sequence[str], stored: Sequence[str], where: Path) -> None:
+    """Check that a run within a study names the code that the study names.
 
     Args:
-        planned: the factory in the study.
-        stored: the factory in the run.
+        planned: the names in the study.
+        stored: the names in the run.
         where: the run directory, for the message.
 
     Raises:
@@ -92,7 +90,8 @@ def check_same(planned: str | None, stored: str | None, where: Path) -> None:
     """
     if planned != stored:
         theirs, ours = (
-            one_line(name, _MAX_NAME) if name else "no factory" for name in (stored, planned)
+            one_line(", ".join(names), _MAX_NAME) if names else "no code of the user"
+            for names in (stored, planned)
         )
         raise InvalidRun(
             f"{where} names {theirs}, and its study {ours}: it does not belong to this study; "

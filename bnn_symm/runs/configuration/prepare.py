@@ -18,16 +18,25 @@ from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
 from bnn_symm.inference import Automatic, Method, versions
 from bnn_symm.inference.density.compiled import has_compiler
-from bnn_symm.models import BayesianModel, PriorMean, resolve_likelihood
+from bnn_symm.models import (
+    BayesianModel,
+    Imported,
+    PriorFamily,
+    PriorMean,
+    build_likelihood,
+    resolve_likelihood,
+)
 from bnn_symm.models.likelihoods import is_ordered
+from bnn_symm.models.priors.families import build_family
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.automatic import automatic_likelihood
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
 from bnn_symm.runs.configuration.unused_settings import unused_settings
+from bnn_symm.runs.directory.code_record import code_record
 from bnn_symm.runs.directory.network_record import NetworkRecord, fingerprint_of_constants
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import Run, build_model, load_run, module_of, stored_config
+from bnn_symm.runs.run import Run, build_model, code_of, load_run, module_of, stored_config
 from bnn_symm.threads import choose_threads
 
 
@@ -108,6 +117,7 @@ class Prepared:
                 else {}
             ),
             **({"method_reason": self.reason} if self.reason else {}),
+            **({"code": code} if (code := code_record(self.config, self.model)) else {}),
             **({"prior_mean": self.prior_mean.sha256} if self.prior_mean else {}),
             **({"unused": unused} if (unused := unused_settings(self.config)) else {}),
         }
@@ -130,7 +140,7 @@ def prepare(
         BnnSymmError: if a part of the configuration does not fit.
     """
     data = config.data
-    task = "auto" if config.likelihood is None else config.likelihood.task
+    task = "auto" if config.likelihood is None else build_likelihood(config.likelihood).task
     if data.task == "auto" and task in ("count", "survival"):
         data = dataclasses.replace(data, task=task)
     # Only for files: a folder `digits` does not hide the data set of that name.
@@ -143,9 +153,10 @@ def prepare(
     config = with_likelihood(
         config, dataset.task, dataset.num_outputs, has_exposure=data.exposure is not None
     )
-    if is_ordered(config.likelihood):
+    assert config.likelihood is not None
+    if is_ordered(build_likelihood(config.likelihood)):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
-    config, mean = resolve_prior_mean(config, mean)
+    config, mean = resolve_prior_mean(with_family(config), mean)
     model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
     config, reason = with_chosen_method(config, model, dataset)
     methods = (*config.warm_start, config.inference)
@@ -195,11 +206,35 @@ def with_likelihood(
     Raises:
         ConfigError: if its likelihood is for another task.
     """
-    likelihood = config.likelihood
-    if likelihood is None and isinstance(config.inference, Automatic):
-        likelihood = automatic_likelihood(task, num_outputs)
-    likelihood = resolve_likelihood(likelihood, task, num_outputs, has_exposure=has_exposure)
-    return dataclasses.replace(config, likelihood=likelihood)
+    named = config.likelihood
+    if named is None and isinstance(config.inference, Automatic):
+        named = automatic_likelihood(task, num_outputs)
+    likelihood = None if named is None else build_likelihood(named)
+    resolved: Any = resolve_likelihood(likelihood, task, num_outputs, has_exposure=has_exposure)
+    if isinstance(named, Imported):
+        resolved = named.resolved(resolved)
+    return dataclasses.replace(config, likelihood=resolved)
+
+
+def with_family(config: Config) -> Config:
+    """Return the configuration with all settings of a prior of the user's own code.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        ConfigError: if the class cannot be imported or built, or the prior is an instance of it.
+    """
+    name = config.prior.name
+    if isinstance(name, PriorFamily):
+        raise ConfigError(
+            f"prior.name is an instance of {type(name).__name__}, and configurations store names: "
+            f"use package.module:{type(name).__name__}, with the settings of the class"
+        )
+    if not isinstance(name, Imported):
+        return config
+    named = name.resolved(build_family(name, config.prior))
+    return dataclasses.replace(config, prior=dataclasses.replace(config.prior, name=named))
 
 
 def with_chosen_method(
@@ -275,7 +310,7 @@ def resolve_prior_mean(
     if isinstance(named, PriorMean):
         mean, named = named, f"sha256:{named.sha256}"
     elif mean is None:
-        mean, named = read_prior_mean(named, module_of(config)), os.path.abspath(named)
+        mean, named = read_prior_mean(named, code_of(config)), os.path.abspath(named)
     return dataclasses.replace(config, prior=dataclasses.replace(config.prior, mean=named)), mean
 
 
@@ -339,13 +374,15 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Run:
     """Load the run that a fit starts from."""
     directory = RunDirectory(path)
     directory.read_record()
-    # Of user-defined networks, only the one whose factory this configuration names is built.
-    module = module_of(config)
-    if module_of(stored_config(directory)) not in (None, module):
-        raise IncompatiblePosteriors(
-            f"initial: {path} has a network of another factory; use the same architecture"
-        )
-    source = load_run(path, module=module if module_of(stored_config(directory)) else None)
+    # Of the code that the run names, only what this configuration names too is imported.
+    theirs = code_of(stored_config(directory))
+    for name in theirs:
+        if name not in code_of(config):
+            raise IncompatiblePosteriors(
+                f"initial: {path} uses {one_line(name, 80)}, which this configuration does not "
+                "name; use the same architecture, likelihood and prior"
+            )
+    source = load_run(path, module=theirs)
     theirs, ours = source.record["mask_fingerprint"], fingerprint(model.net)
     if theirs != ours:
         raise IncompatiblePosteriors(

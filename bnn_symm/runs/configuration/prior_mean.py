@@ -1,20 +1,21 @@
 """Read the prior mean that a configuration names: from a run, or from a file of weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from bnn_symm.errors import ConfigError
+from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors.external.external_draws import CHECKPOINTS, read_checkpoint
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import load_run, module_of, stored_config
+from bnn_symm.runs.run import code_of, load_run, stored_config
 
 
-def read_prior_mean(named: str, module: str | None = None) -> PriorMean:
+def read_prior_mean(named: str, modules: Sequence[str] = ()) -> PriorMean:
     """Read the mean of a prior.
 
     Args:
         named: a run directory, whose posterior mean is used, or a file with a state dict.
-        module: the factory of a user-defined network in the configuration; no other is imported.
+        modules: the code of the user that the configuration names; no other is imported.
 
     Returns:
         The mean of the prior.
@@ -25,7 +26,7 @@ def read_prior_mean(named: str, module: str | None = None) -> PriorMean:
     """
     path = Path(named)
     if path.is_dir():
-        return _mean_of_run(path, module)
+        return _mean_of_run(path, modules)
     if path.suffix not in CHECKPOINTS:
         what = "is not a file of weights" if path.exists() else "does not exist"
         raise ConfigError(
@@ -38,14 +39,16 @@ def read_prior_mean(named: str, module: str | None = None) -> PriorMean:
     return PriorMean(read_checkpoint(path))
 
 
-def _mean_of_run(path: Path, module: str | None) -> PriorMean:
+def _mean_of_run(path: Path, modules: Sequence[str]) -> PriorMean:
     """Return the posterior mean of a run with one chain."""
-    theirs = module_of(stored_config(RunDirectory(path)))
-    if theirs not in (None, module):
-        raise ConfigError(
-            f"prior.mean={path} has a network of another factory; use the same architecture"
-        )
-    run = load_run(path, module=module if theirs else None)
+    theirs = code_of(stored_config(RunDirectory(path)))
+    for name in theirs:
+        if name not in modules:
+            raise ConfigError(
+                f"prior.mean={path} uses {one_line(name, 80)}, which this configuration does not "
+                "name; use the same architecture, likelihood and prior, or a file of weights"
+            )
+    run = load_run(path, module=theirs)
     chains = run.posterior.shape[0]
     if chains > 1:
         raise ConfigError(

@@ -14,10 +14,12 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from bnn_symm.errors import ConfigError, nearest, one_line
+from bnn_symm.models.priors.prior import CLASS_SCHEMA
 from bnn_symm.runs.configuration.config import UNNAMED, Config
 from bnn_symm.settings import attribute_descriptions
 from bnn_symm.summaries import Result
 
+_OWN_CLASS = "PACKAGE.MODULE:CLASS"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # Bounds of validated numbers, as pydantic writes them and as JSON Schema calls them.
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
@@ -78,6 +80,7 @@ def config_schema(sections: Mapping[str, type] | None = None) -> dict[str, Any]:
     for part in (schema, *schema["$defs"].values()):
         _describe_properties(part)
     _convert(schema)
+    _allow_own_settings(schema["$defs"]["Prior"])
     for section, name in UNNAMED.items():
         if section in schema["properties"]:
             _require_names(schema, schema["properties"][section], name)
@@ -175,7 +178,9 @@ def _keys(schema: Mapping[str, Any], part: Mapping[str, Any], prefix: str) -> It
         sections = list(_sections(node, key))
         if variants:
             default = node.get("default", UNNAMED.get(key))
-            yield _key(f"{key}.name", node, default=default, allowed=" | ".join(variants))
+            own = [_OWN_CLASS] if any(map(_is_own_class, node.get("anyOf", ()))) else []
+            allowed = " | ".join([*variants, *own])
+            yield _key(f"{key}.name", node, default=default, allowed=allowed)
             if prefix:  # its keys are those of the section with its name, such as inference
                 continue
             yield from _merged(
@@ -232,6 +237,8 @@ def _merged(variants: Mapping[str, Iterator[ConfigKey]]) -> list[ConfigKey]:
 
 def _allowed(node: Mapping[str, Any]) -> str:
     """Return the type, the bounds or the choices of a value in words."""
+    if node.get("format") == "class":
+        return _OWN_CLASS
     if "const" in node or "enum" in node:
         return " | ".join(json.dumps(choice).strip('"') for choice in _choices(node))
     if "anyOf" in node:
@@ -243,6 +250,19 @@ def _allowed(node: Mapping[str, Any]) -> str:
         return f"list of {'sections' if 'oneOf' in items else _allowed(items)}"
     bounds = [f"{sign} {node[name]:g}" for name, sign in _SIGNS.items() if name in node]
     return f"{_TYPES.get(node.get('type', ''), 'any value')} {' and '.join(bounds)}".strip()
+
+
+def _is_own_class(node: Mapping[str, Any]) -> bool:
+    """Return whether a kind of a section is a class of the user's own code."""
+    return node.get("properties", {}).get("name", {}).get("format") == "class"
+
+
+def _allow_own_settings(prior: dict[str, Any]) -> None:
+    """Allow further keys of a prior whose name is that of a class of the user's own code."""
+    del prior["additionalProperties"]
+    names = {"enum": list(prior["properties"])}
+    prior["if"] = {"properties": {"name": CLASS_SCHEMA}, "required": ["name"]}
+    prior["else"] = {"propertyNames": names}
 
 
 def _choices(node: Mapping[str, Any]) -> list[Any]:

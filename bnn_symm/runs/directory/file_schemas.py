@@ -83,6 +83,7 @@ class RunRecord(FileSchema):
     dataset: DatasetRecord
     mask_fingerprint: Sha256 | None
     prior_mean: Sha256 | None = None
+    code: dict[str, dict[str, str]] | None = None
     gain_test: GainTestRecord | None = None
     seed: Count = 0
     method: str = ""

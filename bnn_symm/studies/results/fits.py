@@ -8,7 +8,7 @@ from bnn_symm.errors import InvalidRun
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.factories import check_same
 from bnn_symm.runs.directory.run_directory import RunDirectory
-from bnn_symm.runs.run import Run, load_run, module_of, stored_config
+from bnn_symm.runs.run import Run, code_of, load_run, stored_config
 from bnn_symm.studies.directory import StudyDirectory, check_task
 from bnn_symm.studies.results.measures import MEASURES
 
@@ -28,8 +28,8 @@ def open_fit(study_directory: StudyDirectory, key: str, config: Config) -> Run:
         InvalidRun: if the directory contains another fit, or is damaged.
     """
     path = study_directory.fit_path(key)
-    module = module_of(config)
-    check_same(module, module_of(stored_config(RunDirectory(path))), path)
+    module = code_of(config)
+    check_same(module, code_of(stored_config(RunDirectory(path))), path)
     run = load_run(path, module=module)
     check_task(path, run.record, key)
     return run

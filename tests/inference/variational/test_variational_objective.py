@@ -20,7 +20,7 @@ from bnn_symm.models import (
     Poisson,
     Prior,
 )
-from bnn_symm.models.priors.families import NormalEntries
+from bnn_symm.models.priors.family import NormalEntries
 from bnn_symm.models.priors.prior import PriorOverride
 
 PRIORS = {

@@ -13,7 +13,7 @@ from torch import nn
 from bnn_symm.architectures import effective_parameters, weight_shapes
 from bnn_symm.errors import ConfigError
 from bnn_symm.models import BayesianModel, Gaussian, Prior, PriorMean, PriorOverride
-from bnn_symm.models.priors.families import NormalEntries
+from bnn_symm.models.priors.family import NormalEntries
 from tests.models.cases import CASES, normal
 
 FAMILIES = ["normal", "laplace", "student_t", "scale_mixture"]
