@@ -2,7 +2,8 @@
 
 In: posteriors of one network. Out: permutations, and permuted or merged posteriors. Reading order:
 `align` (pairs), `synchronize` (many), `samples` and `iterated_mean` (draws), `draws`, `objective`,
-`solvers`, `activations`, `connectivity`, `merge`, `canonicalize`.
+`solvers`, `activations`, `connectivity`, `merge`, `canonicalize`, `transport` and `continuous`
+(scales and rotations).
 """
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
@@ -18,6 +19,12 @@ from bnn_symm.alignment.connectivity import (
     composed_paths,
     cycles,
 )
+from bnn_symm.alignment.continuous import (
+    ContinuousAlignment,
+    Symmetry,
+    align_continuous,
+    check_symmetries,
+)
 from bnn_symm.alignment.merge import Rule, merge
 from bnn_symm.alignment.samples import (
     Agreement,
@@ -32,6 +39,7 @@ __all__ = [
     "Agreement",
     "Alignment",
     "ComposedPath",
+    "ContinuousAlignment",
     "Cycle",
     "JointCost",
     "Matching",
@@ -40,15 +48,18 @@ __all__ = [
     "SampleAlignment",
     "SequenceAlignment",
     "Solver",
+    "Symmetry",
     "Synchronization",
     "agreement",
     "align",
+    "align_continuous",
     "align_pairs",
     "align_samples",
     "align_sequences",
     "canonical_samples",
     "canonicalize",
     "check_same_parameters",
+    "check_symmetries",
     "composed_paths",
     "cycles",
     "merge",

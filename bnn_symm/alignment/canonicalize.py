@@ -67,13 +67,13 @@ def canonicalize(
         SymmetryError: if the network's symmetries cannot be derived.
     """
     spec = spec or permutation_spec(model.net)
-    frozen = _frozen_units(spec, fixed_entries(model.net))
+    frozen = frozen_units(spec, fixed_entries(model.net))
     if not frozen:
         return flat
     values = model.unflatten(flat.reshape(-1, flat.shape[-1]))
     whole = model.layer_values(values)
     batch = {name: whole[name].detach().double() for name in whole if name in spec.axes}
-    factors = _balancing(spec, batch, frozen)
+    factors = balancing(spec, batch, frozen)
     balanced = []
     for i in range(len(next(iter(batch.values())))):
         draw = {name: value[i] for name, value in batch.items()}
@@ -114,7 +114,7 @@ def canonical_samples(
     )
 
 
-def _scaled_occurrences(
+def scaled_occurrences(
     spec: PermutationSpec, group: str
 ) -> Iterator[tuple[str, int, int, Segment]]:
     """Yield (tensor, dimension, start, segment) where a group's units have a scale."""
@@ -123,11 +123,11 @@ def _scaled_occurrences(
             yield tensor, dim, start, segment
 
 
-def _frozen_units(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
+def frozen_units(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> dict[str, Tensor]:
     """Return group with scales -> (unit,), whether a nonzero fixed entry touches the unit."""
     frozen = {}
     for name, group in spec.groups.items():
-        occurrences = list(_scaled_occurrences(spec, name))
+        occurrences = list(scaled_occurrences(spec, name))
         if not occurrences or any(segment.within for _, _, _, segment in occurrences):
             continue
         units = torch.zeros(group.size, dtype=torch.bool)
@@ -139,7 +139,7 @@ def _frozen_units(spec: PermutationSpec, fixed: Mapping[str, FixedTensor]) -> di
     return frozen
 
 
-def _balancing(
+def balancing(
     spec: PermutationSpec, tensors: Mapping[str, Tensor], frozen: Mapping[str, Tensor]
 ) -> dict[str, Float[Tensor, "draw _"]]:
     """Return the factors of all units, (draw, unit), by rounds over groups until none changes."""
@@ -149,9 +149,7 @@ def _balancing(
         name: torch.zeros(draws, len(units), dtype=torch.float64) for name, units in frozen.items()
     }
     occurrences = {
-        name: [
-            occurrence for occurrence in _scaled_occurrences(spec, name) if occurrence[0] in mass
-        ]
+        name: [occurrence for occurrence in scaled_occurrences(spec, name) if occurrence[0] in mass]
         for name in frozen
     }
     for _ in range(_MAX_ROUNDS):

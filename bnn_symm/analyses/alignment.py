@@ -2,17 +2,20 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bnn_symm.alignment import (
     Alignment,
+    ContinuousAlignment,
     JointCost,
     Matching,
     Solver,
     Synchronization,
     align,
+    align_continuous,
     align_samples,
+    check_symmetries,
     synchronize,
 )
 from bnn_symm.analyses.monotonicity import (
@@ -45,11 +48,13 @@ class RunAlignment:
         run: the path of the run.
         alignment: the alignment of its posterior.
         chains_moved_first: the number of its chains that were permuted before.
+        continuous: its alignment over scales and rotations too, if it was requested.
     """
 
     run: str
     alignment: Alignment
     chains_moved_first: int
+    continuous: ContinuousAlignment | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the alignment of the run as JSON types."""
@@ -57,6 +62,7 @@ class RunAlignment:
             "run": self.run,
             **self.alignment.to_dict(),
             "chains_moved_first": self.chains_moved_first,
+            **({"continuous": self.continuous.to_dict()} if self.continuous else {}),
         }
 
 
@@ -66,20 +72,23 @@ class PairBarrier:
 
     Attributes:
         runs: the paths of the runs.
-        ways: the barrier before alignment (`naive`) and after it (`aligned`), if it was requested.
+        ways: the barrier before alignment (`naive`), after it (`aligned`), if it was requested, and
+            after the alignment of scales and rotations too (`+ scale`, `+ scale + rotation`).
         shapes: shapes of the lines between the means by split, for each of `ways`, or nothing.
         alignment: of the second run, if it was requested.
+        continuous: alignments over scales and rotations by their name in `ways`, after `alignment`.
     """
 
     runs: list[str]
     ways: dict[str, Barrier]
     shapes: dict[str, dict[str, LineShape]]
     alignment: RunAlignment | None
+    continuous: dict[str, ContinuousAlignment] = field(default_factory=dict)
 
     @property
     def chosen(self) -> Barrier:
-        """Return the barrier after alignment, if it was requested."""
-        return self.ways.get("aligned", self.ways["naive"])
+        """Return the barrier after alignment over all symmetries that were requested."""
+        return list(self.ways.values())[-1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the barrier as JSON types, that after alignment first."""
@@ -94,6 +103,11 @@ class PairBarrier:
             "runs": self.runs,
             "aligned": "aligned" in self.ways,
             **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
+            "ways": {
+                way: {"height": own.height, "standard_error": own.standard_error}
+                for way, own in self.ways.items()
+            },
+            "continuous": {way: own.to_dict() for way, own in self.continuous.items()},
             "path": self.chosen.path,
             "num_draws": self.chosen.num_draws,
             **chosen,
@@ -187,6 +201,7 @@ def align_runs(
     *,
     matching: Matching = "w2",
     solver: Solver = "auto",
+    symmetries: Sequence[str] = ("permutation",),
     seed: int = 0,
 ) -> tuple[list[Posterior], list[RunAlignment], int]:
     """Align the posteriors of runs to that of a reference.
@@ -199,12 +214,14 @@ def align_runs(
         others: the runs to align.
         matching: the matching cost.
         solver: the solver.
+        symmetries: `permutation`, and perhaps `scale` and `rotation`.
         seed: the seed of the solver.
 
     Returns:
         The posteriors, that of the reference first; the alignment of each of the other runs; and
         the number of chains of the reference that were permuted.
     """
+    chosen = check_symmetries(symmetries)
     group, train = _group(reference), reference.dataset().train
     with use_threads(_threads(group)):
         first, chains_moved = align_chains(reference.posterior, group, seed)
@@ -220,9 +237,19 @@ def align_runs(
                 group=group,
                 seed=seed,
             )
-            aligned.append(alignment.apply(posterior))
+            continuous = None
+            if len(chosen) > 1:
+                continuous = align_continuous(
+                    first, posterior, chosen, first=alignment.permutation, group=group, seed=seed
+                )
+            aligned.append((continuous or alignment).apply(posterior))
             alignments.append(
-                RunAlignment(run=str(run.path), alignment=alignment, chains_moved_first=moved)
+                RunAlignment(
+                    run=str(run.path),
+                    alignment=alignment,
+                    chains_moved_first=moved,
+                    continuous=continuous,
+                )
             )
     return aligned, alignments, chains_moved
 
@@ -271,6 +298,7 @@ def barrier_runs(
     runs: Sequence[Run],
     *,
     aligned: bool = True,
+    symmetries: Sequence[str] = ("permutation",),
     matching: Matching = "w2",
     path: Path = "geodesic",
     coupling: Coupling = "moment",
@@ -286,6 +314,7 @@ def barrier_runs(
     Args:
         runs: comparable runs.
         aligned: whether the runs are aligned first.
+        symmetries: `permutation`, and for two runs perhaps `scale` and `rotation`.
         matching: the matching cost.
         path: the path between two posteriors.
         coupling: the coupling of their draws.
@@ -299,6 +328,11 @@ def barrier_runs(
     Raises:
         ConfigError: if the path or the matching does not apply to the number of runs.
     """
+    if len(check_symmetries(symmetries)) > 1 and (len(runs) != 2 or not aligned):
+        raise ConfigError(
+            f"symmetries {','.join(symmetries)}: scales and rotations are aligned for two runs, "
+            f"got {len(runs)} runs{'' if aligned else ' without alignment'}"
+        )
     if path == "line":
         check_means(runs)
         if len(runs) != 2:
@@ -312,6 +346,7 @@ def barrier_runs(
             runs[0],
             runs[1],
             aligned=aligned,
+            symmetries=symmetries,
             matching=matching,
             path=path,
             curve_steps=curve_steps,
@@ -352,6 +387,7 @@ def pair_runs(
     second: Run,
     *,
     aligned: bool = True,
+    symmetries: Sequence[str] = ("permutation",),
     matching: Matching = "w2",
     path: Path = "geodesic",
     coupling: Coupling = "moment",
@@ -365,6 +401,8 @@ def pair_runs(
         first: the first run.
         second: the second run.
         aligned: whether the second run is aligned to the first.
+        symmetries: `permutation`, and perhaps `scale` and `rotation`; the barrier is measured after
+            each.
         matching: the matching cost.
         path: the path between the two posteriors.
         coupling: the coupling of their draws.
@@ -398,8 +436,22 @@ def pair_runs(
     if aligned:
         posteriors, (alignment,), _ = align_runs(first, [second], matching=matching, seed=seed)
         measure("aligned", *posteriors)
+    continuous: dict[str, ContinuousAlignment] = {}
+    chosen, (start, end) = check_symmetries(symmetries), posteriors
+    for number in range(2, len(chosen) + 1) if aligned else ():
+        group, way = _group(first), "".join(f"+ {name} " for name in chosen[1:number]).strip()
+        with use_threads(_threads(group)):
+            identity = group.spec.identity()
+            continuous[way] = align_continuous(
+                start, end, chosen[:number], first=identity, group=group, seed=seed
+            )
+        posteriors = [start, continuous[way].apply(end)]
+        measure(way, *posteriors)
     runs = [str(first.path), str(second.path)]
-    return PairBarrier(runs=runs, ways=ways, shapes=shapes, alignment=alignment), posteriors
+    pair = PairBarrier(
+        runs=runs, ways=ways, shapes=shapes, alignment=alignment, continuous=continuous
+    )
+    return pair, posteriors
 
 
 def _pairs(

@@ -127,6 +127,32 @@ def test_barrier_of_three(cli, pair, fitted, tmp_path):
         assert (tmp_path / "abc" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_scales_are_aligned_after_permutations(cli, pair, tmp_path):
+    scales = ("--symmetries", "permutation,scale")
+    status, out, err = cli("barrier", *pair, "-o", "ab", "--draws", 8, *scales)
+    assert (status, err) == (0, "")
+    assert "+ scale" in out
+    content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
+    assert list(content["ways"]) == ["naive", "aligned", "+ scale"]
+    assert content["height"] == content["ways"]["+ scale"]["height"]
+    scaled = content["continuous"]["+ scale"]
+    assert scaled["distance_after"] < scaled["distance_permutation"]
+    status, out, err = cli("align", *pair, "-o", "aligned", *scales)
+    assert (status, err) == (0, "")
+    before, after = (
+        json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("b", "aligned/b")
+    )
+    assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], rel=1e-5)
+    # Scales change the prior density, and so the ELBO.
+    assert after["elbo"] != pytest.approx(before["elbo"], abs=1e-3)
+    status, _, err = cli("barrier", *pair, "a", *scales)
+    assert status == 2
+    assert "two runs" in err
+    status, _, err = cli("align", *pair, "-o", "other", "--symmetries", "permutation,flip")
+    assert status == 2
+    assert "permutation,scale,rotation" in err
+
+
 def test_an_aligned_run_has_unchanged_predictions(cli, pair, tmp_path):
     status, out, err = cli("align", *pair, "-o", "aligned")
     assert (status, err) == (0, "")

@@ -37,6 +37,13 @@ def add(commands: Any) -> None:
         "%(default)s)",
     )
     parser.add_argument(
+        "--symmetries",
+        metavar="NAMES",
+        default="permutation",
+        help="the symmetries to align over: permutation, and after a comma scale (units of relu) "
+        "and rotation (heads of attention, for posteriors of draws) (default: %(default)s)",
+    )
+    parser.add_argument(
         "--solver",
         choices=["auto", "coordinate", "frank_wolfe", "sinkhorn", "straight_through"],
         default="auto",
@@ -86,11 +93,17 @@ def _align(options: argparse.Namespace) -> int:
     for run in others:
         run.dataset()  # fails now, not after the alignment, if the data of the scores are missing
     (first, *posteriors), alignments, chains_moved = align_runs(
-        reference, others, matching=options.matching, solver=options.solver, seed=options.seed
+        reference,
+        others,
+        matching=options.matching,
+        solver=options.solver,
+        symmetries=options.symmetries.split(","),
+        seed=options.seed,
     )
     out = new_directory(Path(options.out), "align")
     content = {
         "reference": str(reference.path),
+        "symmetries": options.symmetries.split(","),
         "matching": options.matching,
         "reference_chains_moved": chains_moved,
         "alignments": [own.to_dict() for own in alignments],
@@ -116,6 +129,7 @@ def _align(options: argparse.Namespace) -> int:
             "from": str(run.path),
             "reference": str(reference.path),
             **alignment.to_dict(),
+            "symmetries": options.symmetries.split(","),
         }
         save_derived_run(out / name, run, posterior, derived)
     lines = [alignment_text(alignments), file_line("figure", out / "figures" / "alignment.png")]

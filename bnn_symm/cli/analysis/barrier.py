@@ -52,6 +52,14 @@ def add(commands: Any) -> None:
         help="the matching cost of the alignment of two runs (default: %(default)s)",
     )
     parser.add_argument(
+        "--symmetries",
+        metavar="NAMES",
+        default="permutation",
+        help="the symmetries to align over: permutation, and after a comma scale (units of relu) "
+        "and rotation (heads of attention, for posteriors of draws); for two runs, measured after "
+        "each (default: %(default)s)",
+    )
+    parser.add_argument(
         "--coupling",
         choices=["moment", "assignment", "independent"],
         default="moment",
@@ -110,6 +118,7 @@ def _barrier(options: argparse.Namespace) -> int:
     result = barrier_runs(
         runs,
         aligned=not options.no_align,
+        symmetries=options.symmetries.split(","),
         matching=options.matching,
         path=options.path,
         coupling=options.coupling,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bnn_symm.alignment import ContinuousAlignment
 from bnn_symm.analyses.alignment import (
     LineBarrier,
     PairBarrier,
@@ -43,7 +44,29 @@ def alignment_text(alignments: Sequence[RunAlignment]) -> str:
     header = ["run", "solver", "random", "unaligned", "aligned", "units moved", "change of outputs"]
     title = f"squared distance to the reference ({alignments[0].alignment.matching})"
     notes = [f"{name}: {own.note}" for name, own in every.items() if not own.num_movable]
+    notes += [
+        f"{Path(own.run).name}: {continuous_text(own.continuous)}"
+        for own in alignments
+        if own.continuous
+    ]
     return "\n".join([title, table(header, rows), *notes])
+
+
+def continuous_text(own: ContinuousAlignment) -> str:
+    """Return the distances before and after an alignment over scales and rotations.
+
+    Args:
+        own: the alignment.
+
+    Returns:
+        One line.
+    """
+    compared = "means" if own.compared == "means" else "means and standard deviations"
+    return (
+        f"{' + '.join(own.symmetries)}: squared distance of {compared} "
+        f"{number(own.distance_before, 4)}, permuted {number(own.distance_permutation, 4)}, "
+        f"aligned {number(own.distance_after, 4)}"
+    )
 
 
 def barrier_text(result: PairBarrier | SeveralBarrier | LineBarrier) -> str:
@@ -125,6 +148,7 @@ def _pair_text(result: PairBarrier) -> str:
             f"{number(own.distance_before, 4)} -> {number(own.distance_after, 4)} (random "
             f"{number(own.distance_random, 4)})"
         )
+    lines += [continuous_text(own) for own in result.continuous.values()]
     lines.append(
         "+- is the standard error over draws and points, given these two fits; it is not an "
         "interval over seeds"

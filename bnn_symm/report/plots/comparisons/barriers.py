@@ -15,7 +15,13 @@ from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
 
 # Distinguishable in grayscale and with color blindness by lightness and dash.
-_STYLES = {"naive": (RED, "--"), "aligned": (BLUE, "-")}
+_STYLES = {
+    "naive": (RED, "--"),
+    "aligned": (BLUE, "-"),
+    "+ scale": ("0.15", "--"),
+    "+ rotation": ("0.15", "-"),
+    "+ scale + rotation": ("0.15", "-"),
+}
 _WIDTH = 2.0
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
@@ -24,7 +30,7 @@ def plot_barrier_curves(curves: Mapping[str, BarrierCurve], path: Path, *, title
     """Plot the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
-        curves: `naive` and possibly `aligned`.
+        curves: `naive`, and possibly `aligned` and the other ways of a `PairBarrier`.
         path: of the PNG.
         title: of the figure.
     """
