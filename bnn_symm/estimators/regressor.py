@@ -20,8 +20,8 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
 
     Features and target are standardized internally, on the points that are fitted; predictions are
     in the units of the target. Use `likelihood="poisson"` for counts, `heteroscedastic_gaussian`
-    for noise that depends on the inputs, and `student_t` for outliers. See `BNNClassifier` for
-    everything else.
+    for noise that depends on the inputs, `student_t` for outliers, and `heteroscedastic_student_t`
+    for both. See `BNNClassifier` for everything else.
 
     Several targets, the columns of y, are predicted together by `multivariate_gaussian`; `score`
     is the mean of their R2. Counts have one target: `sklearn.multioutput.MultiOutputRegressor` fits

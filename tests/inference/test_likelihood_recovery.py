@@ -12,6 +12,8 @@ from bnn_symm.inference import MAP
 from bnn_symm.likelihoods import (
     Gaussian,
     GaussianMixture,
+    HeteroscedasticGaussian,
+    HeteroscedasticStudentT,
     LogNormal,
     NegativeBinomial,
     Poisson,
@@ -73,6 +75,7 @@ def simulated(name: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     [
         ("counts", NegativeBinomial(), Poisson()),
         ("tails", StudentT(), Gaussian()),
+        ("tails", HeteroscedasticStudentT(), HeteroscedasticGaussian()),
         ("modes", GaussianMixture(num_components=2), Gaussian()),
     ],
 )

@@ -11,6 +11,7 @@ from bnn_symm.models import (
     Gaussian,
     GaussianMixture,
     HeteroscedasticGaussian,
+    HeteroscedasticStudentT,
     LogNormal,
     NegativeBinomial,
     Ordinal,
@@ -85,6 +86,10 @@ def reference(
             df = 2 + np.exp(z["log_excess"]) if fixed == "learned" else fixed
             noise = positive(likelihood.noise, "log_noise")
             return stats.t(df, location + scale * o[..., 0], scale * noise)
+        case HeteroscedasticStudentT():
+            fixed = likelihood.degrees_of_freedom
+            df = 2 + np.exp(z["log_excess"]) if fixed == "learned" else fixed
+            return stats.t(df, location + scale * o[..., 0], scale * np.exp(o[..., 1]))
         case GaussianMixture():
             k = likelihood.num_components
             mean, log_sd, logit = (np.moveaxis(o[..., i * k : i * k + k], -1, 0) for i in range(3))

@@ -317,6 +317,7 @@ def test_a_likelihood_fits_its_own_task_only(case) -> None:
         "heteroscedastic_gaussian": "regression",
         "multivariate_gaussian": "regression",
         "student_t": "regression",
+        "heteroscedastic_student_t": "regression",
         "gaussian_mixture": "regression",
         "poisson": "count",
         "negative_binomial": "count",

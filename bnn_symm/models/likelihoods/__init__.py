@@ -43,7 +43,7 @@ from bnn_symm.models.likelihoods.registry import (
     default_likelihood,
     resolve_likelihood,
 )
-from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.student_t import HeteroscedasticStudentT, StudentT
 from bnn_symm.models.likelihoods.survival import LogNormal, Weibull
 from bnn_symm.models.likelihoods.zero_inflated import (
     ZeroInflatedNegativeBinomial,
@@ -58,6 +58,7 @@ __all__ = [
     "Gaussian",
     "GaussianMixture",
     "HeteroscedasticGaussian",
+    "HeteroscedasticStudentT",
     "Latents",
     "Likelihood",
     "LogNormal",

@@ -16,7 +16,7 @@ from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
 from bnn_symm.models.likelihoods.likelihood import Likelihood
 from bnn_symm.models.likelihoods.multivariate_gaussian import MultivariateGaussian
 from bnn_symm.models.likelihoods.ordinal import Ordinal
-from bnn_symm.models.likelihoods.student_t import StudentT
+from bnn_symm.models.likelihoods.student_t import HeteroscedasticStudentT, StudentT
 from bnn_symm.models.likelihoods.survival import LogNormal, Weibull
 from bnn_symm.models.likelihoods.zero_inflated import (
     ZeroInflatedNegativeBinomial,
@@ -31,6 +31,7 @@ AnyLikelihood = Annotated[
     | HeteroscedasticGaussian
     | MultivariateGaussian
     | StudentT
+    | HeteroscedasticStudentT
     | GaussianMixture
     | Poisson
     | NegativeBinomial

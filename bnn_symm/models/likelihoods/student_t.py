@@ -1,6 +1,7 @@
-"""Define the likelihood of numbers with heavy-tailed noise. Targets are standardized."""
+"""Define the likelihoods of numbers with heavy-tailed noise. Targets are standardized."""
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import pyro.distributions as dist
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from bnn_symm.models.likelihoods.gaussian import LOG_SD_BOUND
 from bnn_symm.models.likelihoods.likelihood import (
     Latents,
     Learned,
@@ -21,8 +23,90 @@ from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
 
+class _StudentT(NumberLikelihood):
+    """Provide what the two likelihoods share.
+
+    Attributes:
+        degrees_of_freedom: a number above 2, or `learned`.
+        log_excess_mean: prior mean of log(degrees of freedom - 2).
+        log_excess_sd: prior standard deviation of log(degrees of freedom - 2).
+    """
+
+    degrees_of_freedom: float | Learned
+    log_excess_mean: float
+    log_excess_sd: float
+
+    @abstractmethod
+    def _location_and_log_scale(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Return the mean and the log scale of the target, each (..., point)."""
+
+    def _parameters(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mean, the log scale and the degrees of freedom, each (..., point)."""
+        mean, log_scale = self._location_and_log_scale(outputs, latents)
+        fixed = self.degrees_of_freedom
+        excess = fixed if fixed == "learned" else fixed - 2
+        return mean, log_scale, 2 + log_positive(excess, "log_excess", latents, mean).exp()
+
+    def _excess_prior(self) -> dict[str, tuple[float, float]]:
+        """Return the prior of `log_excess` if it is learned."""
+        if self.degrees_of_freedom != "learned":
+            return {}
+        return {"log_excess": (self.log_excess_mean, self.log_excess_sd)}
+
+    def log_prob(
+        self,
+        outputs: Float[Tensor, "*draw point output"],
+        y: Float[Tensor, " point"],
+        latents: Latents,
+    ) -> Float[Tensor, "*draw point"]:
+        """Return the log density of Student's distribution at the target."""
+        mean, log_scale, df = self._parameters(outputs, latents)
+        # In float64, because the two terms cancel for many degrees of freedom.
+        wide = df.double()
+        constant = torch.lgamma(0.5 * (wide + 1)) - torch.lgamma(0.5 * wide)
+        constant = constant - 0.5 * (math.pi * wide).log()
+        square = ((y - mean) * (-log_scale).exp()).square()
+        return constant.to(mean.dtype) - log_scale - 0.5 * (df + 1) * torch.log1p(square / df)
+
+    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
+        """Return Pyro's StudentT."""
+        mean, log_scale, df = self._parameters(outputs, latents)
+        return dist.StudentT(df, mean, log_scale.exp())
+
+    def mean(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return E[y] given each draw."""
+        return self._location_and_log_scale(outputs, latents)[0]
+
+    def variance(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return Var[y] given each draw, which is more than the square of the scale."""
+        _, log_scale, df = self._parameters(outputs, latents)
+        return (2 * log_scale).exp() * df / (df - 2)
+
+    def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
+        """Return P(y <= value) given each draw."""
+        mean, log_scale, df = self._parameters(outputs, latents)
+        return scipy_special("stdtr", df, (value - mean) * (-log_scale).exp())
+
+    def _information(self, log_scale: Tensor, df: Tensor) -> Tensor:
+        """Return the information of (mean, log scale, log excess), (point, 3, 3), in float64.
+
+        The mean is orthogonal to the other two (Lange, Little and Taylor 1989, appendix B).
+        """
+        log_scale, df = log_scale.double(), df.double()
+        of_mean = (df + 1) / (df + 3) * (-2 * log_scale).exp()
+        of_scale = 2 * df / (df + 3)
+        trigamma = [torch.special.polygamma(1, 0.5 * (df + shift)) for shift in (0, 1)]
+        of_df = 0.25 * (trigamma[0] - trigamma[1]) - (df + 5) / (2 * df * (df + 1) * (df + 3))
+        mixed = -2 / ((df + 1) * (df + 3))
+        information = df.new_zeros(*df.shape, 3, 3)
+        information[..., 0, 0], information[..., 1, 1] = of_mean, of_scale
+        information[..., 1, 2] = information[..., 2, 1] = mixed * (df - 2)
+        information[..., 2, 2] = of_df * (df - 2).square()
+        return information
+
+
 @settings
-class StudentT(NumberLikelihood):
+class StudentT(_StudentT):
     """Model y = output + noise * t, with t of Student's distribution: outliers move fits little.
 
     The degrees of freedom are above 2, so that the variance is finite: predictions have a standard
@@ -52,67 +136,55 @@ class StudentT(NumberLikelihood):
     @property
     def latents(self) -> dict[str, tuple[float, float]]:
         """Return the priors of `log_noise` and `log_excess` if they are learned."""
-        result = {}
-        if self.noise == "learned":
-            result["log_noise"] = (self.log_noise_mean, self.log_noise_sd)
-        if self.degrees_of_freedom == "learned":
-            result["log_excess"] = (self.log_excess_mean, self.log_excess_sd)
-        return result
+        noise = {"log_noise": (self.log_noise_mean, self.log_noise_sd)}
+        return {**(noise if self.noise == "learned" else {}), **self._excess_prior()}
 
-    def _parameters(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the mean, the log scale and the degrees of freedom, each (..., point)."""
+    def _location_and_log_scale(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
         mean = outputs.squeeze(-1)
-        fixed = self.degrees_of_freedom
-        excess = fixed if fixed == "learned" else fixed - 2
-        log_excess = log_positive(excess, "log_excess", latents, mean)
-        return mean, log_positive(self.noise, "log_noise", latents, mean), 2 + log_excess.exp()
-
-    def log_prob(
-        self, outputs: Float[Tensor, "*draw point 1"], y: Float[Tensor, " point"], latents: Latents
-    ) -> Float[Tensor, "*draw point"]:
-        """Return the log density of Student's distribution at the target."""
-        mean, log_scale, df = self._parameters(outputs, latents)
-        # In float64, because the two terms cancel for many degrees of freedom.
-        wide = df.double()
-        constant = torch.lgamma(0.5 * (wide + 1)) - torch.lgamma(0.5 * wide)
-        constant = constant - 0.5 * (math.pi * wide).log()
-        square = ((y - mean) * (-log_scale).exp()).square()
-        return constant.to(mean.dtype) - log_scale - 0.5 * (df + 1) * torch.log1p(square / df)
-
-    def distribution(self, outputs: Tensor, latents: Latents) -> PyroDistribution:
-        """Return Pyro's StudentT."""
-        mean, log_scale, df = self._parameters(outputs, latents)
-        return dist.StudentT(df, mean, log_scale.exp())
-
-    def mean(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """Return E[y] given each draw."""
-        return outputs.squeeze(-1)
-
-    def variance(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """Return Var[y] given each draw, which is more than the square of the scale."""
-        _, log_scale, df = self._parameters(outputs, latents)
-        return (2 * log_scale).exp() * df / (df - 2)
-
-    def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
-        """Return P(y <= value) given each draw."""
-        mean, log_scale, df = self._parameters(outputs, latents)
-        return scipy_special("stdtr", df, (value - mean) * (-log_scale).exp())
+        return mean, log_positive(self.noise, "log_noise", latents, mean)
 
     def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
-        """Return a root of the information of (mean, log scale, log excess), if these are learned.
+        """Return a root of the information of the mean and, if learned, (log scale, log excess)."""
+        _, log_scale, df = self._parameters(outputs, latents)
+        known = {"log_noise": 1, "log_excess": 2}
+        keep = [0, *(index for name, index in known.items() if name in self.latents)]
+        information = self._information(log_scale, df)[..., keep, :][..., keep]
+        return matrix_root(information).to(outputs.dtype)
 
-        The mean is orthogonal to the other two (Lange, Little and Taylor 1989, appendix B).
-        """
-        _, log_scale, df = (value.double() for value in self._parameters(outputs, latents))
-        of_mean = (df + 1) / (df + 3) * (-2 * log_scale).exp()
-        of_scale = 2 * df / (df + 3)
-        trigamma = [torch.special.polygamma(1, 0.5 * (df + shift)) for shift in (0, 1)]
-        of_df = 0.25 * (trigamma[0] - trigamma[1]) - (df + 5) / (2 * df * (df + 1) * (df + 3))
-        mixed = -2 / ((df + 1) * (df + 3))
-        rows = [[of_scale, mixed * (df - 2)], [mixed * (df - 2), of_df * (df - 2).square()]]
-        latent = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-        keep = [i for i, name in enumerate(("log_noise", "log_excess")) if name in self.latents]
-        information = latent.new_zeros(*df.shape, 1 + len(keep), 1 + len(keep))
-        information[..., 0, 0] = of_mean
-        information[..., 1:, 1:] = latent[..., keep, :][..., keep]
+
+@settings
+class HeteroscedasticStudentT(_StudentT):
+    """Model y = first output + exp(second output) * t, with heavy tails and noise of each point.
+
+    The degrees of freedom are those of all points.
+
+    Attributes:
+        degrees_of_freedom: a number above 2, or `learned`, as for `student_t`.
+        log_excess_mean: prior mean of log(degrees of freedom - 2).
+        log_excess_sd: prior standard deviation of log(degrees of freedom - 2).
+    """
+
+    name: Literal["heteroscedastic_student_t"] = "heteroscedastic_student_t"
+    degrees_of_freedom: Annotated[float, Field(gt=2)] | Learned = "learned"
+    log_excess_mean: float = 1.5
+    log_excess_sd: Positive = 1.0
+    output_names = ("mean", "log_scale")
+
+    @property
+    def latents(self) -> dict[str, tuple[float, float]]:
+        """Return the prior of `log_excess` if it is learned."""
+        return self._excess_prior()
+
+    def _location_and_log_scale(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        return outputs[..., 0], outputs[..., 1].clamp(-LOG_SD_BOUND, LOG_SD_BOUND)
+
+    def fisher_root(self, outputs: Tensor, latents: Latents) -> Tensor:
+        """Return a root of the information of (mean, log scale, log excess if it is learned)."""
+        _, log_scale, df = self._parameters(outputs, latents)
+        size = 2 + len(self.latents)
+        information = self._information(log_scale, df)[..., :size, :size]
+        # Beyond its bounds the density does not depend on the second output.
+        is_free = (outputs[..., 1].abs() < LOG_SD_BOUND).to(information)
+        information[..., 1, :] *= is_free[..., None]
+        information[..., :, 1] *= is_free[..., None]
         return matrix_root(information).to(outputs.dtype)
