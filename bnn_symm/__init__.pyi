@@ -19,6 +19,8 @@ from bnn_symm.architectures import ResNetConfig as ResNetConfig
 from bnn_symm.architectures import SymmetryConfig as SymmetryConfig
 from bnn_symm.architectures import asymmetrize as asymmetrize
 from bnn_symm.architectures import build_network as build_network
+from bnn_symm.architectures import convert_batch_norm as convert_batch_norm
+from bnn_symm.architectures import freeze_batch_norm as freeze_batch_norm
 from bnn_symm.data import Dataset as Dataset
 from bnn_symm.data import load_dataset as load_dataset
 from bnn_symm.diagnostics import barrier as barrier

@@ -32,11 +32,20 @@ from bnn_symm.architectures.config import (
 )
 from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial_values import initialize
+from bnn_symm.architectures.layers.batch_norm import FrozenBatchNorm
 from bnn_symm.architectures.layers.dropout import drop_inputs
 from bnn_symm.architectures.module_checks import (
     check_function,
     outputs_agree,
     preserve_global_state,
+)
+from bnn_symm.architectures.modules.batch_norm import (
+    BatchNormReport,
+    convert_batch_norm,
+    estimate_statistics,
+    first_inputs,
+    freeze_batch_norm,
+    frozen_layers,
 )
 from bnn_symm.architectures.modules.private_copy import constants_differ, private_copy
 from bnn_symm.architectures.modules.structure import check_structure
@@ -44,8 +53,10 @@ from bnn_symm.architectures.sequence import is_linear, module_sequence
 
 __all__ = [
     "ArchitectureConfig",
+    "BatchNormReport",
     "CNNConfig",
     "FiGLU",
+    "FrozenBatchNorm",
     "MLPConfig",
     "ModuleConfig",
     "ResNetConfig",
@@ -55,14 +66,19 @@ __all__ = [
     "check_function",
     "check_structure",
     "constants_differ",
+    "convert_batch_norm",
     "count_flops",
     "drop_inputs",
     "effective_parameters",
     "effective_scales",
+    "estimate_statistics",
     "fingerprint",
     "fingerprint_of",
+    "first_inputs",
     "fixed_buffers",
     "free_parameters",
+    "freeze_batch_norm",
+    "frozen_layers",
     "initialize",
     "is_linear",
     "load_fixed_buffers",

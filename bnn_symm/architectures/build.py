@@ -18,6 +18,11 @@ from bnn_symm.architectures.config import (
 )
 from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.mlp import build_mlp
+from bnn_symm.architectures.modules.batch_norm import (
+    refusal,
+    resolve_statistics,
+    with_frozen_layers,
+)
 from bnn_symm.architectures.modules.from_module import build_from_module
 from bnn_symm.architectures.resnet import build_resnet
 from bnn_symm.arguments import checked
@@ -60,7 +65,8 @@ def build_network(
         input_shape: Shape of one point: (feature,), (channel, height, width) or (time, feature).
         num_outputs: Length of the output of one point.
         seed: Seed of the initial values.
-        points: Points of the data on which a user's module is checked; default standard normals.
+        points: Training inputs, on which a user's module is checked (default standard normals),
+            and from which `batch_norm` estimates statistics.
 
     Returns:
         A module from (point, *input_shape) to (point, num_outputs), in training mode, with the
@@ -68,7 +74,7 @@ def build_network(
 
     Raises:
         ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
-            `config.symmetry` does not fit the network.
+            `config.symmetry` or `config.batch_norm` does not fit the network.
 
     Example:
         >>> net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1)
@@ -95,14 +101,18 @@ def build_network(
     with global_seed(seed, "module"):
         if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
             net = build_parameter_matched(config, input_shape, num_outputs)
+            net = _without_batch_norm(net, config)
         else:
             if isinstance(config, ModuleConfig):
                 net = build_from_module(config, input_shape, num_outputs, seed=seed, points=points)
             else:
                 net = BUILDERS[type(config)](config, input_shape, num_outputs)
+                net = _without_batch_norm(net, config)
             net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
         initialize(net, seed)
+    if config.batch_norm != "refuse":
+        net = resolve_statistics(net, config.batch_norm, points)
     if not hasattr(net, "input_shape"):  # a user's module may define it
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     if takes_tokens and num_tokens_of(net) is None:
@@ -112,6 +122,15 @@ def build_network(
             "it embeds, or another data.layout"
         )
     return net
+
+
+def _without_batch_norm(net: nn.Module, config: Any) -> nn.Module:
+    """Return a network of this package with frozen layers in place of batch norm, or refuse it."""
+    if config.batch_norm == "refuse":
+        if config.norm == "batch":
+            raise ConfigError(refusal("architecture.norm=batch"))
+        return net
+    return with_frozen_layers(net, f"architecture.norm={config.norm}")
 
 
 def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_outputs: int) -> None:

@@ -24,6 +24,10 @@ controls."""
 MaskKind = Literal["random", "densest", "filters"]
 """How the fixed entries of a weight are chosen."""
 
+BatchNorm = Literal["refuse", "frozen", "convert"]
+"""What replaces batch norm, whose outputs in training mode depend on the other points of a
+batch."""
+
 ArgumentName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
@@ -79,7 +83,10 @@ class MLPConfig:
         widths: number of hidden units of each layer; `()` is a linear model.
         activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
             gradient-based samplers; only tanh is odd.
-        norm: `layer`: LayerNorm over a layer's units, before the activation.
+        norm: `layer`: LayerNorm over a layer's units, before the activation. `batch`: batch norm,
+            which needs `batch_norm`.
+        batch_norm: `frozen`: the statistics of batch norm are estimated from the training inputs at
+            the initial weights and are constants from then on. `convert`: layer norm replaces it.
         dropout: dropout rate of hidden units in methods with dropout (`mc_dropout`); other methods
             ignore it.
         symmetry: how the permutation symmetry is broken.
@@ -92,7 +99,8 @@ class MLPConfig:
     name: Literal["mlp"] = "mlp"
     widths: tuple[PositiveInt, ...] = (64, 64)
     activation: Activation = "relu"
-    norm: Literal["none", "layer"] = "none"
+    norm: Literal["none", "layer", "batch"] = "none"
+    batch_norm: BatchNorm = "refuse"
     dropout: Fraction = 0.0
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
@@ -106,7 +114,9 @@ class CNNConfig:
         activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
             gradient-based samplers; only tanh is odd.
         norm: `layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold
-            replaces relu.
+            replaces relu. `batch`: batch norm, which needs `batch_norm`.
+        batch_norm: `frozen`: the statistics of batch norm are estimated from the training inputs at
+            the initial weights and are constants from then on. `convert`: layer norm replaces it.
         dropout: dropout rate of channels between convolutions, and of inputs of the linear layer,
             in methods with dropout (`mc_dropout`); other methods ignore it.
         symmetry: how the permutation symmetry is broken.
@@ -119,7 +129,8 @@ class CNNConfig:
     name: Literal["cnn"] = "cnn"
     widths: tuple[PositiveInt, ...] = (16, 32)
     activation: Activation = "relu"
-    norm: Literal["none", "layer", "frn"] = "none"
+    norm: Literal["none", "layer", "frn", "batch"] = "none"
+    batch_norm: BatchNorm = "refuse"
     dropout: Fraction = 0.0
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
@@ -134,7 +145,9 @@ class ResNetConfig:
         activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
             gradient-based samplers; only tanh is odd.
         norm: `layer`: one-group GroupNorm. `frn`: filter response norm, whose learned threshold
-            replaces relu.
+            replaces relu. `batch`: batch norm, which needs `batch_norm`.
+        batch_norm: `frozen`: the statistics of batch norm are estimated from the training inputs at
+            the initial weights and are constants from then on. `convert`: layer norm replaces it.
         dropout: dropout rate of channels within a block, and of inputs of the linear layer, in
             methods with dropout (`mc_dropout`); other methods ignore it.
         symmetry: how the permutation symmetry is broken.
@@ -148,7 +161,8 @@ class ResNetConfig:
     depth: Literal[20, 32, 56, 110] = 20
     width_multiplier: PositiveInt = 1
     activation: Activation = "relu"
-    norm: Literal["layer", "frn"] = "layer"
+    norm: Literal["layer", "frn", "batch"] = "layer"
+    batch_norm: BatchNorm = "refuse"
     dropout: Fraction = 0.0
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
@@ -161,6 +175,9 @@ class ModuleConfig:
         factory: `package.module:factory`, a function or class that returns a `torch.nn.Module`.
         keywords: keyword arguments of the factory, besides `input_shape` and `num_outputs` if it
             takes them.
+        batch_norm: `refuse`: batch norm is an error. `frozen`: its running statistics are
+            constants, those of the module, or, where it was never trained, estimated from the
+            training inputs at the initial weights. `convert`: layer norm replaces it.
         symmetry: how the permutation symmetry is broken.
 
     Example:
@@ -171,6 +188,7 @@ class ModuleConfig:
     name: Literal["module"] = "module"
     factory: str
     keywords: dict[ArgumentName, Any] = Field(default_factory=dict)
+    batch_norm: BatchNorm = "refuse"
     symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
 
 

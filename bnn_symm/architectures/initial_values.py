@@ -10,8 +10,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
 from bnn_symm.architectures.asymmetric.init_matched import InitialEntries
+from bnn_symm.architectures.asymmetric.settings import NORMS
 from bnn_symm.architectures.layers.activations import ThresholdedLinearUnit
-from bnn_symm.architectures.layers.norms import FilterResponseNorm
 from bnn_symm.randomness import torch_generator
 
 HIDDEN_GAIN_SQUARED = 2.0
@@ -55,7 +55,7 @@ def initialize(net: nn.Module, seed: int) -> None:
             name = f"{module_name}.weight" if module_name else "weight"
             _draw_normal(module, gain_squared, torch_generator(seed, "initial value", name))
             _fill(module, "bias", 0.0)
-        elif isinstance(module, nn.LayerNorm | nn.GroupNorm | FilterResponseNorm):
+        elif isinstance(module, NORMS):
             _fill(module, "weight", 1.0)
             _fill(module, "bias", 0.0)
         elif isinstance(module, ThresholdedLinearUnit):

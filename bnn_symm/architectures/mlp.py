@@ -11,6 +11,8 @@ from bnn_symm.architectures.config import MLPConfig
 from bnn_symm.architectures.layers.activations import ACTIVATIONS
 from bnn_symm.architectures.layers.dropout import drop_inputs
 
+_NORMS = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+
 
 class MLP(nn.Module):
     """A fully connected network; without hidden layers, a linear model.
@@ -31,8 +33,7 @@ class MLP(nn.Module):
         sizes = (num_features, *config.widths)
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
         self.norms = nn.ModuleList(
-            nn.LayerNorm(width) if config.norm == "layer" else nn.Identity()
-            for width in config.widths
+            _NORMS.get(config.norm, nn.Identity)(width) for width in config.widths
         )
         # One per layer, although they hold nothing: FiGLU, which may replace them, has a width.
         self.activations = nn.ModuleList(ACTIVATIONS[config.activation]() for _ in config.widths)

@@ -25,6 +25,7 @@ from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel, Imported, PriorMean, build_likelihood
 from bnn_symm.models.priors.families import build_family
 from bnn_symm.posteriors import Posterior, load_posterior
+from bnn_symm.runs.configuration.batch_norm import statistics_at_prior_mean
 from bnn_symm.runs.configuration.config import Config, load_config
 from bnn_symm.runs.directory.code_record import check_code, code_record
 from bnn_symm.runs.directory.file_schemas import check_preprocessing
@@ -378,6 +379,8 @@ def build_model(
     """
     model = _model(config, _build_network(config, input_shape, num_outputs, points), mean)
     if points is not None:
+        if mean is not None:
+            statistics_at_prior_mean(model, mean, points)
         model.check_function(points)
     return model
 

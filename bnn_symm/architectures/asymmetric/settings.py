@@ -15,10 +15,11 @@ from torch import nn
 from bnn_symm.architectures.asymmetric.fixed_entries import PLAIN_LAYERS
 from bnn_symm.architectures.asymmetric.masks import Layer, equal_rows_error, rows_can_differ
 from bnn_symm.architectures.config import SymmetryConfig
+from bnn_symm.architectures.layers.batch_norm import FrozenBatchNorm
 from bnn_symm.architectures.layers.norms import FilterResponseNorm
 from bnn_symm.errors import ConfigError
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, FilterResponseNorm)
+NORMS = (nn.LayerNorm, nn.GroupNorm, FilterResponseNorm, FrozenBatchNorm)
 
 MLP_FRACTION = 8
 """In hidden linear layers, 1 entry in 8 of the narrower side is fixed: the paper's 64 at a width of

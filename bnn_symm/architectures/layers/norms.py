@@ -2,7 +2,7 @@
 
 Statistics over a batch are excluded: with them the likelihood of one point depends on the others,
 so the likelihood no longer factorizes, and neither a posterior nor its minibatch estimate is well
-defined.
+defined. `modules.batch_norm` replaces the batch norm that `image_norm` returns.
 """
 
 from typing import no_type_check
@@ -46,7 +46,7 @@ class FilterResponseNorm(nn.Module):
 
 
 def image_norm(norm: str, num_channels: int) -> nn.Module:
-    """Return the norm for maps: `none`, `layer` or `frn`.
+    """Return the norm for maps: `none`, `layer`, `frn` or `batch`.
 
     `layer` is GroupNorm with one group: mean and variance over channels, height and width of one
     point, then a scale and an offset per channel. It commutes with permutations of the channels, as
@@ -60,4 +60,6 @@ def image_norm(norm: str, num_channels: int) -> nn.Module:
         return FilterResponseNorm(num_channels)
     if norm == "layer":
         return nn.GroupNorm(1, num_channels)
+    if norm == "batch":
+        return nn.BatchNorm2d(num_channels)
     return nn.Identity()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bnn_symm.architectures.config import ModuleConfig
 from bnn_symm.architectures.module_checks import check_module
+from bnn_symm.architectures.modules.batch_norm import with_frozen_layers
 from bnn_symm.architectures.modules.private_copy import private_copy, set_mode
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.randomness import numpy_and_python_seed
@@ -63,6 +64,8 @@ def build_from_module(
                 f"{one_line(f'{type(error).__name__}: {error}', 120)}; it was called with "
                 f"({one_line(given, 80)}): correct it, or set architecture.keywords"
             ) from error
+        if config.batch_norm != "refuse" and isinstance(net, nn.Module):
+            net = with_frozen_layers(net, config.factory)
         check_module(config.factory, net, input_shape, num_outputs, points)
         return set_mode(private_copy(net, config.factory), training=True)
 

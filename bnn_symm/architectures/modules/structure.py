@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
+from bnn_symm.architectures.modules.batch_norm import refusal
 from bnn_symm.errors import ConfigError
 
 _RATES = ("drop_prob", "drop_path", "p")
@@ -102,7 +103,9 @@ def check_parameters(name: str, trainable: dict[str, nn.Parameter]) -> None:
 
 def _check_layer(described: str, module: nn.Module) -> None:
     """Reject layers by type whose effect a comparison of outputs could miss."""
-    if isinstance(module, _BatchNorm) or getattr(module, "track_running_stats", False):
+    if isinstance(module, _BatchNorm):
+        raise ConfigError(refusal(described))
+    if getattr(module, "track_running_stats", False):
         raise ConfigError(
             f"{described}: batch statistics are not supported, since the likelihood of a point "
             "would depend on its batch; use LayerNorm/GroupNorm"

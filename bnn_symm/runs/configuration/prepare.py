@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bnn_symm.advice import advise_setting
-from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
+from bnn_symm.architectures import count_flops, fingerprint, frozen_layers, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
@@ -30,6 +30,7 @@ from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.models.priors.families import build_family
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.automatic import automatic_likelihood
+from bnn_symm.runs.configuration.batch_norm import batch_norm_report, statistics_of_run
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
 from bnn_symm.runs.configuration.unused_settings import unused_settings
@@ -63,7 +64,9 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return sentences for the user: on the data, and on what was chosen."""
-        return (*self.dataset.notes, *((self.reason,) if self.reason else ()))
+        report = batch_norm_report(self.model.net)
+        replaced = (report.note,) if report else ()
+        return (*self.dataset.notes, *replaced, *((self.reason,) if self.reason else ()))
 
     @property
     def prior_mean(self) -> PriorMean | None:
@@ -73,8 +76,11 @@ class Prepared:
 
     @cached_property
     def network(self) -> NetworkRecord | None:
-        """Return the record of a user-defined network; None for networks of this package."""
-        if module_of(self.config) is None:
+        """Return the record of a network with constants of its own.
+
+        It is None for networks of this package without frozen batch norm.
+        """
+        if module_of(self.config) is None and not frozen_layers(self.model.net):
             return None
         return NetworkRecord.of(self.model, self.dataset.train.x)
 
@@ -86,6 +92,7 @@ class Prepared:
     def record(self) -> dict[str, Any]:
         """Return the initial content of `run.json`."""
         methods = (*self.config.warm_start, self.config.inference)
+        report = batch_norm_report(self.model.net)
         return {
             "method": self.config.inference.name,
             "engine": self.config.inference.engine,
@@ -110,6 +117,7 @@ class Prepared:
             **({"data_notes": list(self.dataset.notes)} if self.dataset.notes else {}),
             "mask_fingerprint": fingerprint(self.model.net),
             **({"constants_fingerprint": self.network.fingerprint} if self.network else {}),
+            **({"batch_norm": report.to_dict()} if report else {}),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **(
                 {"warm_start": [{"method": method.name} for method in methods[:-1]]}
@@ -390,6 +398,7 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Run:
             f"{short_fingerprint(ours)}: their fixed weights differ; use the same architecture and "
             "symmetry, its seed included"
         )
+    statistics_of_run(model, source.model, path)
     theirs, ours = source.record.get("constants_fingerprint"), _fingerprint(config, model)
     if theirs is not None and theirs != ours:
         raise IncompatiblePosteriors(
@@ -406,8 +415,9 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Run:
 
 
 def _fingerprint(config: Config, model: BayesianModel) -> str | None:
-    """Return the fingerprint of the constants of a user-defined network."""
-    return None if module_of(config) is None else fingerprint_of_constants(model.net)
+    """Return the fingerprint of the constants that the record of a network would have."""
+    has_record = module_of(config) is not None or frozen_layers(model.net)
+    return fingerprint_of_constants(model.net) if has_record else None
 
 
 def _shapes(model: BayesianModel) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bnn_symm.architectures import frozen_layers
 from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.models import PriorMean
 from bnn_symm.posteriors.external.external_draws import CHECKPOINTS, read_checkpoint
@@ -57,4 +58,9 @@ def _mean_of_run(path: Path, modules: Sequence[str]) -> PriorMean:
             "mean_field_vi"
         )
     values = run.model.unflatten(run.posterior.mean())
-    return PriorMean(run.model.layer_values(values))
+    statistics = {
+        f"{layer}.{key}" if layer else key: getattr(norm, key)
+        for layer, norm in frozen_layers(run.model.net).items()
+        for key in norm.unit_statistics
+    }
+    return PriorMean({**run.model.layer_values(values), **statistics})

@@ -1,4 +1,4 @@
-"""Store what defines a user-defined network besides its trainable parameters.
+"""Store what defines a network besides its trainable parameters: user-defined, or with batch norm.
 
 User code builds the network again whenever a run is opened. Anything that it draws at random, reads
 from elsewhere, or does differently after an edit would change predictions silently. Therefore
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.architectures import outputs_agree, preserve_global_state
+from bnn_symm.architectures import FrozenBatchNorm, outputs_agree, preserve_global_state
 from bnn_symm.errors import InvalidRun
 from bnn_symm.io.arrays import read_tensors
 from bnn_symm.io.boundary import parser_errors
@@ -161,9 +161,9 @@ class NetworkRecord:
 
 
 def constants(net: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers of a private copy by name, without those of this package's layers.
+    """Return the buffers of a private copy by name, without those that runs store elsewhere.
 
-    Runs store the latter elsewhere.
+    These are the masks and fixed values of this package's layers.
 
     Args:
         net: the network.
@@ -171,7 +171,8 @@ def constants(net: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for layer, module in net.named_modules():
-        if type(module).__module__.startswith("bnn_symm."):
+        is_of_package = type(module).__module__.startswith("bnn_symm.")
+        if is_of_package and not isinstance(module, FrozenBatchNorm):
             continue
         for name, value in module._buffers.items():
             if value is not None and id(value) not in seen:
