@@ -45,7 +45,7 @@ def describe_symmetry(
     group = symmetry_group(net, input_shape=shape, hold=hold)
     softmax = isinstance(model.likelihood, Categorical)
     defect = symmetry_defect(model, part, flat, spec=group.spec)
-    total = sum(size.numel() for size in weight_shapes(net).values())
+    total = sum(size.numel() for size in weight_shapes(net, constants=True).values())
     continuous = continuous_symmetries(
         net, group.spec, group.fixed, input_shape=shape, softmax=softmax
     )

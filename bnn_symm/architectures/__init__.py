@@ -47,7 +47,12 @@ from bnn_symm.architectures.modules.batch_norm import (
     freeze_batch_norm,
     frozen_layers,
 )
-from bnn_symm.architectures.modules.private_copy import constants_differ, private_copy
+from bnn_symm.architectures.modules.private_copy import (
+    constants_differ,
+    fix_parameters,
+    fixed_parameters,
+    private_copy,
+)
 from bnn_symm.architectures.modules.structure import check_structure
 from bnn_symm.architectures.sequence import is_linear, module_sequence
 
@@ -75,7 +80,9 @@ __all__ = [
     "fingerprint",
     "fingerprint_of",
     "first_inputs",
+    "fix_parameters",
     "fixed_buffers",
+    "fixed_parameters",
     "free_parameters",
     "freeze_batch_norm",
     "frozen_layers",

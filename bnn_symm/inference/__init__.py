@@ -29,6 +29,11 @@ from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.inference.sgmcmc.sampler import StochasticGradientMethod
 from bnn_symm.inference.sgmcmc.sghmc import SGHMC
 from bnn_symm.inference.sgmcmc.sgld import SGLD
+from bnn_symm.inference.stochastic_part import (
+    chosen_fixed_values,
+    point_posterior,
+    stochastic_part,
+)
 from bnn_symm.inference.training_loop import EarlyStopping
 from bnn_symm.inference.variational.ivon import IVON
 from bnn_symm.inference.variational.low_rank_vi import LowRankVI
@@ -86,5 +91,8 @@ __all__ = [
     "State",
     "StochasticGradientMethod",
     "SymmetrizedVI",
+    "chosen_fixed_values",
+    "point_posterior",
+    "stochastic_part",
     "versions",
 ]

@@ -2,7 +2,7 @@
 
 A gradient over all training points costs time in proportion to
 
-    size = training points x parameters.
+    size = training points x stochastic parameters.
 
 Up to `max_size`, eight members of an ensemble each start a chain of microcanonical Langevin
 dynamics (`mclmc`), every step of which uses all points; up to a quarter of it, chains are longer.
@@ -23,6 +23,7 @@ from bnn_symm.inference.method import Method
 from bnn_symm.inference.microcanonical.mclmc import MCLMC
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
 from bnn_symm.inference.parallel.process_group import ProcessGroup
+from bnn_symm.inference.stochastic_part import stochastic_part
 from bnn_symm.inference.variational.mean_field_vi import MeanFieldVI
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
@@ -81,7 +82,12 @@ class Automatic(Method):
                 ),
             )
         return tuple(
-            replace(method, temperature=self.temperature, tempering=self.tempering)
+            replace(
+                method,
+                temperature=self.temperature,
+                tempering=self.tempering,
+                parameters=self.parameters,
+            )
             for method in methods
         )
 
@@ -129,6 +135,7 @@ class Automatic(Method):
             ConfigError: if there are several processes, and as for every method.
         """
         self.check_group(group or ProcessGroup())
+        model, initial = stochastic_part(model, self.parameters, initial)
         *first, last = self.stages(len(dataset.train), model.num_parameters)
         for number, method in enumerate(first if fit_state is None else (), start=1):
             initial = method.fit(

@@ -25,6 +25,7 @@ from bnn_symm.inference.callbacks import Callback, Callbacks, FitState, HistoryR
 from bnn_symm.inference.fit_checks import check_draws, check_points
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.parallel.process_group import ProcessGroup
+from bnn_symm.inference.stochastic_part import stochastic_part
 from bnn_symm.models import BayesianModel, Prior, Tempering, check_scale_is_known, check_task
 from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, SettingsType, settings
@@ -45,10 +46,14 @@ class Method(metaclass=SettingsType):
         temperature: T of the tempered posterior; 1 is Bayes, below 1 is colder (narrower).
         tempering: `likelihood`: exp(log_likelihood / T + log_prior); `posterior`:
             exp((log_likelihood + log_prior) / T).
+        parameters: patterns of the names of the parameters that get a posterior, such as
+            [head.*]; all others are kept at the values at which the fit starts, those of the
+            network or of the warm start. None for all parameters.
     """
 
     temperature: Positive = 1.0
     tempering: Tempering = "likelihood"
+    parameters: tuple[str, ...] = ()
 
     name: str
     engine: ClassVar[str] = "torch"
@@ -109,7 +114,9 @@ class Method(metaclass=SettingsType):
         """Fit the model to the training split of a data set.
 
         Args:
-            model: the model, which is not modified.
+            model: the model, which is not modified. With `parameters`, the posterior is of its
+                restriction to them, and all others are fixed at the mean of `initial`, or by
+                default at their initial values (`stochastic_part`).
             dataset: the training split is fitted. The validation split is only monitored, and the
                 test split is not used.
             seed: all randomness derives from it.
@@ -133,6 +140,7 @@ class Method(metaclass=SettingsType):
             IncompatiblePosteriors: if a callback stopped the fit before it had a state.
             ProcessLost: if another process of the group terminated.
         """
+        model, initial = stochastic_part(model, self.parameters, initial)
         fit = self._context(model, dataset, seed, initial, callbacks, fit_state, group)
         recorder, start, failure = fit.recorder, time.perf_counter(), None
         before = max((row["seconds"] for row in _last_rows(recorder.fit_state())), default=0.0)

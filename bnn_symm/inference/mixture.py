@@ -56,8 +56,8 @@ class Mixture(Method):
     """Settings of mixtures (config `inference: {name: mixture, member: {name: swag}}`).
 
     Attributes:
-        member: the method of every member, with its settings, except that temperature and tempering
-            are those of the mixture. Each member has `num_draws` draws.
+        member: the method of every member, with its settings, except that temperature, tempering
+            and parameters are those of the mixture. Each member has `num_draws` draws.
         num_members: number of members, which have equal weights.
         chain_method: members one after another or in parallel processes, with the same results.
     """
@@ -108,7 +108,7 @@ class Mixture(Method):
         Raises:
             ConfigError: if they are not valid for these data.
         """
-        for key in ("temperature", "tempering"):
+        for key in ("temperature", "tempering", "parameters"):
             own = getattr(self.member, key)
             if own not in (getattr(Method, key), getattr(self, key)):
                 raise ConfigError(

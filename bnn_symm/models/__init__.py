@@ -32,6 +32,7 @@ from bnn_symm.models.likelihoods import (
 from bnn_symm.models.priors.family import PriorFamily
 from bnn_symm.models.priors.informed_mean import PriorMean
 from bnn_symm.models.priors.prior import Prior, PriorOverride, check_scale_is_known
+from bnn_symm.models.stochastic_parameters import stochastic_parameters
 
 __all__ = [
     "AnyLikelihood",
@@ -62,4 +63,5 @@ __all__ = [
     "check_task",
     "default_likelihood",
     "resolve_likelihood",
+    "stochastic_parameters",
 ]

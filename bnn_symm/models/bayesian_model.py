@@ -1,15 +1,15 @@
 """Provide `BayesianModel`: a Pyro model and the same density as pure functions of one flat vector.
 
-The flat vector holds every parameter of the network, in the order of `named_parameters()` (of a
-weight with fixed entries the parameter is the vector of its free ones), followed by the latent
-variables of the likelihood (names start with `likelihood.`). All of them take values on the whole
-real line, so no change of variables is needed. A test checks that both views agree in value and
-gradient.
+The flat vector holds every stochastic parameter of the network, in the order of
+`named_parameters()` (of a weight with fixed entries the parameter is the vector of its free ones),
+followed by the latent variables of the likelihood (names start with `likelihood.`). All of them
+take values on the whole real line, so no change of variables is needed. A test checks that both
+views agree in value and gradient.
 """
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ from bnn_symm.architectures import (
     check_structure,
     effective_parameters,
     effective_scales,
+    fix_parameters,
+    fixed_parameters,
     free_parameters,
     initialize,
     private_copy,
@@ -44,6 +46,7 @@ from bnn_symm.models.likelihoods import (
 )
 from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
+from bnn_symm.models.stochastic_parameters import stochastic_parameters
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
 from bnn_symm.symmetry.inputs import network_inputs
@@ -66,15 +69,18 @@ class BayesianModel(Summarized):
         prior: the prior of the network's parameters.
         likelihood: the likelihood of targets given outputs, with the prior of its own latent
             variables.
+        parameters: patterns of the names of the parameters that get a posterior, such as
+            `["head.*"]`; all others are constants too. Default: all.
 
     Raises:
         ConfigError: if the network has dropout, batch statistics, a state or nothing to infer
-            (`check_structure`), or an argument is of another type.
+            (`check_structure`), a pattern matches no parameter, or an argument is of another type.
 
     Attributes:
         net: the copy of the network; its parameters are inferred, its buffers are constant.
         shapes: name -> shape of every entry of the flat vector, in order.
         num_parameters: length of the flat vector.
+        num_fixed_parameters: entries of the parameters that are constants.
         num_outputs: number of outputs of the network; 0 before it has seen any points.
         parameter_prior: density of the network's part of the flat vector.
 
@@ -85,32 +91,46 @@ class BayesianModel(Summarized):
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
         >>> BayesianModel(net, Prior(), Gaussian(noise=0.1)).num_parameters
         13
+        >>> last = BayesianModel(net, Prior(), Gaussian(noise=0.1), parameters=["2.*"])
+        >>> last.num_parameters, last.num_fixed_parameters
+        (4, 9)
     """
 
-    def __init__(self, net: nn.Module, prior: Prior, likelihood: Likelihood):
+    def __init__(
+        self,
+        net: nn.Module,
+        prior: Prior,
+        likelihood: Likelihood,
+        *,
+        parameters: Sequence[str] = (),
+    ):
         self._name = f"the network ({type(net).__name__})"
         check_structure(self._name, net)
         check_prior(prior)
         check_likelihood(likelihood)
         net = private_copy(net, self._name)
+        selected = stochastic_parameters(net, parameters)
+        fix_parameters(net, {name for name, _ in net.named_parameters()} - selected)
         self.net = net
         self.prior = prior
         self.likelihood = likelihood
         self._checked_shapes: set[tuple[int, ...]] = set()
         self.num_outputs = 0
-        parameters = dict(net.named_parameters())
-        for name in parameters:
+        stochastic = dict(net.named_parameters())
+        for name in stochastic:
             if not _is_net(name):
                 raise ConfigError(
                     f"parameter {name}: names that begin with {_LATENT!r} are reserved; rename "
                     "the submodule"
                 )
         self.shapes: dict[str, torch.Size] = {
-            name: value.shape for name, value in parameters.items()
+            name: value.shape for name, value in stochastic.items()
         }
-        sizes = {name: value.numel() for name, value in parameters.items()}
+        sizes = {name: value.numel() for name, value in stochastic.items()}
         self.num_net_parameters = sum(sizes.values())
-        self.parameter_prior = prior.bind(_fan_in(weight_shapes(net)), sizes, _mean(prior, net))
+        self.num_fixed_parameters = sum(value.numel() for value in fixed_parameters(net).values())
+        shapes = weight_shapes(net, constants=True)
+        self.parameter_prior = prior.bind(_fan_in(shapes), sizes, _mean(prior, net))
         # Cached: searching the modules for a parameter takes longer than a forward pass of a small
         # network.
         self._reference = next(net.parameters())
@@ -205,6 +225,43 @@ class BayesianModel(Summarized):
         for name, (mean, _) in self.likelihood.latents.items():
             values[_LATENT + name] = torch.tensor(mean, dtype=self.dtype, device=self.device)
         return self.flatten(values)
+
+    def fixed_values(self) -> dict[str, Tensor]:
+        """Return name -> value of the parameters of the network that are constants."""
+        return fixed_parameters(self.net)
+
+    def restrict(
+        self, parameters: Sequence[str], values: Mapping[str, Tensor] | None = None
+    ) -> "BayesianModel":
+        """Return the model in which fewer parameters are stochastic, and the others are constants.
+
+        Args:
+            parameters: patterns of the names of the parameters that get a posterior.
+            values: name -> value of the network's parameters; default: their initial values.
+
+        Returns:
+            A new model with the same prior and likelihood.
+
+        Raises:
+            ConfigError: if a pattern matches no parameter.
+
+        Example:
+            >>> from torch import nn
+            >>> from bnn_symm import BayesianModel, Prior
+            >>> from bnn_symm.likelihoods import Gaussian
+            >>> model = BayesianModel(nn.Linear(2, 1), Prior(), Gaussian(noise=0.1))
+            >>> part = model.restrict(["bias"], {"weight": torch.zeros(1, 2)})
+            >>> part.num_parameters, part.fixed_values()
+            (1, {'weight': tensor([[0., 0.]])})
+        """
+        net = copy.deepcopy(self.net)
+        if values is None:
+            values = self.net_values(self.unflatten(self.initial()))
+        with torch.no_grad():
+            for name, value in net.named_parameters():
+                if name in values:
+                    value.copy_(values[name])
+        return BayesianModel(net, self.prior, self.likelihood, parameters=parameters)
 
     def latents(self, flat: Float[Tensor, "*draw parameter"]) -> dict[str, Tensor]:
         """Return the latent variables of the likelihood, each (*draw,).

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.architectures import short_fingerprint
+from bnn_symm.architectures import fingerprint_of, short_fingerprint
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.formatting import number
+from bnn_symm.inference import chosen_fixed_values
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import dump_config
 from bnn_symm.runs.configuration.unused_settings import dropout_rate
@@ -62,6 +63,11 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
                 "constants (buffers, frozen parameters) with the fingerprint",
                 *map(_constants, (first, run)),
             ),
+            ("the stochastic parameters", *(", ".join(r.model.shapes) for r in (first, run))),
+            (
+                "fixed parameters with the fingerprint",
+                *(_fixed_parameters(r) for r in (first, run)),
+            ),
         ):
             if mine != theirs:
                 raise IncompatiblePosteriors(
@@ -111,8 +117,14 @@ def _constants(run: Run) -> str:
     """
     stored = run.record.get("constants_fingerprint")
     return short_fingerprint(
-        stored or (fingerprint_of_constants(run.model.net) if module_of(run.config) else None)
+        stored or (fingerprint_of_constants(run.full_model.net) if module_of(run.config) else None)
     )
+
+
+def _fixed_parameters(run: Run) -> str:
+    """Return the short fingerprint of the parameters that get no posterior."""
+    values = run.model.fixed_values()
+    return short_fingerprint(fingerprint_of(values) if values else None)
 
 
 def _space(kind: str) -> str:
@@ -227,5 +239,6 @@ def save_derived_run(
         network=source.directory.network.read_bytes()
         if "constants_fingerprint" in source.record
         else None,
+        fixed_parameters=chosen_fixed_values(source.model, source.full_model),
         complete=lambda run: run.write_result(posterior, metrics, max_megabytes),
     ).release()

@@ -18,9 +18,11 @@ from bnn_symm.inference import (
     Mixture,
     Sampler,
     StochasticGradientMethod,
+    stochastic_part,
 )
 from bnn_symm.inference.density.density import bytes_per_point
 from bnn_symm.inference.fit_checks import draws_shape
+from bnn_symm.models import BayesianModel
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
 from bnn_symm.summaries import Result
@@ -67,7 +69,8 @@ class FitEstimate(Result):
         split: rule by which the points were split.
         features: shape of the inputs of one point, after preprocessing.
         outputs: outputs of the network.
-        parameters: parameters that the fit learns.
+        parameters: parameters that the fit learns; in several stages, those of the last one.
+        fixed_parameters: parameters of the network that get no posterior.
         threads: threads of torch.
         gradient_bytes: memory that one gradient keeps between its two passes.
         stages: the methods, those of the warm start first.
@@ -84,6 +87,7 @@ class FitEstimate(Result):
     features: tuple[int, ...]
     outputs: int
     parameters: int
+    fixed_parameters: int
     threads: int
     gradient_bytes: int
     stages: tuple[StageEstimate, ...]
@@ -120,6 +124,7 @@ def estimate_fit(config: Config) -> FitEstimate:
         features=tuple(dataset.input_shape),
         outputs=dataset.num_outputs,
         parameters=prepared.model.num_parameters,
+        fixed_parameters=prepared.model.num_fixed_parameters,
         threads=prepared.threads,
         gradient_bytes=max(_gradient_bytes(prepared, method) for method in methods),
         stages=tuple(_estimate(prepared, method) for method in methods),
@@ -131,8 +136,9 @@ def estimate_fit(config: Config) -> FitEstimate:
 def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
     # Variational inference averages a gradient over several draws of the weights.
     fitted = method.member if isinstance(method, Mixture) else method
-    seconds = _seconds_per_gradient(prepared, method) * getattr(fitted, "num_samples", 1)
-    chains, draws, parameters = draws_shape(method, prepared.model)
+    model, _ = stochastic_part(prepared.full_model, method.parameters, None)
+    seconds = _seconds_per_gradient(prepared, model, method) * getattr(fitted, "num_samples", 1)
+    chains, draws, parameters = draws_shape(method, model)
     if method.steps_per_chain is None:
         raise TypeError(f"{method.name} has no known number of gradients")
     gradients = chains * method.steps_per_chain
@@ -152,8 +158,8 @@ def _estimate(prepared: Prepared, method: Method) -> StageEstimate:
     )
 
 
-def _seconds_per_gradient(prepared: Prepared, method: Method) -> float:
-    model, train = prepared.model, prepared.dataset.to(prepared.model.device).train
+def _seconds_per_gradient(prepared: Prepared, model: BayesianModel, method: Method) -> float:
+    train = prepared.dataset.to(prepared.model.device).train
     number = method.points_per_gradient(len(train))
     seconds = []
     with use_threads(prepared.threads):
@@ -167,7 +173,8 @@ def _seconds_per_gradient(prepared: Prepared, method: Method) -> float:
 
 
 def _gradient_bytes(prepared: Prepared, method: Method) -> int:
-    model, train = prepared.model, prepared.dataset.train
+    model, _ = stochastic_part(prepared.full_model, method.parameters, None)
+    train = prepared.dataset.train
     vectors = method.chains_per_gradient(model, train)
     number = method.points_per_gradient(len(train)) * vectors
     return round(number * bytes_per_point(model, model.initial(prepared.config.seed), train))

@@ -158,6 +158,7 @@ def import_run(
         fixed=fixed_buffers(prepared.model.net),
         prior_mean=prepared.prior_mean,
         network=prepared.network_bytes,
+        fixed_parameters=prepared.fixed_parameters,
         complete=lambda run: run.write_result(posterior, metrics, gradient_evaluations=gradients),
     ).release()
     return load_run(out, module=code_of(prepared.config))

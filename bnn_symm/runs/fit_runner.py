@@ -25,6 +25,7 @@ from bnn_symm.inference import Callback
 from bnn_symm.inference.method import ConvergenceWarning
 from bnn_symm.inference.parallel.process_group import ProcessGroup, launch_command
 from bnn_symm.io.atomic import write_json
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, save_posterior
 from bnn_symm.runs.configuration.config import Config, dump_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare, steps_to_keep
@@ -107,6 +108,7 @@ def fit_run(
                 fixed=fixed_buffers(prepared.model.net),
                 prior_mean=prepared.prior_mean,
                 network=prepared.network_bytes,
+                fixed_parameters=prepared.fixed_parameters,
             )
             break
         except InvalidRun:
@@ -174,7 +176,7 @@ def resume_run(
         )
         network = read_network(directory, record)
         if network is not None:
-            network.restore(prepared.model, directory.path, str(module_of(prepared.config)))
+            network.restore(prepared.full_model, directory.path, str(module_of(prepared.config)))
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, allow_changes)
@@ -325,8 +327,9 @@ def _run_stages(
     """
     initial, stages = prepared.initial, stages_of(directory, prepared.config)
     for stage in stages:
+        model, initial = stage.start(prepared.full_model, initial)
         if not stage.is_complete:
-            posterior = _run_stage(stage, initial, prepared, stop, callbacks, group)
+            posterior = _run_stage(stage, model, initial, prepared, stop, callbacks, group)
             if stage.is_last or posterior is None or posterior.info["status"] != "complete":
                 return posterior
             stage.complete(posterior, max_megabytes=prepared.config.save.max_megabytes)
@@ -334,12 +337,13 @@ def _run_stages(
         stage.close()
         directory.update_record(warm_start=costs(stages))
         # Read from disk even if it is in memory: a resumed run has only the files.
-        initial = stage.posterior(prepared.model, prepared.dataset.scaling)
+        initial = stage.posterior(model, prepared.dataset.scaling)
     raise AssertionError("a run whose last stage is complete is finished, and is not resumed")
 
 
 def _run_stage(
     stage: Stage,
+    model: BayesianModel,
     initial: Posterior | None,
     prepared: Prepared,
     stop: StopOnSignal,
@@ -364,7 +368,7 @@ def _run_stage(
             if not stage.is_last:  # The start of the next stage need not be an optimum.
                 warnings.simplefilter("ignore", ConvergenceWarning)
             return stage.method.fit(
-                prepared.model,
+                model,
                 dataset,
                 seed=stage.seed,
                 initial=initial,

@@ -20,7 +20,7 @@ from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs_and_exposure
 from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
-from bnn_symm.inference import FitState
+from bnn_symm.inference import FitState, point_posterior
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel, Imported, PriorMean, build_likelihood
 from bnn_symm.models.priors.families import build_family
@@ -59,7 +59,8 @@ class Run:
         config: the resolved configuration.
         record: the content of `run.json`, with the current status.
         preprocessing: the conversion from raw inputs to points, and back.
-        model: prior, likelihood and network.
+        model: prior, likelihood and network, with the stochastic parameters of the posterior.
+        full_model: the same with all parameters of the network.
     """
 
     directory: RunDirectory
@@ -67,6 +68,7 @@ class Run:
     record: dict[str, Any]
     preprocessing: Preprocessing
     model: BayesianModel
+    full_model: BayesianModel
 
     @property
     def path(self) -> Path:
@@ -105,11 +107,16 @@ class Run:
             )
         reasons = []
         for stage in reversed(stages_of(self.directory, self.config)):
+            model = stage.model(self.full_model)
+            if model is None:
+                continue  # the stage has not started
             try:
-                posterior = stage.posterior(self.model, scaling)
+                posterior = stage.posterior(model, scaling)
             except IncompatiblePosteriors as error:
                 reasons.append(error)
                 continue
+            if model.shapes.keys() != self.model.shapes.keys():
+                posterior = point_posterior(self.model, posterior)
             posterior.info["status"] = self.status
             return posterior
         raise NoPosterior(f"{self.path} has no posterior ({reasons[-1]}); status: {self.status}")
@@ -299,12 +306,37 @@ def load_run(path: str | Path, *, module: str | Sequence[str] | None = None) -> 
     points = None if network is None else network.points
     net = _build_network(here, preprocessing.input_shape, record["num_outputs"], points)
     _restore_fixed(directory, record, net)
-    model = _model(_with_chosen_scale(config, record), net, directory.read_prior_mean(record))
+    full_model = _model(_with_chosen_scale(config, record), net, directory.read_prior_mean(record))
     if network is not None:
-        network.restore(model, directory.path, str(module_of(config)))
-    check_code(directory.path, record.get("code"), code_record(config, model))
+        network.restore(full_model, directory.path, str(module_of(config)))
+    check_code(directory.path, record.get("code"), code_record(config, full_model))
     return Run(
-        directory=directory, config=config, record=record, preprocessing=preprocessing, model=model
+        directory=directory,
+        config=config,
+        record=record,
+        preprocessing=preprocessing,
+        model=_stochastic_model(directory, config, record["status"], full_model),
+        full_model=full_model,
+    )
+
+
+def _stochastic_model(
+    directory: RunDirectory, config: Config, status: str, full_model: BayesianModel
+) -> BayesianModel:
+    """Return the model of the last stage of a run that has started.
+
+    Raises:
+        InvalidRun: if the fixed parameters of a complete run are missing.
+    """
+    for stage in reversed(stages_of(directory, config)):
+        model = stage.model(full_model)
+        if model is not None:
+            return model
+        if status == "complete":
+            break
+    raise InvalidRun(
+        f"{directory.path} has no {directory.fixed_parameters.name}, the fixed parameters of its "
+        "network; copy the whole directory, or fit again"
     )
 
 

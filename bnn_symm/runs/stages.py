@@ -3,6 +3,7 @@
     runs/<name>/warm_start/<number>/
       history.jsonl  draws/  checkpoint/               while a method of the warm start runs
       history.parquet  posterior.nc  cost.json         once it is complete
+      fixed_parameters.safetensors                     if it infers a part of the parameters
 
 Each method starts from the posterior of the previous one as stored on disk, so that a resumed run
 continues from the same numbers. The main method stores its state in the run directory itself.
@@ -14,7 +15,14 @@ from typing import Any
 
 from bnn_symm.data import Scaling
 from bnn_symm.errors import InvalidRun
-from bnn_symm.inference import Callback, FitState, Method, State
+from bnn_symm.inference import (
+    Callback,
+    FitState,
+    Method,
+    State,
+    chosen_fixed_values,
+    stochastic_part,
+)
 from bnn_symm.io.atomic import make_folder, write_json
 from bnn_symm.io.boundary import parser_errors
 from bnn_symm.models import BayesianModel
@@ -58,6 +66,47 @@ class Stage:
             if self.is_last
             else f"warm_start.{self.number - 1} ({self.method.name})"
         )
+
+    def model(self, full_model: BayesianModel) -> BayesianModel | None:
+        """Return the model of the parameters that the stage infers.
+
+        Args:
+            full_model: the model of all parameters of the network.
+
+        Returns:
+            The model; None if the values of the other parameters are not known yet.
+
+        Raises:
+            InvalidRun: if the file with these values is damaged.
+        """
+        if not self.method.parameters:
+            return full_model
+        values = self.directory.read_fixed_parameters()
+        if values is None:
+            return None
+        with parser_errors(self.directory.fixed_parameters, _ADVICE, problem="is damaged"):
+            model = full_model.restrict(self.method.parameters, values)
+            if chosen_fixed_values(model, full_model).keys() != values.keys():
+                raise ValueError("it has other parameters than inference.parameters leaves")
+        return model
+
+    def start(
+        self, full_model: BayesianModel, initial: Posterior | None
+    ) -> tuple[BayesianModel, Posterior | None]:
+        """Return the model of the stage, whose fixed parameters are stored, and its initial values.
+
+        Args:
+            full_model: the model of all parameters of the network.
+            initial: the posterior that the stage starts from.
+        """
+        stored = self.model(full_model)
+        model, initial = stochastic_part(stored or full_model, self.method.parameters, initial)
+        if stored is None:
+            if not self.is_last:
+                make_folder(self.directory.path)
+            self.directory.write_fixed_parameters(chosen_fixed_values(model, full_model))
+        self.directory.sign_fixed_parameters()
+        return model, initial
 
     def begin(self) -> FitState:
         """Create the directory of the stage, or truncate it to its last checkpoint.

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bnn_symm.architectures import fingerprint
+from bnn_symm.architectures import fingerprint, fingerprint_of
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prepare import Prepared
 from bnn_symm.runs.directory.code_record import code_record
@@ -72,6 +72,7 @@ def fit_key(prepared: Prepared) -> str:
             "mask": fingerprint(prepared.model.net),
             **({"constants": prepared.network.fingerprint} if prepared.network else {}),
             **({"code": code} if (code := code_record(config, prepared.model)) else {}),
+            **({"fixed": fingerprint_of(fixed)} if (fixed := prepared.fixed_parameters) else {}),
             "numerics": NUMERICS,
         }
     )

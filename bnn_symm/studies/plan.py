@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bnn_symm.architectures import fingerprint
+from bnn_symm.architectures import fingerprint, fingerprint_of
 from bnn_symm.data import load_dataset
 from bnn_symm.runs.configuration.config import Config, plain_config
 from bnn_symm.runs.configuration.prepare import Prepared, prepare
@@ -170,6 +170,7 @@ def _parameter_space(prepared: Prepared) -> tuple[Any, ...]:
         repr(list(prepared.model.shapes.items())),
         repr(config.likelihood),
         fingerprint(prepared.model.net),
+        fingerprint_of(prepared.model.fixed_values()),
         data_identity(prepared),
         config.data.standardize,
     )

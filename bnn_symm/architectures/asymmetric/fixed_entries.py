@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bnn_symm.architectures.modules.private_copy import fixed_parameters
+
 PLAIN_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The layers whose weights can have fixed entries."""
 
@@ -246,15 +248,20 @@ def free_parameters(net: nn.Module, effective: Mapping[str, Tensor]) -> dict[str
     }
 
 
-def weight_shapes(net: nn.Module) -> dict[str, torch.Size]:
+def weight_shapes(net: nn.Module, *, constants: bool = False) -> dict[str, torch.Size]:
     """Return name -> shape of every parameter as the layers use it.
 
     For a weight with fixed entries this is the shape of the whole weight.
+
+    Args:
+        net: The network.
+        constants: Whether the buffers of a private copy that were parameters are included.
     """
     layers = dict(fixed_layers(net))
+    every = dict(net.named_parameters()) | (fixed_parameters(net) if constants else {})
     return {
         name: layers[name].weight_shape if name in layers else value.shape
-        for name, value in net.named_parameters()
+        for name, value in every.items()
     }
 
 

@@ -63,6 +63,8 @@ class DroppedInputs:
         rates = []
         count = 0
         for name, rate in _declared(net):
+            if name not in numbers:
+                continue  # a constant weight
             shape = numbers[name].shape
             units = torch.arange(count + 1, count + 1 + shape[1], dtype=torch.float64)
             numbers[name] = units.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)

@@ -3,11 +3,12 @@
 A posterior is over the trainable parameters. Parameters with `requires_grad=False` and plain
 tensors are constants of the function, as buffers are. In the copy they are buffers, so
 `named_parameters()` is exactly what is inferred in every layer of the package, and
-`named_buffers()` is everything else that a stored run has to keep.
+`named_buffers()` is everything else that a stored run has to keep. Each module remembers which of
+its buffers were parameters (`fixed_parameters`), so that they can be counted and stored.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from bnn_symm.errors import ConfigError, one_line
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 """Layers that in evaluation mode may read other layers' weights without their forward pass."""
+
+_FIXED = "_fixed_parameters"
+"""Attribute of a module with the names of its buffers that were parameters."""
 
 
 def private_copy(net: nn.Module, name: str) -> nn.Module:
@@ -41,6 +45,39 @@ def private_copy(net: nn.Module, name: str) -> nn.Module:
         ) from error
     _constants_to_buffers(clone)
     return set_mode(clone, training=False)
+
+
+def fix_parameters(net: nn.Module, names: Collection[str]) -> None:
+    """Turn parameters of a private copy into constants, in place.
+
+    Args:
+        net: a private copy, which is changed.
+        names: names of parameters, as `named_parameters` gives them.
+    """
+    for name, value in net.named_parameters():
+        if name in names:
+            value.requires_grad_(False)
+    _constants_to_buffers(net)
+
+
+def fixed_parameters(net: nn.Module) -> dict[str, Tensor]:
+    """Return name -> value of the parameters of a private copy that are constants.
+
+    A parameter that layers share is listed once. Of a weight with fixed entries, the value is the
+    vector of the other entries, as its parameter was.
+
+    Args:
+        net: a private copy; tensors are not copied.
+    """
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for path, module in net.named_modules():
+        for key in vars(module).get(_FIXED, ()):
+            value = module._buffers[key]
+            if value is not None and id(value) not in seen:
+                seen.add(id(value))
+                found[f"{path}.{key}" if path else key] = value
+    return found
 
 
 def constants_differ(state: Mapping[str, Tensor], net: nn.Module) -> str | None:
@@ -93,6 +130,7 @@ def _constants_to_buffers(net: nn.Module) -> None:
             constant = shared.setdefault(id(value), value.detach())
             del module._parameters[key]
             module.register_buffer(key, constant)
+            setattr(module, _FIXED, (*vars(module).get(_FIXED, ()), key))
             # Recurrent layers keep a list of their weights, which this updates.
             setattr(module, key, constant)
     for _, module, key, value in list(plain_tensors(net)):

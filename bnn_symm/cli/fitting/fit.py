@@ -250,6 +250,10 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
     estimate = estimate_fit(config)
     warn(estimate.notes)
     shape = " x ".join(map(str, estimate.features))
+    parameters = f"{estimate.parameters} parameters"
+    if estimate.fixed_parameters:
+        every = estimate.parameters + estimate.fixed_parameters
+        parameters = f"{estimate.parameters} stochastic of {every} parameters"
     rows = [
         [
             stage.method,
@@ -274,7 +278,7 @@ def _dry_run(options: argparse.Namespace, config: "Config") -> int:
         f"{one_line(estimate.dataset, 100)}, {estimate.task}: {estimate.train} training, "
         f"{estimate.validation} validation and {estimate.test} test points of {shape} features\n"
         f"split: {one_line(estimate.split)}\n"
-        f"{config.architecture.name}: {estimate.parameters} parameters, "
+        f"{config.architecture.name}: {parameters}, "
         f"{estimate.outputs} outputs, {estimate.threads} threads; one gradient keeps "
         f"{number(estimate.gradient_bytes / 1e6)} MB\n"
         f"{table(header, rows)}\n{columns}nothing was fitted or written"

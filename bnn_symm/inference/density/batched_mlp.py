@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnn_symm.architectures import FiGLU, is_linear, module_sequence
+from bnn_symm.architectures import FiGLU, effective_parameters, is_linear, module_sequence
 from bnn_symm.models import BayesianModel
 
 _ELEMENTWISE = (
@@ -64,14 +64,24 @@ class BatchedMLP:
         if not modules or not is_linear(modules[0][1]):
             return None
         stages: list[tuple[_Stage, list[str]]] = []
+        # With a leading axis, as those of one chain.
+        constants = effective_parameters(model.net, model.fixed_values())
         for name, module in modules:
             stage = _stage(module)
             if stage is None:
                 return None
             owned = dict(module.named_parameters())
-            stages.append(
-                (stage, [f"{name}.{kind}" for kind in ("weight", "bias") if kind in owned])
-            )
+            kinds = [kind for kind in ("weight", "bias") if kind in owned]
+            fixed = {
+                kind: constants.get(f"{name}.{kind}")
+                for kind in ("weight", "bias")
+                if kind not in owned and isinstance(getattr(module, kind, None), Tensor)
+            }
+            values = {kind: value[None] for kind, value in fixed.items() if value is not None}
+            if len(values) < len(fixed):
+                return None  # a constant that is used twice, or is no parameter, has another name
+            stage = _with_constants(stage, kinds, values)
+            stages.append((stage, [f"{name}.{kind}" for kind in kinds]))
         taken = [name for _, names in stages for name in names]
         # A weight that is used twice has one name, and its gradient would be that of one use.
         if len(set(taken)) < len(taken) or set(taken) != set(
@@ -98,9 +108,12 @@ class BatchedMLP:
         parameters = model.layer_values(values)
         hidden = x.flatten(1).mT
         pull_backs = []
-        for depth, (stage, names) in enumerate(self._stages):
+        # Neither the data nor the outputs of stages of constants need a gradient.
+        first = next(depth for depth, (_, names) in enumerate(self._stages) if names)
+        for stage, _ in self._stages[:first]:
+            hidden = stage(hidden)
+        for depth, (stage, names) in enumerate(self._stages[first:]):
             arguments = [parameters[name] for name in names]
-            # The data need no gradient.
             hidden, pull_back = (
                 _vjp(stage, hidden, *arguments)
                 if depth
@@ -113,7 +126,7 @@ class BatchedMLP:
         slope = slope.contiguous()  # with points as the last axis in memory
         gradients = {}
         for depth, ((_, names), pull_back) in reversed(
-            list(enumerate(zip(self._stages, pull_backs, strict=True)))
+            list(enumerate(zip(self._stages[first:], pull_backs, strict=True)))
         ):
             cotangents = pull_back(slope)
             if depth:
@@ -149,6 +162,15 @@ def _stage(module: nn.Module) -> _Stage | None:
         return functools.partial(_layer_norm, module.eps)
     return (
         module if type(module) in _ELEMENTWISE and not getattr(module, "inplace", False) else None
+    )
+
+
+def _with_constants(stage: _Stage, kinds: list[str], constants: dict[str, Tensor]) -> _Stage:
+    """Return a stage of the parameters `kinds` alone; the others are constants."""
+    if not constants:
+        return stage
+    return lambda hidden, *values: stage(
+        hidden, **dict(zip(kinds, values, strict=True)), **constants
     )
 
 

@@ -125,8 +125,9 @@ class Prior:
         """Return the density over the concatenation of the named parameters.
 
         Args:
-            fan_in: per parameter name, its fan-in, or None where it has none.
-            sizes: per parameter name, its number of entries, in the order of the flat vector.
+            fan_in: per parameter name, its fan-in, or None where it has none; constant parameters
+                are included, so that patterns may match them.
+            sizes: per stochastic parameter, its number of entries, in the order of the flat vector.
             mean: per parameter name, its mean, of any shape; None for zero.
 
         Returns:
@@ -137,10 +138,10 @@ class Prior:
                 and there is none.
         """
         for pattern in self.overrides:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in sizes):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in fan_in):
                 raise ConfigError(
                     f"prior.overrides: pattern {pattern!r} matches no parameter; parameters are "
-                    f"{', '.join(sizes)}"
+                    f"{', '.join(fan_in)}"
                 )
         if self.scale == "evidence" and self.overrides:
             raise ConfigError(

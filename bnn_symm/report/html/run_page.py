@@ -15,7 +15,7 @@ from bnn_symm.analyses.predictions.quality import describe_qualities
 from bnn_symm.analyses.predictions.stored_regions import stored_regions
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.errors import BnnSymmError, shell_words
-from bnn_symm.formatting import count, number, with_error
+from bnn_symm.formatting import count, listed, number, with_error
 from bnn_symm.io.documents import read_text
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.report.html.page import Answer, Block, Code, Page, Picture, Section, Text, facts
@@ -80,9 +80,11 @@ def run_page(run: Run) -> Page:
     )
     data = run.record["dataset"]
     size = run.record.get("num_parameters", run.model.num_net_parameters)
+    fixed = run.model.num_fixed_parameters
+    share = f"{number(size)} stochastic of {count(size + fixed, 'parameter')}"
     return Page(
         title=f"{run.path.resolve().name}: {run.config.inference.name} on {data['name']}",
-        about=f"{count(size, 'parameter')}, "
+        about=f"{share if fixed else count(size, 'parameter')}, "
         f"seed {run.config.seed}, {_points(data, 'train')} training points, "
         f"{_points(data, 'test')} test points",
         headline=headline,
@@ -306,11 +308,23 @@ def _symmetry(run: Run) -> list[Block]:
     content = {
         "kind": run.config.architecture.symmetry.kind,
         measure_of("num_parameters").title: number(run.model.num_net_parameters),
+        **_fixed_parameters(run),
         measure_of("log10_order").title: number(group.log10_order, 4),
         "certificate": group.certificate,
         "mask fingerprint": run.record["mask_fingerprint"],
     }
     return [facts("Free parameters and remaining permutations of units", content)]
+
+
+def _fixed_parameters(run: Run) -> dict[str, Any]:
+    """Return how many parameters of the network get no posterior, if any, and which do."""
+    fixed = run.model.num_fixed_parameters
+    if not fixed:
+        return {}
+    return {
+        "fixed parameters": number(fixed),
+        "stochastic": listed(list(run.model.net_values(run.model.shapes))),
+    }
 
 
 def _provenance(run: Run) -> dict[str, Any]:

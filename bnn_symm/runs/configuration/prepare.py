@@ -7,17 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bnn_symm.advice import advise_setting
 from bnn_symm.architectures import count_flops, fingerprint, frozen_layers, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
-from bnn_symm.inference import Automatic, Method, versions
+from bnn_symm.inference import Automatic, Method, chosen_fixed_values, stochastic_part, versions
 from bnn_symm.inference.density.compiled import has_compiler
+from bnn_symm.inference.fit_checks import draws_shape
 from bnn_symm.models import (
     BayesianModel,
     Imported,
@@ -48,8 +51,10 @@ class Prepared:
     Attributes:
         config: the resolved configuration.
         dataset: the data and its split.
-        model: prior, likelihood and network.
-        initial: the posterior that the fit starts from, if any.
+        model: prior, likelihood and network, with the stochastic parameters of the main method.
+            After a warm start, the others have values that are not known yet.
+        full_model: the same with all parameters of the network.
+        initial: the posterior that the fit, or its warm start, starts from, if any.
         threads: intra-op threads of torch.
         reason: why the method was chosen; None if the configuration names it.
     """
@@ -57,6 +62,7 @@ class Prepared:
     config: Config
     dataset: Dataset
     model: BayesianModel
+    full_model: BayesianModel
     initial: Posterior | None
     threads: int
     reason: str | None = None
@@ -65,8 +71,34 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """Return sentences for the user: on the data, and on what was chosen."""
         report = batch_norm_report(self.model.net)
-        replaced = (report.note,) if report else ()
-        return (*self.dataset.notes, *replaced, *((self.reason,) if self.reason else ()))
+        chosen = (report and report.note, self.reason, self._note_on_parameters())
+        return (*self.dataset.notes, *(note for note in chosen if note))
+
+    def _note_on_parameters(self) -> str | None:
+        """Return which parameters get a posterior, if not all do."""
+        if self.model is self.full_model:
+            return None
+        part, fixed = self.model.num_net_parameters, self.model.num_fixed_parameters
+        patterns = ", ".join(self.config.inference.parameters)
+        start = (
+            "fixed at the result of the warm start"
+            if self.config.warm_start
+            else f"fixed at the posterior mean of {self.config.initial}"
+            if self.config.initial
+            else "fixed at the initial values of the network; to fit them first: "
+            + advise_setting("warm_start=[map]")
+        )
+        return one_line(
+            f"{part:,} of {part + fixed:,} parameters of the network are stochastic ({patterns}), "
+            f"the others {start}"
+        )
+
+    @property
+    def fixed_parameters(self) -> dict[str, Tensor]:
+        """Return the parameters that get no posterior, if their values are known already."""
+        if self.config.warm_start:
+            return {}
+        return chosen_fixed_values(self.model, self.full_model)
 
     @property
     def prior_mean(self) -> PriorMean | None:
@@ -82,7 +114,7 @@ class Prepared:
         """
         if module_of(self.config) is None and not frozen_layers(self.model.net):
             return None
-        return NetworkRecord.of(self.model, self.dataset.train.x)
+        return NetworkRecord.of(self.full_model, self.dataset.train.x)
 
     @cached_property
     def network_bytes(self) -> bytes | None:
@@ -104,6 +136,11 @@ class Prepared:
             "versions": versions(),
             "host": socket.gethostname(),
             "num_parameters": self.model.num_parameters,
+            **(
+                {"num_fixed_parameters": fixed}
+                if (fixed := self.model.num_fixed_parameters)
+                else {}
+            ),
             "num_outputs": self.dataset.num_outputs,
             "dataset": {
                 "name": self.dataset.name,
@@ -165,9 +202,12 @@ def prepare(
     if is_ordered(build_likelihood(config.likelihood)):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
     config, mean = resolve_prior_mean(with_family(config), mean)
-    model = build_model(config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x)
-    config, reason = with_chosen_method(config, model, dataset)
+    full_model = build_model(
+        config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
+    )
+    config, reason = with_chosen_method(config, full_model, dataset)
     methods = (*config.warm_start, config.inference)
+    _check_stages(methods, full_model)
     for method in methods:
         method.check_prior(config.prior)
         method.check(dataset)
@@ -175,16 +215,20 @@ def prepare(
     _check_gain_test(config)
     initial = None
     if config.initial is not None:
-        source = _initial(config.initial, config, model)
+        source = _initial(config.initial, config, full_model)
         initial = source.posterior
         _check_gain_test(config, source)
         config = dataclasses.replace(config, initial=os.path.abspath(config.initial))
+    model, start = stochastic_part(
+        full_model, config.inference.parameters, None if config.warm_start else initial
+    )
     return Prepared(
         config=config,
         dataset=dataset,
         model=model,
-        initial=initial,
-        threads=choose_threads(gradient_flops(methods, model, dataset), config.threads),
+        full_model=full_model,
+        initial=initial if config.warm_start else start,
+        threads=choose_threads(gradient_flops(methods, full_model, dataset), config.threads),
         reason=reason,
     )
 
@@ -273,6 +317,7 @@ def with_chosen_method(
             "inference.name=auto chooses the warm start too, got warm_start; remove it, or name a "
             "method with inference.name"
         )
+    model, _ = stochastic_part(model, config.inference.parameters, None)
     sizes = len(dataset.train), model.num_parameters
     *warm_start, method = config.inference.stages(*sizes)
     chosen = dataclasses.replace(config, warm_start=tuple(warm_start), inference=method)
@@ -351,6 +396,28 @@ def steps_to_keep(config: Config, num_points: int) -> list[int]:
     return steps
 
 
+def _check_stages(methods: Sequence[Method], full_model: BayesianModel) -> None:
+    """Check that each method can start from the one before it, where it infers other parameters.
+
+    Args:
+        methods: the warm start and the main method.
+        full_model: the model of all parameters.
+
+    Raises:
+        ConfigError: if a method leaves several chains, whose mean is not a network, or a pattern
+            of parameters matches nothing.
+    """
+    models = [stochastic_part(full_model, method.parameters, None)[0] for method in methods]
+    for number, (before, after) in enumerate(pairwise(models)):
+        chains = draws_shape(methods[number], before)[0]
+        if chains > 1 and before.shapes.keys() != after.shapes.keys():
+            raise ConfigError(
+                f"warm_start.{number} ({methods[number].name}) has {chains} chains, whose hidden "
+                "units differ, so that their mean is not a network at which inference.parameters "
+                "can fix the other parameters; use a method with a single chain, such as map"
+            )
+
+
 def _check_gain_test(config: Config, source: Run | None = None) -> None:
     """Check that the start of the chains does not depend on the points of a test of their gain.
 
@@ -406,9 +473,9 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Run:
             f"fingerprint {short_fingerprint(theirs)}, here {short_fingerprint(ours)}), and its "
             "weights are not comparable; use the same constants, or draw them from a fixed seed"
         )
-    if list(source.model.shapes.items()) != list(model.shapes.items()):
+    if list(source.full_model.shapes.items()) != list(model.shapes.items()):
         raise IncompatiblePosteriors(
-            f"initial: {path} has another network ({_shapes(source.model)}, expected "
+            f"initial: {path} has another network ({_shapes(source.full_model)}, expected "
             f"{_shapes(model)}); use the same data columns, architecture and likelihood"
         )
     return source

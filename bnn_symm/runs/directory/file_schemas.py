@@ -95,6 +95,7 @@ class RunRecord(FileSchema):
     started: str = ""
     processes: Annotated[int, Field(ge=1)] = 1
     num_parameters: Annotated[int, Field(ge=1, le=2**62)] = 1
+    num_fixed_parameters: Count = 0
     seconds: Seconds | None = None
     gradient_evaluations: Count | None = None
     diverged: bool = False

@@ -10,7 +10,9 @@ When it is complete:
 
 Always, where they apply: symmetry.safetensors, the masks and fixed values of the network;
 prior_mean.safetensors, the mean of the prior; network.safetensors, the constants of a user-defined
-network. The methods of a warm start store their state in folders of their own (`stages`).
+network; fixed_parameters.safetensors, the parameters that `inference.parameters` keeps fixed (with
+a warm start, from its end on). The methods of a warm start store their state in folders of their
+own (`stages`).
 
 A directory is created under a temporary name and renamed, so it never exists without its
 configuration. A running fit only appends. The writer holds a lock; a run whose status is `running`
@@ -94,6 +96,7 @@ class RunDirectory:
     fixed = property(lambda self: self.path / "symmetry.safetensors")
     prior_mean = property(lambda self: self.path / "prior_mean.safetensors")
     network = property(lambda self: self.path / "network.safetensors")
+    fixed_parameters = property(lambda self: self.path / "fixed_parameters.safetensors")
     history_log = property(lambda self: self.path / LOG)
     history = property(lambda self: self.path / TABLE)
     draws = property(lambda self: self.path / "draws")
@@ -115,6 +118,7 @@ class RunDirectory:
         fixed: Mapping[str, Tensor],
         prior_mean: PriorMean | None = None,
         network: bytes | None = None,
+        fixed_parameters: Mapping[str, Tensor] | None = None,
         complete: Callable[["RunDirectory"], object] = lambda run: None,
     ) -> "RunDirectory":
         """Create a run directory with its first files and the lock of this process.
@@ -127,6 +131,8 @@ class RunDirectory:
             fixed: masks and fixed values of the network by name; may be empty.
             prior_mean: the mean of the prior, if it is not zero.
             network: content of `network.safetensors`, for a user-defined network.
+            fixed_parameters: parameters of the network that get no posterior, by name, if their
+                values are known already.
             complete: writes further files before the run appears; see `write_result`.
 
         Returns:
@@ -144,10 +150,10 @@ class RunDirectory:
             for file, tensors in (
                 (run.fixed, fixed),
                 (run.prior_mean, {} if prior_mean is None else prior_mean.weights),
+                (run.fixed_parameters, fixed_parameters or {}),
             ):
                 if tensors:
-                    arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
-                    write_bytes(file, save(arrays), sync_parent=False)
+                    write_bytes(file, _safetensors(tensors), sync_parent=False)
             if network is not None:
                 write_bytes(run.network, network, sync_parent=False)
             bound = {ID: new_id(), FILES: run.signature.hashes(*run._first_files)}
@@ -206,6 +212,30 @@ class RunDirectory:
         """
         return self._read_tensors(self.fixed, "which contains its fixed weights")
 
+    def write_fixed_parameters(self, values: Mapping[str, Tensor]) -> None:
+        """Write the parameters of the network that get no posterior.
+
+        Args:
+            values: name -> value.
+        """
+        write_bytes(self.fixed_parameters, _safetensors(values))
+
+    def sign_fixed_parameters(self) -> None:
+        """Sign that file, if there is one: a process may be killed before it has signed it."""
+        self.signature.add(self.fixed_parameters)
+
+    def read_fixed_parameters(self) -> dict[str, Tensor] | None:
+        """Return the parameters of the network that get no posterior; None if not known yet.
+
+        Raises:
+            InvalidRun: if the file is damaged, was changed or removed.
+        """
+        self.signature.require(self.fixed_parameters)
+        if not self.fixed_parameters.exists():
+            return None
+        self.signature.check(self.fixed_parameters)
+        return self._read_tensors(self.fixed_parameters, "the fixed parameters of its network")
+
     def _read_tensors(self, path: Path, content: str) -> dict[str, Tensor]:
         try:
             return {name: torch.from_numpy(value) for name, value in read_arrays(path).items()}
@@ -261,12 +291,18 @@ class RunDirectory:
     @property
     def _first_files(self) -> list[Path]:
         """List the files that a run has from the start."""
-        return [self.config, self.preprocessing, self.fixed, self.prior_mean, self.network]
+        return [
+            *(self.config, self.preprocessing, self.fixed, self.prior_mean, self.network),
+            self.fixed_parameters,
+        ]
 
     @property
     def _final_files(self) -> list[Path]:
         """List the files that are written when a run is complete."""
-        return [self.posterior, self.metrics, self.history, self.path / COST, *self._kept_files()]
+        return [
+            *(self.fixed_parameters, self.posterior, self.metrics, self.history, self.path / COST),
+            *self._kept_files(),
+        ]
 
     def check_first_files(self) -> None:
         """Compare the files that a run has from the start with its signature.
@@ -562,3 +598,8 @@ class RunDirectory:
         remove_if_empty(self.draws)
         remove_if_empty(self.checkpoint)
         sync_folder(self.path)
+
+
+def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the content of a file of tensors."""
+    return save({name: value.detach().cpu().numpy() for name, value in tensors.items()})

@@ -59,21 +59,30 @@ def fixed_entries(net: nn.Module) -> dict[str, FixedTensor]:
         prefix = f"{path}." if path else ""
         if has_fixed_entries(module):
             assert isinstance(module, nn.Module)
-            entries[f"{prefix}weight"] = FixedTensor(
-                module.mask.cpu(), module.fixed.detach().double().cpu()
+            weight = module.dense().get_parameter("weight")
+            entries[f"{prefix}weight"] = (
+                FixedTensor(module.mask.cpu(), module.fixed.detach().double().cpu())
+                if weight.requires_grad
+                else _constant(weight)
             )
-            layer_buffers |= {prefix + name for name, _ in module.named_buffers(recurse=False)}
+            layer_buffers |= {
+                prefix + name for name, _ in module.named_buffers(recurse=False) if name != "bias"
+            }
     constants = dict(net.named_buffers()) | {
         f"{path}{name}": value for path, _, name, value in plain_tensors(net)
     }
     parameters = dict(net.named_parameters())
     constants |= {name: parameters[name] for name in frozen_parameters(net)}
     for name, value in constants.items():
-        if name not in layer_buffers and value.is_floating_point():
-            entries[name] = FixedTensor(
-                torch.zeros_like(value, dtype=torch.bool).cpu(), value.detach().double().cpu()
-            )
+        if name not in layer_buffers | entries.keys() and value.is_floating_point():
+            entries[name] = _constant(value)
     return entries
+
+
+def _constant(value: Tensor) -> FixedTensor:
+    """Return a tensor all of whose entries are fixed."""
+    values = value.detach().double().cpu()
+    return FixedTensor(torch.zeros_like(values, dtype=torch.bool), values)
 
 
 def frozen_parameters(net: nn.Module) -> set[str]:
