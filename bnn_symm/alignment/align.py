@@ -26,7 +26,13 @@ from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.summaries import Summarized
-from bnn_symm.symmetry import Permutation, SymmetryGroup, fixed_entries, symmetry_group
+from bnn_symm.symmetry import (
+    Permutation,
+    SymmetryGroup,
+    fixed_entries,
+    symmetry_group,
+    unit_statistics,
+)
 from bnn_symm.symmetry.derive import NUM_POINTS, relative_difference
 from bnn_symm.symmetry.inputs import input_points
 
@@ -173,8 +179,15 @@ def align(
     """
     check_same_parameters([reference, other])
     _check_choices(matching, solver, part)
+    if solver == "straight_through" and reference.model.statistics:
+        raise ConfigError(
+            "straight_through trains the midpoint of one network, and frozen batch norm has "
+            "statistics that move with the units; use auto"
+        )
     group = group or symmetry_group(
-        reference.model.net, input_shape=tuple(part.x.shape[1:]) if part is not None else None
+        reference.model.net,
+        input_shape=tuple(part.x.shape[1:]) if part is not None else None,
+        move_statistics=True,
     )
     cost: Cost = "w2" if matching == "activations" else matching
     objective = alignment_objective(reference, other, group.spec, cost)
@@ -299,9 +312,13 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     model = posterior.model
     net = copy.deepcopy(model.net).double().cpu()
     flat = posterior.mean().detach().double().cpu()
+    statistics = {name: value.double().cpu() for name, value in model.statistics.items()}
     values, permuted = (
-        model.net_values(model.unflatten(vector))
-        for vector in (flat, model.permute(flat, permutation))
+        model.net_values(model.unflatten(vector)) | buffers
+        for vector, buffers in (
+            (flat, statistics),
+            (model.permute(flat, permutation), permutation.apply(statistics)),
+        )
     )
     difference = relative_difference(
         net, values, permuted, input_points(net, permutation.spec.input_shape, NUM_POINTS)
@@ -349,6 +366,8 @@ def check_same_parameters(posteriors: list[Posterior]) -> None:
 def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -> None:
     """Refuse two networks with different fixed entries.
 
+    Statistics of frozen batch norm may differ, since they move with the units.
+
     Args:
         first: the first network.
         other: the other network.
@@ -358,7 +377,10 @@ def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -
         IncompatiblePosteriors: if they differ; the message has both fingerprints.
     """
     entries, others = fixed_entries(first), fixed_entries(other)
+    moving = unit_statistics(first)
     for name in dict.fromkeys([*entries, *others]):
+        if name in moving:
+            continue
         both = name in entries and name in others
         if both and all(
             torch.equal(getattr(entries[name], part), getattr(others[name], part))

@@ -139,7 +139,7 @@ def align_pairs(
             f"got {len(posteriors)} posteriors to align in pairs, expected two or more"
         )
     check_same_parameters(list(posteriors))
-    group = group or symmetry_group(posteriors[0].model.net)
+    group = group or symmetry_group(posteriors[0].model.net, move_statistics=True)
     digests = [digest(posterior) for posterior in posteriors]
     aligned: dict[tuple[int, int], Permutation] = {}
     distances: dict[tuple[int, int], float] = {}
@@ -320,7 +320,7 @@ def align_sequences(
             "lengths, at the same times"
         )
     check_same_parameters([*reference, *other])
-    group = group or symmetry_group(reference[0].model.net)
+    group = group or symmetry_group(reference[0].model.net, move_statistics=True)
     parts = [
         alignment_objective(first, second, group.spec, cost)
         for first, second in zip(reference, other, strict=True)

@@ -101,6 +101,7 @@ def merge(
                 "inference.name=mean_field_vi"
             )
         _check_same_scaling(normals)
+        _check_same_statistics(normals)
         power = _prior_power(normals, temperature, tempering)
         return _normal(normals, rule, *_product(normals, power, match_prior_moments))
     if temperature is not None or tempering is not None or match_prior_moments:
@@ -112,13 +113,14 @@ def merge(
     if points:
         mean = _average(shares, [posterior.draws()[0] for posterior in points])
         return SamplePosterior.from_draws(
-            points[0].model,
+            _with_average_statistics(points, shares),
             mean[None, None],
             points[0].scaling,
             info=_info(posteriors, rule),
         )
     loc = _average(shares, [posterior.loc for posterior in normals])
-    return _normal(normals, rule, loc, _average(shares, [posterior.scale for posterior in normals]))
+    scale = _average(shares, [posterior.scale for posterior in normals])
+    return _normal(normals, rule, loc, scale, _with_average_statistics(normals, shares))
 
 
 def _product(
@@ -208,11 +210,15 @@ def _average(shares: Sequence[float], values: Sequence[Tensor]) -> Tensor:
 
 
 def _normal(
-    parts: Sequence[GaussianPosterior], rule: Rule, loc: Tensor, scale: Tensor
+    parts: Sequence[GaussianPosterior],
+    rule: Rule,
+    loc: Tensor,
+    scale: Tensor,
+    model: BayesianModel | None = None,
 ) -> GaussianPosterior:
     first = parts[0]
     return GaussianPosterior(
-        first.model,
+        model or first.model,
         first.scaling,
         loc=loc.to(first.loc),
         scale=scale.to(first.scale),
@@ -220,6 +226,27 @@ def _normal(
         seed=first.seed,
         info=_info(parts, rule),
     )
+
+
+def _with_average_statistics(parts: Sequence[Posterior], shares: Sequence[float]) -> BayesianModel:
+    """Return the model of the first with the average of the statistics of frozen batch norm."""
+    model = parts[0].model
+    named = [part.model.statistics for part in parts]
+    return model.with_statistics(
+        {name: _average(shares, [own[name] for own in named]) for name in named[0]}
+    )
+
+
+def _check_same_statistics(parts: Sequence[Posterior]) -> None:
+    """Refuse parts of a product whose likelihoods differ by statistics of frozen batch norm."""
+    first = parts[0].model
+    for number, part in enumerate(parts[1:], start=2):
+        if first.with_statistics(part.model.statistics) is not first:
+            raise IncompatiblePosteriors(
+                f"posterior {number} has other statistics of frozen batch norm than the first, so "
+                "that their densities are of different functions of the weights and cannot be "
+                "multiplied; merge by rule 'barycentre'"
+            )
 
 
 def _info(parts: Sequence[Posterior], rule: Rule) -> dict[str, object]:

@@ -182,7 +182,7 @@ def synchronize(
             f"got {len(posteriors)} posteriors to align jointly, expected two or more"
         )
     check_same_parameters(list(posteriors))
-    group = group or symmetry_group(posteriors[0].model.net)
+    group = group or symmetry_group(posteriors[0].model.net, move_statistics=True)
     digests = [digest(posterior) for posterior in posteriors]
     order = sorted(set(digests))
     members = [posteriors[digests.index(key)] for key in order]

@@ -268,6 +268,10 @@ def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple
     """
     if not isinstance(posterior, SamplePosterior) or posterior.shape[0] == 1 or group.is_trivial:
         return posterior, 0
+    if posterior.model.statistics:  # all chains of a posterior share them, so they stay in place
+        group = symmetry_group(posterior.model.net, group.spec)
+        if group.is_trivial:
+            return posterior, 0
     aligned = align_samples(posterior, per="chain", null=False, group=group, seed=seed)
     return aligned.posterior, sum(
         not isinstance(p, Permutation) or not p.is_identity for p in aligned.permutations
@@ -427,7 +431,9 @@ def pair_runs(
                 curve_steps=curve_steps,
             )
             if path == "line":
-                shapes[way] = line_shapes(start, start.mean(), end.mean(), dataset)
+                shapes[way] = line_shapes(
+                    start, start.mean(), end.mean(), dataset, (start.model, end.model)
+                )
 
     posteriors, dataset, alignment = [first.posterior, second.posterior], first.dataset(), None
     ways: dict[str, Barrier] = {}
@@ -467,8 +473,10 @@ def _pairs(
 
 
 def _group(run: Run) -> SymmetryGroup:
-    """Return the symmetry group of the network of a run."""
-    return symmetry_group(run.model.net, input_shape=run.preprocessing.input_shape)
+    """Return the permutations that map the network of a run to one that computes the same."""
+    return symmetry_group(
+        run.model.net, input_shape=run.preprocessing.input_shape, move_statistics=True
+    )
 
 
 def _threads(group: SymmetryGroup) -> int:

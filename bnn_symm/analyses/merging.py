@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bnn_symm.alignment import Rule, Synchronization, merge
 from bnn_symm.analyses.alignment import align_jointly
 from bnn_symm.diagnostics import score
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.io.atomic import write_json
-from bnn_symm.posteriors import Posterior, SamplePosterior
+from bnn_symm.posteriors import MixturePosterior, Posterior, SamplePosterior
 from bnn_symm.runs.compatibility import save_derived_run
 from bnn_symm.runs.directory.output_directory import check_free, disk_errors
 from bnn_symm.runs.run import Run
@@ -102,7 +100,7 @@ def _naive_score(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict
         return None
 
 
-def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
+def _ensemble(posteriors: Sequence[Posterior], seed: int) -> MixturePosterior:
     """Return the mixture of all parts, with equally many draws of each."""
     first = posteriors[0]
     number = min(
@@ -110,8 +108,11 @@ def _ensemble(posteriors: Sequence[Posterior], seed: int) -> SamplePosterior:
         *(p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)),
         _DRAWS,
     )
-    draws = torch.stack([posterior.draws(number, seed=seed) for posterior in posteriors])
-    return SamplePosterior.from_draws(first.model, draws, first.scaling)
+    components = [
+        SamplePosterior.from_draws(own.model, own.draws(number, seed=seed)[None], own.scaling)
+        for own in posteriors
+    ]
+    return MixturePosterior(first.model, first.scaling, components=components)
 
 
 def _average(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any]:

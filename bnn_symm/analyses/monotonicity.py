@@ -10,6 +10,7 @@ from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.barriers import POINTS
 from bnn_symm.diagnostics.barriers.monotonicity import LineShape, loss_along_line
 from bnn_symm.errors import ConfigError
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.run import Run
 from bnn_symm.threads import use_threads
@@ -60,6 +61,7 @@ def line_shapes(
     start: Float[Tensor, " parameter"],
     end: Float[Tensor, " parameter"],
     dataset: Dataset,
+    models: tuple[BayesianModel, ...] = (),
 ) -> dict[str, LineShape]:
     """Return the shape of the loss between two flat vectors, by part.
 
@@ -68,8 +70,9 @@ def line_shapes(
         start: the first vector.
         end: the second vector.
         dataset: the data.
+        models: the models of both ends, if statistics of frozen batch norm differ.
     """
     return {
-        name: loss_along_line(posterior, start, end, part.take(slice(0, POINTS)))
+        name: loss_along_line(posterior, start, end, part.take(slice(0, POINTS)), models=models)
         for name, part in (("test", dataset.test), ("train", dataset.train))
     }

@@ -150,7 +150,7 @@ def open_comparable(
         for run in runs
         if getattr(run.config.inference, "predictive", None) == "linearized"
     ]
-    return runs, [*check_comparable(runs), *linearized]
+    return runs, [*check_comparable(runs, move_statistics=True), *linearized]
 
 
 def warn(warnings: Iterable[object]) -> None:

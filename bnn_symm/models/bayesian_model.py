@@ -48,7 +48,7 @@ from bnn_symm.models.output_checks import check_logits
 from bnn_symm.models.priors.prior import Prior, check_prior
 from bnn_symm.models.stochastic_parameters import stochastic_parameters
 from bnn_symm.summaries import Summarized
-from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors
+from bnn_symm.symmetry import Permutation, fixed_entries, moved_tensors, unit_statistics
 from bnn_symm.symmetry.inputs import network_inputs
 from bnn_symm.torch_internals import is_transformed
 
@@ -459,18 +459,65 @@ class BayesianModel(Summarized):
     def check_representable(self, permutation: Permutation) -> None:
         """Refuse a permutation that moves fixed entries of the network.
 
+        Statistics of frozen batch norm may move: the permuted posterior has the model `permuted`.
+
         Args:
             permutation: of the network's spec.
 
         Raises:
             NotRepresentable: if it moves fixed entries; the message names the tensor.
         """
-        moved = next(moved_tensors(permutation, fixed_entries(self.net)), None)
+        fixed, moving = fixed_entries(self.net), self.statistics
+        fixed = {name: entry for name, entry in fixed.items() if name not in moving}
+        moved = next(moved_tensors(permutation, fixed), None)
         if moved is not None:
             raise NotRepresentable(
                 f"the permutation moves fixed entries of {moved}: the permuted weights are not in "
                 "the parameter space of this network; permute within its symmetry_group"
             )
+
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the statistics of frozen batch norm, name -> buffer, which belong to units."""
+        return unit_statistics(self.net)
+
+    def with_statistics(self, statistics: Mapping[str, Tensor]) -> "BayesianModel":
+        """Return the model with other statistics of frozen batch norm; itself if they are equal.
+
+        Args:
+            statistics: name -> value, for every name in `statistics`.
+        """
+        own = self.statistics
+        if all(torch.equal(value, statistics[name].to(value)) for name, value in own.items()):
+            return self
+        other = copy.copy(self)
+        other.net = copy.deepcopy(self.net)
+        other._reference = next(other.net.parameters())
+        for name, value in other.statistics.items():
+            value.copy_(statistics[name])
+        return other
+
+    def permuted(self, *permutations: Permutation) -> "BayesianModel":
+        """Return the model whose statistics of frozen batch norm have moved with the units.
+
+        Args:
+            permutations: of the network's spec, one or several of which the statistics must not
+                differ.
+
+        Raises:
+            NotRepresentable: if they differ.
+        """
+        own = self.statistics
+        if not own:
+            return self
+        first, *others = (permutation.apply(own) for permutation in permutations)
+        for name, value in first.items():
+            if any(not torch.equal(value, other[name]) for other in others):
+                raise NotRepresentable(
+                    f"the permutations move {name} of frozen batch norm differently, but all "
+                    "chains of a posterior share one network; permute within its symmetry_group"
+                )
+        return self.with_statistics(first)
 
     def prior_standard_deviations(self, like: Tensor) -> Float[Tensor, " parameter"]:
         """Return the prior standard deviation of every entry of the flat vector.

@@ -37,7 +37,9 @@ class GaussianPosterior(ClosedFormPosterior):
 
     def permute(self, permutation: Permutation) -> "GaussianPosterior":
         """Return the posterior of the permuted network, as `Posterior.permute`."""
-        return GaussianPosterior(self.model, self.scaling, **self._permuted(permutation))
+        return GaussianPosterior(
+            self.model.permuted(permutation), self.scaling, **self._permuted(permutation)
+        )
 
     def entropy_by_tensor(self) -> dict[str, float]:
         """Return name -> entropy of the tensor, in nats."""

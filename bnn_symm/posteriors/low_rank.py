@@ -179,7 +179,10 @@ class LowRankGaussianPosterior(ClosedFormPosterior):
         """Return the posterior of the permuted network, as `Posterior.permute`."""
         factors = self.model.permute(self.factors, permutation)
         return LowRankGaussianPosterior(
-            self.model, self.scaling, factors=factors, **self._permuted(permutation)
+            self.model.permuted(permutation),
+            self.scaling,
+            factors=factors,
+            **self._permuted(permutation),
         )
 
 

@@ -142,7 +142,8 @@ class MixturePosterior(SamplePosterior):
         Raises:
             ConfigError: if inputs are not finite or the network refuses them.
         """
-        if self.of_weights is self:
+        is_one_network = all(own.model is self.model for own in self.components)
+        if self.of_weights is self and (is_one_network or not self.model.statistics):
             return super().predict(x)  # one copy of the network for all draws
         parts = [component.predict(x) for component in self.components]
         return replace(
@@ -181,5 +182,9 @@ class MixturePosterior(SamplePosterior):
         if len(components) < len(pairs):
             return super().permute_chains(permutations)
         return MixturePosterior(
-            self.model, self.scaling, components=components, info=self.info, history=self.history
+            self.model.permuted(*[p for p in permutations if isinstance(p, Permutation)]),
+            self.scaling,
+            components=components,
+            info=self.info,
+            history=self.history,
         )

@@ -235,11 +235,15 @@ class SamplePosterior(Posterior):
                 f"chain ({chains}), or one per draw ({draws} in each chain)"
             )
         positions = self.positions.map(partial(_permuted, self.model, permutations))
-        for part in permutations:
-            for permutation in [part] if isinstance(part, Permutation) else part:
-                self.model.check_representable(permutation)
+        every = [
+            permutation
+            for part in permutations
+            for permutation in ([part] if isinstance(part, Permutation) else part)
+        ]
+        for permutation in every:
+            self.model.check_representable(permutation)
         return SamplePosterior(
-            self.model,
+            self.model.permuted(*every),
             self.scaling,
             positions=positions,
             sample_stats=self.sample_stats,

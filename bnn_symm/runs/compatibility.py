@@ -16,7 +16,7 @@ from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.configuration.config import dump_config
 from bnn_symm.runs.configuration.unused_settings import dropout_rate
 from bnn_symm.runs.directory.metrics import measure
-from bnn_symm.runs.directory.network_record import fingerprint_of_constants
+from bnn_symm.runs.directory.network_record import NetworkRecord, fingerprint_of_constants
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, module_of, stored_config
 
@@ -25,11 +25,13 @@ from bnn_symm.runs.run import Run, module_of, stored_config
 _MAX_STANDARDIZATION_GAP = 0.5
 
 
-def check_comparable(runs: Sequence[Run]) -> list[str]:
+def check_comparable(runs: Sequence[Run], *, move_statistics: bool = False) -> list[str]:
     """Check that the posteriors of runs live in one parameter space.
 
     Args:
         runs: the runs; all are compared with the first.
+        move_statistics: whether statistics of frozen batch norm may differ, because they are
+            aligned and interpolated with the weights.
 
     Returns:
         Warnings about differences that do not prevent a comparison: training data, temperature,
@@ -61,7 +63,7 @@ def check_comparable(runs: Sequence[Run]) -> list[str]:
             ),
             (
                 "constants (buffers, frozen parameters) with the fingerprint",
-                *map(_constants, (first, run)),
+                *(_constants(r, move_statistics) for r in (first, run)),
             ),
             ("the stochastic parameters", *(", ".join(r.model.shapes) for r in (first, run))),
             (
@@ -110,11 +112,13 @@ def _architectures(first: Run, run: Run) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _constants(run: Run) -> str:
-    """Return the short fingerprint of the constants of a user-defined network.
+def _constants(run: Run, move_statistics: bool) -> str:
+    """Return the short fingerprint of the constants of a network.
 
     Runs of former versions have none in their record; it is computed from the network, built again.
     """
+    if move_statistics and (moving := run.model.statistics):
+        return short_fingerprint(fingerprint_of_constants(run.model.net, without=moving))
     stored = run.record.get("constants_fingerprint")
     return short_fingerprint(
         stored or (fingerprint_of_constants(run.full_model.net) if module_of(run.config) else None)
@@ -229,6 +233,13 @@ def save_derived_run(
     if is_product:
         metrics["train"] = None
     max_megabytes = source.config.save.max_megabytes
+    network = None
+    if "constants_fingerprint" in record:
+        kept = NetworkRecord.read(source.directory.network)
+        if posterior.model is not source.model and posterior.model.statistics:
+            kept = NetworkRecord.of(posterior.model, kept.points)  # statistics have changed
+            record["constants_fingerprint"] = kept.fingerprint
+        network = kept.to_bytes()
     RunDirectory.create(
         path,
         config=dump_config(source.config),
@@ -236,9 +247,7 @@ def save_derived_run(
         preprocessing=source.preprocessing.to_dict(),
         fixed=fixed,
         prior_mean=source.directory.read_prior_mean(source.record),
-        network=source.directory.network.read_bytes()
-        if "constants_fingerprint" in source.record
-        else None,
+        network=network,
         fixed_parameters=chosen_fixed_values(source.model, source.full_model),
         complete=lambda run: run.write_result(posterior, metrics, max_megabytes),
     ).release()

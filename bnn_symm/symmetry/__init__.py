@@ -13,6 +13,7 @@ from bnn_symm.symmetry.group.fixed_values import (
     duplicate_rows,
     fixed_entries,
     moved_tensors,
+    unit_statistics,
 )
 from bnn_symm.symmetry.group.permutation_spec import Group, Permutation, PermutationSpec, Segment
 from bnn_symm.symmetry.group.symmetry_group import Component, SymmetryGroup, symmetry_group
@@ -34,4 +35,5 @@ __all__ = [
     "permutation_spec",
     "rescale",
     "symmetry_group",
+    "unit_statistics",
 ]

@@ -150,8 +150,8 @@ def convert_batch_norm(
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-        >>> convert_batch_norm(net)[1]
-        GroupNorm(1, 4, eps=1e-05, affine=True)
+        >>> convert_batch_norm(net)[1].num_groups
+        1
     """
     return resolve_statistics(_frozen_copy(net), "convert", inputs)
 

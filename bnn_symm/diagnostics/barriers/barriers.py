@@ -191,6 +191,11 @@ def barrier(
         pairs = couple([first, second], num_draws=num_draws, coupling=coupling, seed=seed)
         second_draws = second.draws(len(pairs.draws[0]), seed=seed)
     if path == "bezier":
+        if pairs.models:
+            raise ConfigError(
+                "a curve is learned for one network, and the statistics of frozen batch norm "
+                "differ between these; use path='geodesic'"
+            )
         pairs = fit_bezier_curve(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
     test, train = (part.take(slice(0, POINTS)) for part in (dataset.test, dataset.train))
     return Barrier(
@@ -209,7 +214,10 @@ def _curve(
 
     def evaluate(tau: float) -> None:
         if tau not in losses_at:
-            losses_at[tau] = losses(posterior, pairs.interpolate([1 - tau, tau]), part)
+            weights = [1 - tau, tau]
+            losses_at[tau] = losses(
+                posterior, pairs.interpolate(weights), part, pairs.model(weights)
+            )
 
     for tau in np.linspace(0, 1, num_tau):
         evaluate(round(float(tau), 10))

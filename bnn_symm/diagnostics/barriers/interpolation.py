@@ -32,6 +32,7 @@ from bnn_symm.alignment import check_same_parameters
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.scores import expected_calibration_error
 from bnn_symm.errors import InvalidData
+from bnn_symm.models import BayesianModel
 from bnn_symm.models.likelihoods import has_events
 from bnn_symm.posteriors import (
     ClosedFormPosterior,
@@ -62,6 +63,8 @@ class CoupledDraws:
     Attributes:
         draws: One (draw, parameter) tensor per posterior; row s of each belongs together.
         path: Name of the interpolation.
+        models: The model of each posterior. They differ in the statistics of frozen batch norm
+            only, which are interpolated too. Empty if these are equal.
         bend: (parameter,), offset of the control point from the midpoint of two draws (see
             `bezier_curves`); None for a straight path.
     """
@@ -69,6 +72,21 @@ class CoupledDraws:
     draws: tuple[Float[Tensor, "draw parameter"], ...]
     path: PathName
     bend: Float[Tensor, " parameter"] | None = None
+    models: tuple[BayesianModel, ...] = ()
+
+    def model(self, weights: Sequence[float]) -> BayesianModel | None:
+        """Return the model at a point of the simplex, or None if it is the same everywhere."""
+        if not self.models:
+            return None
+        named = [model.statistics for model in self.models]
+        return self.models[0].with_statistics(
+            {
+                name: torch.stack(
+                    [w * own[name] for w, own in zip(weights, named, strict=True)]
+                ).sum(0)
+                for name in named[0]
+            }
+        )
 
     def interpolate(self, weights: Sequence[float]) -> Float[Tensor, "draw parameter"]:
         """Return the interpolated draws at a point of the simplex: (1 - tau, tau) for a pair."""
@@ -95,7 +113,19 @@ def couple_means(posteriors: Sequence[Posterior]) -> CoupledDraws:
         IncompatiblePosteriors: If their parameters differ.
     """
     check_same_parameters(list(posteriors))
-    return CoupledDraws(tuple(posterior.mean()[None] for posterior in posteriors), "straight line")
+    return CoupledDraws(
+        tuple(posterior.mean()[None] for posterior in posteriors),
+        "straight line",
+        models=_models(posteriors),
+    )
+
+
+def _models(posteriors: Sequence[Posterior]) -> tuple[BayesianModel, ...]:
+    """Return the models if their statistics of frozen batch norm differ, else nothing."""
+    first, *others = (posterior.model for posterior in posteriors)
+    if all(first.with_statistics(other.statistics) is first for other in others):
+        return ()
+    return (first, *others)
 
 
 def couple(
@@ -120,6 +150,14 @@ def couple(
     """
     check_same_parameters(list(posteriors))
     posteriors = [posterior.of_weights for posterior in posteriors]
+    pairs = _coupled(posteriors, num_draws, coupling, seed)
+    return replace(pairs, models=_models(posteriors))
+
+
+def _coupled(
+    posteriors: Sequence[Posterior], num_draws: int, coupling: Coupling, seed: int
+) -> CoupledDraws:
+    """Return the coupled draws of posteriors in one parameter space."""
     if all(isinstance(posterior, GaussianPosterior) for posterior in posteriors):
         return CoupledDraws(
             tuple(_draws_with_noise(posterior, num_draws, seed) for posterior in posteriors),
@@ -243,13 +281,19 @@ class Losses:
         return float(-self.log_likelihood.mean())
 
 
-def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: Split) -> Losses:
+def losses(
+    posterior: Posterior,
+    draws: Float[Tensor, "draw parameter"],
+    part: Split,
+    model: BayesianModel | None = None,
+) -> Losses:
     """Evaluate the predictions of the given draws under the posterior's model and scaling.
 
     Args:
         posterior: Provides the model and the scaling.
         draws: Flat parameter vectors.
         part: Split of the data that is predicted.
+        model: The model, if it is not that of the posterior.
 
     Returns:
         The losses of the draws.
@@ -257,7 +301,7 @@ def losses(posterior: Posterior, draws: Float[Tensor, "draw parameter"], part: S
     Raises:
         InvalidData: If a draw assigns density zero to a target.
     """
-    sample = SamplePosterior.from_draws(posterior.model, draws[None], posterior.scaling)
+    sample = SamplePosterior.from_draws(model or posterior.model, draws[None], posterior.scaling)
     parts = []
     start = 0
     for predictive in sample.iter_predict(part.x):

@@ -25,6 +25,7 @@ from torch import Tensor
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.barriers.interpolation import CoupledDraws, losses
 from bnn_symm.errors import ConfigError
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 
 # Number of positions in Lim et al.
@@ -92,6 +93,7 @@ def loss_along_line(
     part: Split,
     *,
     num_places: int = _PLACES,
+    models: tuple[BayesianModel, ...] = (),
 ) -> LineShape:
     """Return the shape of the NLL on the straight line between two flat parameter vectors.
 
@@ -101,12 +103,16 @@ def loss_along_line(
         end: Parameters at alpha = 1.
         part: Split of the data that is predicted.
         num_places: Number of positions, ends included.
+        models: The models of both ends, if statistics of frozen batch norm differ.
 
     Returns:
         Losses along the line, and their shape.
     """
-    line = CoupledDraws((start[None], end[None]), "straight line")
-    places = np.linspace(0, 1, num_places).tolist()
+    line = CoupledDraws((start[None], end[None]), "straight line", models=models)
+    places = [[1 - a, a] for a in np.linspace(0, 1, num_places).tolist()]
     return line_shape(
-        [losses(posterior, line.interpolate([1 - a, a]), part).expected_nll for a in places]
+        [
+            losses(posterior, line.interpolate(place), part, line.model(place)).expected_nll
+            for place in places
+        ]
     )

@@ -92,7 +92,10 @@ def simplex_barrier(
     draws = couple(posteriors, num_draws=num_draws, coupling=coupling, seed=seed)
     part = part.take(slice(0, _POINTS))
     weights = _places(number, seed)
-    nll = [losses(posteriors[0], draws.interpolate(place), part).marginal_nll for place in weights]
+    nll = [
+        losses(posteriors[0], draws.interpolate(place), part, draws.model(place)).marginal_nll
+        for place in weights
+    ]
     above = [
         value - float(np.dot(place, nll[:number]))
         for value, place in zip(nll, weights, strict=True)

@@ -9,7 +9,7 @@ names, which have to be reproduced.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,13 +181,15 @@ def constants(net: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def fingerprint_of_constants(net: nn.Module) -> str:
+def fingerprint_of_constants(net: nn.Module, *, without: Collection[str] = ()) -> str:
     """Return the fingerprint that the record of a network has.
 
     Args:
         net: the network.
+        without: names of constants to leave out.
     """
-    return _joined({name: _digest(value) for name, value in constants(net).items()})
+    named = {name: value for name, value in constants(net).items() if name not in without}
+    return _joined({name: _digest(value) for name, value in named.items()})
 
 
 def _digest(value: Tensor) -> str:

@@ -85,6 +85,23 @@ def _constant(value: Tensor) -> FixedTensor:
     return FixedTensor(torch.zeros_like(values, dtype=torch.bool), values)
 
 
+def unit_statistics(net: nn.Module) -> dict[str, Tensor]:
+    """Return name -> buffer, for the statistics that belong to hidden units and move with them.
+
+    A module declares them in the attribute `unit_statistics`, as frozen batch norm does. They are
+    fixed values of one network, so that a permutation that changes them is no symmetry of its
+    posterior. It maps the network to one with permuted statistics, which computes the same.
+
+    Args:
+        net: the network.
+    """
+    return {
+        f"{path}.{name}" if path else name: getattr(module, name)
+        for path, module in net.named_modules()
+        for name in getattr(type(module), "unit_statistics", ())
+    }
+
+
 def frozen_parameters(net: nn.Module) -> set[str]:
     """Return the names of the parameters that require no gradient, which are constants."""
     return {name for name, value in net.named_parameters() if not value.requires_grad}

@@ -25,7 +25,12 @@ from bnn_symm.randomness import numpy_generator
 from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry.derive import permutation_spec
 from bnn_symm.symmetry.group.automorphisms import automorphisms
-from bnn_symm.symmetry.group.fixed_values import FixedTensor, fixed_entries, moved_tensors
+from bnn_symm.symmetry.group.fixed_values import (
+    FixedTensor,
+    fixed_entries,
+    moved_tensors,
+    unit_statistics,
+)
 from bnn_symm.symmetry.group.permutation_spec import Permutation, PermutationSpec
 from bnn_symm.symmetry.group.refinement import entangled_cells, refine, restrict
 from bnn_symm.symmetry.group.relations import Structure, build_structure
@@ -283,6 +288,7 @@ def symmetry_group(
     *,
     input_shape: tuple[int, ...] | None = None,
     hold: bool = False,
+    move_statistics: bool = False,
 ) -> SymmetryGroup:
     """Find the permutations of hidden units that preserve a network's function and fixed entries.
 
@@ -291,6 +297,10 @@ def symmetry_group(
         spec: the spec of the network, if it has been derived already.
         input_shape: see `permutation_spec`.
         hold: see `permutation_spec`.
+        move_statistics: whether the statistics of frozen batch norm move with their units. The
+            group then maps a network to others that compute the same with permuted statistics. It
+            is the one to align two networks. The symmetries of one posterior, whose statistics are
+            constants, are those of the default.
 
     Returns:
         The group, with its order and a proof.
@@ -305,7 +315,12 @@ def symmetry_group(
         6
     """
     spec = spec or permutation_spec(net, input_shape, hold=hold)
-    fixed = {name: entry for name, entry in fixed_entries(net).items() if name in spec.axes}
+    moving = unit_statistics(net) if move_statistics else {}
+    fixed = {
+        name: entry
+        for name, entry in fixed_entries(net).items()
+        if name in spec.axes and name not in moving
+    }
     return representable_group(spec, fixed)
 
 
