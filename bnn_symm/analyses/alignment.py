@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bnn_symm.advice import advise
 from bnn_symm.alignment import (
     Alignment,
     ContinuousAlignment,
@@ -94,6 +95,7 @@ class PairBarrier:
         """Return the barrier as JSON types, that after alignment first."""
         naive, *_, chosen = [
             plain({key: getattr(own, key) for key in ("test", "train", "end_nll")})
+            | ({"repaired": own.repaired.to_dict()} if own.repaired else {})
             | ({"shape": plain(self.shapes[way])} if self.shapes else {})
             for way, own in [("naive", self.ways["naive"]), *self.ways.items()]
         ]
@@ -308,6 +310,7 @@ def barrier_runs(
     coupling: Coupling = "moment",
     curve_steps: int = 500,
     num_draws: int = 50,
+    repair: bool = False,
     seed: int = 0,
 ) -> PairBarrier | SeveralBarrier | LineBarrier:
     """Measure the barrier between two runs, or over the simplex of three or more.
@@ -324,6 +327,7 @@ def barrier_runs(
         coupling: the coupling of their draws.
         curve_steps: optimization steps of a Bezier curve.
         num_draws: the number of draws of each posterior.
+        repair: whether the barrier is measured again with statistics that are reset along the path.
         seed: the seed of alignment, draws and curve.
 
     Returns:
@@ -336,6 +340,10 @@ def barrier_runs(
         raise ConfigError(
             f"symmetries {','.join(symmetries)}: scales and rotations are aligned for two runs, "
             f"got {len(runs)} runs{'' if aligned else ' without alignment'}"
+        )
+    if repair and len(runs) != 2:
+        raise ConfigError(
+            f"{advise('--repair', 'repair=True')} is for two runs, got {len(runs)}; name two"
         )
     if path == "line":
         check_means(runs)
@@ -354,6 +362,7 @@ def barrier_runs(
             matching=matching,
             path=path,
             curve_steps=curve_steps,
+            repair=repair,
             **options,
         )
         return pair if path != "line" else LineBarrier(lines=lines_from_initial(runs), pair=pair)
@@ -397,6 +406,7 @@ def pair_runs(
     coupling: Coupling = "moment",
     curve_steps: int = 500,
     num_draws: int = 50,
+    repair: bool = False,
     seed: int = 0,
 ) -> tuple[PairBarrier, list[Posterior]]:
     """Measure the barrier between two runs, as `barrier_runs`, and return their posteriors.
@@ -412,6 +422,7 @@ def pair_runs(
         coupling: the coupling of their draws.
         curve_steps: optimization steps of a Bezier curve.
         num_draws: the number of draws of each posterior.
+        repair: whether the barrier is measured again with statistics that are reset along the path.
         seed: the seed of alignment, draws and curve.
 
     Returns:
@@ -429,6 +440,7 @@ def pair_runs(
                 seed=seed,
                 path=path,
                 curve_steps=curve_steps,
+                repair=repair,
             )
             if path == "line":
                 shapes[way] = line_shapes(

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bnn_symm.advice import advise
 from bnn_symm.alignment import Rule, Synchronization, merge
 from bnn_symm.analyses.alignment import align_jointly
 from bnn_symm.diagnostics import score
-from bnn_symm.errors import BnnSymmError
+from bnn_symm.diagnostics.barriers.repair import repair_merged
+from bnn_symm.errors import BnnSymmError, ConfigError
 from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import MixturePosterior, Posterior, SamplePosterior
 from bnn_symm.runs.compatibility import save_derived_run
@@ -31,8 +33,8 @@ class Merge:
         derived: how it was made, as its record states it.
         alignment: the joint alignment, if the runs were aligned.
         test: test scores of the merged posterior (`merged`), of the merge without alignment
-            (`naive`), of the mixture of all parts (`ensemble`), and their average over the parts
-            (`parts`); None for a product that does not exist.
+            (`naive`) and without repair (`unrepaired`), of the mixture of all parts (`ensemble`),
+            and their average over the parts (`parts`); None for a product that does not exist.
     """
 
     run: str
@@ -52,6 +54,7 @@ def merge_runs(
     *,
     rule: Rule = "barycentre",
     aligned: bool = True,
+    repair: bool = False,
     seed: int = 0,
 ) -> Merge:
     """Align runs jointly, merge them, and write the merged posterior as a run.
@@ -61,27 +64,42 @@ def merge_runs(
         out: a directory that does not exist.
         rule: `barycentre` or `product`.
         aligned: whether the runs are aligned first.
+        repair: whether the statistics of the hidden channels are reset to the average of those of
+            the runs, on the training split of the first (see `diagnostics.barriers.repair`).
         seed: the seed of the alignment.
 
     Returns:
         The scores and the alignment.
+
+    Raises:
+        ConfigError: if a product is to be repaired, or the network cannot be.
     """
+    if repair and rule != "barycentre":
+        raise ConfigError(
+            f"{advise('--repair', 'repair=True')} resets statistics to an average, as a barycenter "
+            "averages weights; leave it out for a product"
+        )
     check_free(out)
     posteriors = [run.posterior for run in runs]
     aligned_posteriors, alignment = (
         align_jointly(runs, seed=seed) if aligned else (posteriors, None)
     )
-    merged = merge(aligned_posteriors, rule=rule)
+    merged = unrepaired = merge(aligned_posteriors, rule=rule)
+    if repair:
+        merged = repair_merged(merged, aligned_posteriors, runs[0].dataset().train)
     derived = {
         "by": "merge",
         "rule": rule,
         "aligned": aligned,
+        **({"repaired": True} if repair else {}),
         "from": [str(run.path) for run in runs],
     }
     save_derived_run(out, runs[0], merged, derived)
     test = runs[0].dataset().test
     with use_threads(runs[0].threads):
         scores = {"merged": score(merged, test)}
+        if repair:
+            scores["unrepaired"] = score(unrepaired, test)
         if aligned:
             scores["naive"] = _naive_score(posteriors, rule, test)
         scores["ensemble"] = score(_ensemble(posteriors, seed), test)

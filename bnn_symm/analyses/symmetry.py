@@ -57,6 +57,11 @@ def describe_symmetry(
         "kind": kind,
         "log10_order": group.log10_order,
         "log10_order_if_nothing_fixed": group.spec.log10_order,
+        "log10_order_if_statistics_move": symmetry_group(
+            net, group.spec, move_statistics=True
+        ).log10_order
+        if model.statistics
+        else None,
         "order": str(group.order) if group.log10_order < 30 else None,
         "certificate": group.certificate,
         "held_units": group.spec.num_frozen_units,

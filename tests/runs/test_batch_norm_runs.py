@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from bnn_symm.analyses.alignment import align_runs, barrier_runs
+from bnn_symm.analyses.merging import merge_runs
 from bnn_symm.architectures import frozen_layers
-from bnn_symm.errors import ConfigError
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.runs import Run, fit_run, load_config, load_run, resume_run
+from bnn_symm.runs.compatibility import check_comparable, save_derived_run
 from bnn_symm.testing import Interruption
 
 from .fits import same_bits
@@ -109,3 +112,26 @@ def test_a_fit_takes_the_statistics_of_the_weights_at_which_it_starts() -> None:
 def test_batch_norm_is_refused_by_default() -> None:
     with pytest.raises(ConfigError, match=r"batch_norm=frozen.*batch_norm=convert"):
         fit("run", [*MODULE, *METHODS["map"]], "refuse")
+
+
+def test_runs_with_other_statistics_are_aligned_merged_and_repaired(tmp_path: Path) -> None:
+    runs = [fit(f"run{seed}", [*OWN, *METHODS["map"], f"seed={seed}"]) for seed in (0, 1)]
+    assert check_comparable(runs, move_statistics=True) == []
+    with pytest.raises(IncompatiblePosteriors, match="constants"):
+        check_comparable(runs)  # draws of both are not draws of one network
+    x = runs[0].dataset().test.x
+    _, aligned = align_runs(runs[0], runs[1:])[0]
+    save_derived_run(tmp_path / "aligned", runs[1], aligned, {"by": "align"})
+    stored = load_run("aligned")
+    assert torch.equal(stored.posterior.predict(x).outputs, aligned.predict(x).outputs)
+    assert torch.allclose(
+        stored.posterior.predict(x).outputs, runs[1].posterior.predict(x).outputs, atol=1e-5
+    )
+    content = barrier_runs(runs, path="line", repair=True).to_dict()
+    for own in (content, content["naive"]):
+        assert set(own["repaired"]) == {"height", "standard_error", "test", "train"}
+    merged = merge_runs(runs, tmp_path / "merged", repair=True)
+    assert {"merged", "unrepaired", "naive", "ensemble", "parts"} <= set(merged.test)
+    assert load_run("merged").record["derived"]["repaired"] is True
+    with pytest.raises(ConfigError, match="product"):
+        merge_runs(runs, tmp_path / "product", rule="product", repair=True)

@@ -60,6 +60,12 @@ def add(commands: Any) -> None:
         "each (default: %(default)s)",
     )
     parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="measure a second time with statistics of the hidden channels (or of frozen batch "
+        "norm) that are reset on the training split at every point of the path, for two runs",
+    )
+    parser.add_argument(
         "--coupling",
         choices=["moment", "assignment", "independent"],
         default="moment",
@@ -109,6 +115,11 @@ def _barrier(options: argparse.Namespace) -> int:
             f"--path line for {len(options.runs)} runs starts at their initial values and aligns "
             "nothing; leave out --no-align and --matching, or name two runs"
         )
+    if options.repair and (len(options.runs) != 2 or options.path == "bezier"):
+        raise ConfigError(
+            "--repair is for two runs and a straight path; name two runs, with --path geodesic or "
+            "line"
+        )
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: expected 1 or more")
     runs, warnings = open_comparable(options, options.runs)
@@ -123,6 +134,7 @@ def _barrier(options: argparse.Namespace) -> int:
         path=options.path,
         coupling=options.coupling,
         num_draws=options.draws,
+        repair=options.repair,
         seed=options.seed,
         **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )

@@ -37,6 +37,12 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--no-align", action="store_true", help="merge unaligned posteriors")
     parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="reset the statistics of the hidden channels (or of frozen batch norm) on the "
+        "training split of the first run, for --rule barycentre",
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -64,7 +70,12 @@ def _merge(options: argparse.Namespace) -> int:
         )
     warn(warnings)
     result = merge_runs(
-        runs, Path(options.out), rule=options.rule, aligned=not options.no_align, seed=options.seed
+        runs,
+        Path(options.out),
+        rule=options.rule,
+        aligned=not options.no_align,
+        repair=options.repair,
+        seed=options.seed,
     )
     picture = Path(options.out) / "figures" / "merge.png"
     with disk_errors(picture, "the merged run is kept"):

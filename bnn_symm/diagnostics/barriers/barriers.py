@@ -36,10 +36,11 @@ from bnn_symm.diagnostics.barriers.interpolation import (
     couple_means,
     losses,
 )
+from bnn_symm.diagnostics.barriers.repair import RepairedPath
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import numpy_generator
-from bnn_symm.summaries import Summarized
+from bnn_symm.summaries import Summarized, plain
 
 Path = Literal["geodesic", "line", "bezier"]
 
@@ -88,6 +89,28 @@ class BarrierCurve:
     mixture_height: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepairedBarrier:
+    """The barrier along a path whose statistics are reset at every point (`repair`).
+
+    Attributes:
+        test: Losses on the test split.
+        train: Losses on the training split.
+    """
+
+    test: BarrierCurve
+    train: BarrierCurve
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the heights and the curves as JSON types."""
+        return {
+            "height": self.test.height,
+            "standard_error": self.test.standard_error,
+            "test": plain(self.test),
+            "train": plain(self.train),
+        }
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Barrier(Summarized):
     """The loss barrier between two posteriors.
@@ -100,6 +123,7 @@ class Barrier(Summarized):
         end_nll: Marginal test NLL of the second posterior itself. The moment map ends at the first
             posterior shifted and scaled to the second's moments, whose predictions differ if the
             two distributions differ in shape.
+        repaired: Losses with statistics that are reset at every point, if they were requested.
     """
 
     path: str
@@ -107,6 +131,7 @@ class Barrier(Summarized):
     test: BarrierCurve
     train: BarrierCurve
     end_nll: float
+    repaired: RepairedBarrier | None = None
 
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""
@@ -139,6 +164,7 @@ def barrier(
     path: Path = "geodesic",
     coupling: Coupling = "moment",
     curve_steps: int = 500,
+    repair: bool = False,
     seed: int = 0,
 ) -> Barrier:
     """Return the marginalized loss barrier between two posteriors.
@@ -157,6 +183,8 @@ def barrier(
             (see `bezier_curves`).
         coupling: How draws of sample posteriors are paired.
         curve_steps: Adam steps for a learned curve.
+        repair: Whether to measure a second time with statistics that are reset on the training
+            split at every point of the path (see `repair`).
         seed: Seed of the draws, and of a learned curve.
 
     Returns:
@@ -198,17 +226,27 @@ def barrier(
             )
         pairs = fit_bezier_curve(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
     test, train = (part.take(slice(0, POINTS)) for part in (dataset.test, dataset.train))
+    repaired = None
+    if repair:
+        if path == "bezier":
+            raise ConfigError("repair is for straight paths; use path='geodesic' or path='line'")
+        reset = RepairedPath(pairs, first.model, train.x)
+        repaired = RepairedBarrier(
+            test=_curve(reset, first, test, num_tau, seed),
+            train=_curve(reset, first, train, num_tau, seed),
+        )
     return Barrier(
         path=pairs.path,
         num_draws=len(pairs.draws[0]),
         test=_curve(pairs, first, test, num_tau, seed),
         train=_curve(pairs, first, train, num_tau, seed),
         end_nll=losses(second, second_draws, test).marginal_nll,
+        repaired=repaired,
     )
 
 
 def _curve(
-    pairs: CoupledDraws, posterior: Posterior, part: Split, num_tau: int, seed: int
+    pairs: CoupledDraws | RepairedPath, posterior: Posterior, part: Split, num_tau: int, seed: int
 ) -> BarrierCurve:
     losses_at: dict[float, Losses] = {}
 

@@ -69,6 +69,9 @@ def continuous_text(own: ContinuousAlignment) -> str:
     )
 
 
+_PARTS = ("test", "train")
+
+
 def barrier_text(result: PairBarrier | SeveralBarrier | LineBarrier) -> str:
     """Return the heights of barriers in all conventions, or the shapes of straight lines.
 
@@ -133,7 +136,10 @@ def _simplex_text(result: SeveralBarrier) -> str:
 def _pair_text(result: PairBarrier) -> str:
     rows = []
     for name, own in result.ways.items():
-        for part, curve in (("test", own.test), ("train", own.train)):
+        curves = [("test", own.test), ("train", own.train)]
+        if own.repaired:
+            curves += [(f"{part}, repaired", getattr(own.repaired, part)) for part in _PARTS]
+        for part, curve in curves:
             height = with_error(curve.height, curve.standard_error)
             others = (curve.above_mean, curve.midpoint, curve.expected_height)
             rows.append([name, part, height, *others, curve.error_height, curve.mixture_height])

@@ -31,6 +31,11 @@ def symmetry_text(content: dict[str, Any]) -> str:
             else ""
         )
     )
+    if content["log10_order_if_statistics_move"] is not None:
+        lines.append(
+            f"permutations of the function: {_power(content['log10_order_if_statistics_move'])}, "
+            "if the statistics of batch norm move with their units, as in align and barrier"
+        )
     lines.append(
         f"parameters: {content['free_parameters']:,} free of {content['network_parameters']:,}; "
         f"{content['fixed_parameters']:,} fixed"

@@ -15,7 +15,7 @@ def plot_merge(scores: Mapping[str, Mapping[str, Any] | None], path: Path) -> No
     """Plot the test NLL of each as a bar with its value.
 
     Args:
-        scores: on the test split, of `merged`, `naive`, `ensemble` and `parts`; each may be None.
+        scores: on the test split, of `merged`, `naive`, `ensemble`, `parts`; each may be None.
         path: of the PNG.
     """
     shown = {name: own["nll"] for name, own in scores.items() if own is not None}
