@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyro
 import pyro.distributions as dist
@@ -53,6 +53,8 @@ from bnn_symm.symmetry.inputs import network_inputs
 from bnn_symm.torch_internals import is_transformed
 
 Tempering = Literal["likelihood", "posterior"]
+T = TypeVar("T")
+
 _LATENT = "likelihood."
 
 
@@ -353,7 +355,7 @@ class BayesianModel(Summarized):
         self._check_call(flat, x)
         return functional_call(self.net, self.net_values(self.unflatten(flat)), (x,))
 
-    def net_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def net_values(self, values: Mapping[str, T]) -> dict[str, T]:
         """Return the named values that are parameters of the network.
 
         Args:

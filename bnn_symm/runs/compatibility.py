@@ -237,7 +237,8 @@ def save_derived_run(
     if "constants_fingerprint" in record:
         kept = NetworkRecord.read(source.directory.network)
         if posterior.model is not source.model and posterior.model.statistics:
-            kept = NetworkRecord.of(posterior.model, kept.points)  # statistics have changed
+            moved = source.full_model.with_statistics(posterior.model.statistics)
+            kept = NetworkRecord.of(moved, kept.points)
             record["constants_fingerprint"] = kept.fingerprint
         network = kept.to_bytes()
     RunDirectory.create(

@@ -235,8 +235,8 @@ def _pass(model: BayesianModel, flat: Tensor, x: Tensor, handle: Any) -> None:
     net = copy.deepcopy(model.net).requires_grad_(False)
     values = model.net_values(model.unflatten(flat))
     norms = frozen_layers(net)
-    layers: dict[str, nn.Module] = (
-        dict(norms)
+    layers: Mapping[str, Any] = (
+        {**norms}
         if norms
         else {
             name: module
@@ -264,10 +264,11 @@ def _output_layer(
 ) -> nn.Module | None:
     """Return the layer whose result is that of the network, which is not reset."""
     results: list[tuple[nn.Module, Tensor]] = []
-    hooks = [
-        module.register_forward_hook(lambda m, args, out: results.append((m, out)))
-        for module in layers.values()
-    ]
+
+    def record(module: nn.Module, args: Any, out: Tensor) -> None:
+        results.append((module, out))
+
+    hooks = [module.register_forward_hook(record) for module in layers.values()]
     with torch.no_grad():
         outputs = functional_call(net, dict(values), (x,))
     for hook in hooks:
