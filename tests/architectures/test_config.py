@@ -38,7 +38,7 @@ def test_the_name_chooses_the_class_and_a_section_survives_a_round_trip(
         {"name": "transformer"},
         {"name": "mlp", "widths": [0]},
         {"name": "mlp", "depth": 20},
-        {"name": "mlp", "norm": "batch"},
+        {"name": "mlp", "norm": "frn"},
         {"name": "resnet", "depth": 21},
         {"name": "resnet", "norm": "none"},
         {"name": "module"},

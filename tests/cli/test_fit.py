@@ -171,9 +171,9 @@ def test_a_custom_module(cli, refused, tmp_path, how):
         "",
         "",
     )
-    assert "network of another factory" in refused("fit", *more, "--out", "other")
+    assert "which this configuration does not name" in refused("fit", *more, "--out", "other")
     cli("fit", *IRIS, "--out", "plain")
-    assert "--module is for user-defined networks; this run has mlp" in refused(
+    assert "--module my_nets_a:build is for code of the user; this run has none" in refused(
         "evaluate", "plain", "--module", "my_nets_a:build"
     )
 

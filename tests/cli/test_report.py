@@ -134,7 +134,7 @@ def test_invalid_directories_are_refused_in_one_line(refused, fitted, tmp_path):
     assert "neither a study nor a run" in refused("report", tmp_path)
     assert "there is no directory" in refused("report", "nowhere")
     run = fitted("vi", *METHODS["local"])
-    assert "--module is for user-defined networks" in refused("report", run, "--module", "a:b")
+    assert "is for code of the user; this run has none" in refused("report", run, "--module", "a:b")
     assert f"--out {tmp_path} is a directory" in refused("report", run, "-o", tmp_path)
     assert "nowhere" in refused("report", run, "-o", "nowhere/page.html")
     shutil.rmtree(run)

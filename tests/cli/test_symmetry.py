@@ -384,7 +384,7 @@ def test_the_configuration_of_a_run_is_fixed(cli, refused):
     assert "--set changes a configuration; run is a run, whose configuration is fixed" in refused(
         "symmetry", "run", "--set", "architecture.symmetry.kind=weight_asymmetric"
     )
-    assert "--module is for user-defined networks; this run has mlp" in refused(
+    assert "--module absent:build is for code of the user; this run has none" in refused(
         "symmetry", "run", "--module", "absent:build"
     )
 

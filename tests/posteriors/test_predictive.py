@@ -191,10 +191,8 @@ def test_quantiles_of_numbers_are_the_roots_of_the_distribution_function(name) -
     p = predictive(name)
     each, quantiles = components(p), p.quantiles(LEVELS)
     assert quantiles.shape == (len(LEVELS), POINTS)
-    low, high = (
-        float((p.mean() - 200 * p.standard_deviation()).min()),
-        float(p.mean().max()) * 10 + 1e3,
-    )
+    low = float((p.mean() - 200 * p.standard_deviation()).min())
+    high = float((p.mean() + 200 * p.standard_deviation()).max()) + 1e3
     for level, row in zip(LEVELS, quantiles, strict=True):
         for point in range(POINTS):
 
@@ -288,7 +286,7 @@ def test_sampled_targets_have_the_moments_of_every_draw(name) -> None:
     below = below.unflatten(0, (CHAINS, 3, copies))[:, :, 0]
     error = ((groups <= mean.unsqueeze(2)).double().mean(2) - below).abs()
     assert float((error / (below * (1 - below) / copies).sqrt()).max()) < 4.5
-    if not name.startswith(("gaussian", "hetero", "poisson")):
+    if "student" in name or not name.startswith(("gaussian", "hetero", "poisson")):
         return  # their fourth moment is large or infinite
     fourth = 2 * variance**2 + (variance if name == "poisson" else 0.0)
     assert float(((groups.var(2) - variance).abs() / (fourth / copies).sqrt()).max()) < 4.5

@@ -111,19 +111,23 @@ def config_of(options: argparse.Namespace, *, choose: bool = True) -> "Config":
     """
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs import load_config
+    from bnn_symm.runs.configuration.config import read_raw
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
 
     take_config_from_overrides(options)
-    config = load_config(options.config, options.set, choose=choose)
-    factories = [name for name in options.module if name not in factories_of([config])]
+    raw = read_raw(options.config, options.set)
+    sections = (raw.get("likelihood"), raw.get("prior"))
+    classes = [section.get("name") for section in sections if isinstance(section, dict)]
+    factories = [name for name in options.module if name not in classes]
     if len(factories) > 1:
         raise ConfigError(
             f"--module names {' and '.join(factories)}, and a network has one factory; the classes "
             "of a likelihood and a prior are likelihood.name and prior.name"
         )
+    overrides = list(options.set)
     for name in factories:
-        overrides = [*options.set, "architecture.name=module", f"architecture.factory={name}"]
-        config = load_config(options.config, overrides, choose=choose)
+        overrides += ["architecture.name=module", f"architecture.factory={name}"]
+    config = load_config(options.config, overrides, choose=choose)
     if options.config:
         check_configuration(options.config, factories_of([config]), options.module)
     return config

@@ -86,7 +86,7 @@ class _Drop:
         self._inputs = DroppedInputs(model.net)
         if len(self._inputs.rates) == 0:
             raise ConfigError(
-                "inference.name=mc_dropout needs a stochastic layer with dropout, got none; set "
+                "inference.name=mc_dropout needs a hidden layer with dropout, got none; set "
                 "architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
                 "drop_inputs on your own layers"
             )
