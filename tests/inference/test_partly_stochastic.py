@@ -131,7 +131,7 @@ def test_what_cannot_start_a_fit_is_refused(target):
         MAP(parameters=LAST, num_steps=2).fit(model, data, seed=0, initial=several)
     with pytest.raises(ConfigError, match=r"inference\.parameters.*'2\.weight'"):
         MAP(parameters=("2.weigt",), num_steps=2).fit(model, data, seed=0)
-    with pytest.raises(ConfigError, match="stochastic layer with dropout"):
+    with pytest.raises(ConfigError, match="with dropout and stochastic weights"):
         MCDropout(parameters=LAST, num_steps=2).fit(model, data, seed=0)
     net = nn.Sequential(nn.Linear(10, 4), nn.Tanh(), nn.Linear(4, 1)).double()
     other = BayesianModel(net, Prior(), Gaussian(noise=NOISE))

@@ -85,9 +85,10 @@ class _Drop:
     def __init__(self, model: BayesianModel, seed: int, purpose: str):
         self._inputs = DroppedInputs(model.net)
         if len(self._inputs.rates) == 0:
+            which = " and stochastic weights" if model.num_fixed_parameters else ""
             raise ConfigError(
-                "inference.name=mc_dropout needs a hidden layer with dropout, got none; set "
-                "architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
+                f"inference.name=mc_dropout needs a hidden layer with dropout{which}, got none; "
+                "set architecture.dropout=0.1 (mlp, cnn and resnet with hidden layers), or call "
                 "drop_inputs on your own layers"
             )
         self._num_latents = len(model.likelihood.latents)
