@@ -87,7 +87,7 @@ def _check(tmp_path: Path, name: str, kills: int, seed: int, extra: list[str]) -
 # One method of each kind of loop; the others share theirs with one of these.
 _QUICK = (
     *("mean_field_vi-local", "ivon-flipout", "hmc-batched", "nuts-pyro", "mclmc"),
-    *("deep_ensemble", "laplace", "cyclical_sghmc", "mixture"),
+    *("deep_ensemble", "laplace", "sghmc", "mixture"),
 )
 
 

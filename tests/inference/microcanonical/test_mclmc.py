@@ -180,10 +180,11 @@ def test_adjusted_chains_recover_the_exact_posterior():
 def test_adjusted_chains_are_unbiased_at_every_temperature(temperature, tempering):
     model, data = linear_regression()
     method = dataclasses.replace(
-        EXACT, num_warmup=300, num_draws=1000, temperature=temperature, tempering=tempering
+        EXACT, num_warmup=100, num_draws=250, temperature=temperature, tempering=tempering
     )
     posterior = method.fit(model, data, seed=0)
-    assert_exact_moments(posterior, exact_posterior(data, temperature, tempering))
+    # R-hat of chains this short may be up to 1.02.
+    assert_exact_moments(posterior, exact_posterior(data, temperature, tempering), max_rhat=1.02)
 
 
 @pytest.mark.thorough
