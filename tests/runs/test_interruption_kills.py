@@ -103,6 +103,8 @@ def test_killed_at_random_moments(tmp_path, name):
     ]
     if name == "hmc-batched":  # compiled chains are those of mclmc
         extra.append("inference.compile=false")
+    if name == "sghmc":
+        extra += ["inference.num_chains=2", "inference.num_draws=30"]
     _check(tmp_path, name, kills=2, seed=1, extra=extra)
 
 
