@@ -111,7 +111,7 @@ class Prior:
 
     @property
     def family_name(self) -> str:
-        """Return the name of the family; of an own one `package.module:Class`."""
+        """Return the name of the family, or of the class of the user's own code."""
         if isinstance(self.name, PriorFamily):
             return f"{type(self.name).__module__}:{type(self.name).__qualname__}"
         return self.name.name if isinstance(self.name, Imported) else self.name
