@@ -73,7 +73,9 @@ def test_it_runs(path, tmp_path, monkeypatch, font_cache):
     monkeypatch.setenv("MPLCONFIGDIR", str(font_cache))
     notebook = read(path)
     before = [cell.source for cell in notebook.cells]
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # The limit is for a notebook that hangs: the study of one takes minutes beside other tests.
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=1200, resources=resources).execute()
     assert [cell.source for cell in notebook.cells] == before
     assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
     assert list(tmp_path.iterdir()) == []
