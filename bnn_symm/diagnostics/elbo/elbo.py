@@ -204,7 +204,9 @@ def _log_likelihoods(
     """
     model, size = posterior.model, len(train)
     at_once = at_once if points == size else 1
-    evaluate: Callable[..., Tensor] = torch.func.vmap(model.log_likelihood, in_dims=(0, None, None))
+    evaluate: Callable[..., Tensor] = partial(_one_by_one, model)
+    if at_once > 1:
+        evaluate = torch.func.vmap(model.log_likelihood, in_dims=(0, None, None))
     for number in itertools.count():
         generator = torch_generator(seed, "elbo", number)
         noise = torch.randn(
