@@ -20,6 +20,7 @@ from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
 from bnn_symm.alignment.solvers.straight_through import straight_through
+from bnn_symm.alignment.transport import Transport
 from bnn_symm.architectures import fingerprint, short_fingerprint
 from bnn_symm.arguments import checked
 from bnn_symm.data import Split
@@ -294,14 +295,17 @@ def _result(
     )
 
 
-def check_same_function(posterior: Posterior, permutation: Permutation) -> float:
-    """Return the largest relative change of the outputs when the posterior mean is permuted.
+def check_same_function(
+    posterior: Posterior, permutation: Permutation, transport: Transport | None = None
+) -> float:
+    """Return the largest relative change of the outputs when the posterior mean is aligned.
 
     Outputs are computed in float64 on random inputs.
 
     Args:
         posterior: the posterior.
         permutation: of its network's spec.
+        transport: scales and rotations that are applied after the permutation, if any.
 
     Returns:
         The relative change.
@@ -313,20 +317,21 @@ def check_same_function(posterior: Posterior, permutation: Permutation) -> float
     net = copy.deepcopy(model.net).double().cpu()
     flat = posterior.mean().detach().double().cpu()
     statistics = {name: value.double().cpu() for name, value in model.statistics.items()}
-    values, permuted = (
+    moved = model.permute(flat, permutation)
+    if transport is not None:
+        moved = transport.apply_flat(model, moved)
+    values, aligned = (
         model.net_values(model.unflatten(vector)) | buffers
-        for vector, buffers in (
-            (flat, statistics),
-            (model.permute(flat, permutation), permutation.apply(statistics)),
-        )
+        for vector, buffers in ((flat, statistics), (moved, permutation.apply(statistics)))
     )
     difference = relative_difference(
-        net, values, permuted, input_points(net, permutation.spec.input_shape, NUM_POINTS)
+        net, values, aligned, input_points(net, permutation.spec.input_shape, NUM_POINTS)
     )
     if not difference < _SAME_FUNCTION:
         raise SymmetryError(
-            f"the permuted network computes another function: outputs differ by a relative "
-            f"{difference:.1e}; please report this with the network"
+            f"the {'permuted' if transport is None else 'transformed'} network computes another "
+            f"function: outputs differ by a relative {difference:.1e}; please report this with the "
+            "network"
         )
     return difference
 

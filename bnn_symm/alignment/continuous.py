@@ -18,7 +18,6 @@ References:
     Schoenemann (1966), A generalized solution of the orthogonal Procrustes problem.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -28,22 +27,19 @@ from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from bnn_symm.alignment.align import Solver, align, check_same_parameters
+from bnn_symm.alignment.align import Solver, align, check_same_function, check_same_parameters
 from bnn_symm.alignment.canonicalize import balancing, frozen_units, scaled_occurrences
 from bnn_symm.alignment.objective import whole_weights
 from bnn_symm.alignment.transport import Transport, transport_posterior
 from bnn_symm.arguments import checked
-from bnn_symm.errors import ConfigError, SymmetryError
+from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.symmetry import Permutation, PermutationSpec, SymmetryGroup, symmetry_group
-from bnn_symm.symmetry.derive import NUM_POINTS, relative_difference
-from bnn_symm.symmetry.inputs import input_points
 from bnn_symm.symmetry.linear_maps import LinearMaps, linear_maps, pair_matrices
 
 Symmetry = Literal["permutation", "scale", "rotation"]
 
 _ROUNDS, _CONVERGED = 200, 1e-12
-_SAME_FUNCTION = 1e-6
 # Logarithms of factors that are tried, and steps of Newton's method from the best of them.
 _LARGEST_LOG, _LOGS, _NEWTON = 10.0, 401, 30
 
@@ -185,7 +181,7 @@ def align_continuous(
         distance_before=_distance(target, before),
         distance_permutation=_distance(target, _permuted(best.permutation, before)),
         distance_after=best.distance,
-        function_difference=_function_difference(other, best.permutation, transport),
+        function_difference=check_same_function(other, best.permutation, transport),
     )
 
 
@@ -389,20 +385,3 @@ def _balanced(
     weights = _moments(posterior, spec, "means")
     factors = {name: own[0] for name, own in balancing(spec, weights, frozen).items()}
     return transport_posterior(posterior, Transport(spec, factors))
-
-
-def _function_difference(other: Posterior, permutation: Permutation, transport: Transport) -> float:
-    """Return the largest relative change of the outputs at the mean, and refuse a large one."""
-    model = other.model
-    net = copy.deepcopy(model.net).double().cpu()
-    flat = other.mean().detach().double().cpu()
-    after = transport.apply_flat(model, model.permute(flat, permutation))
-    values, changed = (model.net_values(model.unflatten(each)) for each in (flat, after))
-    points = input_points(net, permutation.spec.input_shape, NUM_POINTS)
-    difference = relative_difference(net, values, changed, points)
-    if not difference < _SAME_FUNCTION:
-        raise SymmetryError(
-            f"the transformed network computes another function: outputs differ by a relative "
-            f"{difference:.1e}; please report this with the network"
-        )
-    return difference

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnn_symm.analyses.alignment import align_runs, barrier_runs
+from bnn_symm.analyses.alignment import align_runs
+from bnn_symm.analyses.barriers import BarrierOptions, barrier_runs
 from bnn_symm.analyses.merging import merge_runs
 from bnn_symm.architectures import frozen_layers
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
@@ -127,7 +128,7 @@ def test_runs_with_other_statistics_are_aligned_merged_and_repaired(tmp_path: Pa
     assert torch.allclose(
         stored.posterior.predict(x).outputs, runs[1].posterior.predict(x).outputs, atol=1e-5
     )
-    content = barrier_runs(runs, path="line", repair=True).to_dict()
+    content = barrier_runs(runs, BarrierOptions(path="line", repair=True)).to_dict()
     for own in (content, content["naive"]):
         assert set(own["repaired"]) == {"height", "standard_error", "test", "train"}
     merged = merge_runs(runs, tmp_path / "merged", repair=True)

@@ -88,7 +88,7 @@ def add(commands: Any) -> None:
 
 
 def _barrier(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.alignment import barrier_runs
+    from bnn_symm.analyses.barriers import BarrierOptions, barrier_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.text.alignment import barrier_text, draw_barrier
@@ -126,8 +126,7 @@ def _barrier(options: argparse.Namespace) -> int:
     warn(warnings)
     if options.out:
         check_free(Path(options.out))
-    result = barrier_runs(
-        runs,
+    chosen = BarrierOptions(
         aligned=not options.no_align,
         symmetries=options.symmetries.split(","),
         matching=options.matching,
@@ -138,6 +137,7 @@ def _barrier(options: argparse.Namespace) -> int:
         seed=options.seed,
         **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )
+    result = barrier_runs(runs, chosen)
     content = result.to_dict() | {"warnings": warnings}
     out = new_directory(Path(options.out) if options.out else None, "barrier")
     with disk_errors(out, "free some space, then measure the barrier again"):

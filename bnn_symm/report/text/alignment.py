@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bnn_symm.alignment import ContinuousAlignment
-from bnn_symm.analyses.alignment import (
-    LineBarrier,
-    PairBarrier,
-    RunAlignment,
-    SeveralBarrier,
-)
+from bnn_symm.analyses.alignment import RunAlignment
+from bnn_symm.analyses.barriers import LineBarrier, PairBarrier, SeveralBarrier
 from bnn_symm.diagnostics.barriers.monotonicity import LineShape
 from bnn_symm.formatting import count, number, with_error
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bnn_symm.analyses.alignment import pair_runs
+from bnn_symm.analyses.barriers import BarrierOptions, pair_runs
 from bnn_symm.analyses.mixing import concatenate_chains, describe_mixing, held_out_part
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.mixing.chain_statistics import MIN_DRAWS, chain_statistics
@@ -65,7 +65,8 @@ def measure_pair(first: Run, second: Run, options: dict[str, Any]) -> dict[str, 
             raise InvalidRun(f"{run.path} is {run.status}: it has no posterior to compare")
     check_comparable([first, second])
     keys = ("matching", "num_draws")
-    barrier, aligned = pair_runs(first, second, **{key: options[key] for key in keys})
+    chosen = BarrierOptions(**{key: options[key] for key in keys})
+    barrier, aligned = pair_runs(first, second, chosen)
     dataset = first.dataset()
     with use_threads(first.threads):
         weights, functions = agreement([first.posterior, second.posterior], dataset)

@@ -1,0 +1,375 @@
+"""Measure barriers between runs: pairs, simplices and straight lines."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bnn_symm.advice import advise
+from bnn_symm.alignment import (
+    ContinuousAlignment,
+    Matching,
+    Synchronization,
+    align_continuous,
+    check_symmetries,
+)
+from bnn_symm.analyses.alignment import (
+    RunAlignment,
+    align_jointly,
+    align_runs,
+    alignment_threads,
+    group_of,
+)
+from bnn_symm.analyses.monotonicity import check_means, line_shapes, lines_from_initial
+from bnn_symm.data import Dataset
+from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
+from bnn_symm.diagnostics.barriers.barriers import Path
+from bnn_symm.diagnostics.barriers.interpolation import Coupling
+from bnn_symm.diagnostics.barriers.monotonicity import LineShape
+from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier
+from bnn_symm.errors import ConfigError
+from bnn_symm.posteriors import Posterior
+from bnn_symm.runs.run import Run
+from bnn_symm.summaries import Result, plain
+from bnn_symm.threads import use_threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarrierOptions:
+    """Hold what is measured between runs, and how.
+
+    Attributes:
+        aligned: whether the runs are aligned first.
+        symmetries: `permutation`, and for two runs perhaps `scale` and `rotation`; the barrier is
+            measured after each.
+        matching: the matching cost.
+        path: the path between two posteriors.
+        coupling: the coupling of their draws.
+        curve_steps: optimization steps of a Bezier curve.
+        num_draws: the number of draws of each posterior.
+        repair: whether the barrier is measured again with statistics that are reset along the path.
+        seed: the seed of alignment, draws and curve.
+    """
+
+    aligned: bool = True
+    symmetries: Sequence[str] = ("permutation",)
+    matching: Matching = "w2"
+    path: Path = "geodesic"
+    coupling: Coupling = "moment"
+    curve_steps: int = 500
+    num_draws: int = 50
+    repair: bool = False
+    seed: int = 0
+
+
+_DEFAULTS = BarrierOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBarrier:
+    """Hold the barrier between two runs.
+
+    Attributes:
+        runs: the paths of the runs.
+        ways: the barrier before alignment (`naive`), after it (`aligned`), if it was requested, and
+            after the alignment of scales and rotations too (`+ scale`, `+ scale + rotation`).
+        shapes: shapes of the lines between the means by split, for each of `ways`, or nothing.
+        alignment: of the second run, if it was requested.
+        continuous: alignments over scales and rotations by their name in `ways`, after `alignment`.
+    """
+
+    runs: list[str]
+    ways: dict[str, Barrier]
+    shapes: dict[str, dict[str, LineShape]]
+    alignment: RunAlignment | None
+    continuous: dict[str, ContinuousAlignment] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Barrier:
+        """Return the barrier after alignment over all symmetries that were requested."""
+        return list(self.ways.values())[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the barrier as JSON types, that after alignment first."""
+        naive, *_, chosen = [
+            plain({key: getattr(own, key) for key in ("test", "train", "end_nll")})
+            | ({"repaired": own.repaired.to_dict()} if own.repaired else {})
+            | ({"shape": plain(self.shapes[way])} if self.shapes else {})
+            for way, own in [("naive", self.ways["naive"]), *self.ways.items()]
+        ]
+        return {
+            "height": self.chosen.height,
+            "standard_error": self.chosen.standard_error,
+            "runs": self.runs,
+            "aligned": "aligned" in self.ways,
+            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
+            "ways": {
+                way: {"height": own.height, "standard_error": own.standard_error}
+                for way, own in self.ways.items()
+            },
+            "continuous": {way: own.to_dict() for way, own in self.continuous.items()},
+            "path": self.chosen.path,
+            "num_draws": self.chosen.num_draws,
+            **chosen,
+            "naive": naive,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairHeight(Result):
+    """Hold the height of the barrier between two of several runs, by their positions."""
+
+    first: int
+    second: int
+    height: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimplexPairs(Result):
+    """Hold the loss over the simplex of several posteriors, and the barrier of each pair."""
+
+    simplex: SimplexBarrier
+    pairs: list[PairHeight]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeveralBarrier:
+    """Hold the barrier over the simplex of several runs; see `PairBarrier`."""
+
+    runs: list[str]
+    ways: dict[str, SimplexPairs]
+    alignment: Synchronization | None
+
+    @property
+    def chosen(self) -> SimplexPairs:
+        """Return the barrier after alignment, if it was requested."""
+        return self.ways.get("aligned", self.ways["naive"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the barrier as JSON types, that after alignment first."""
+        return {
+            "height": self.chosen.simplex.height,
+            "standard_error": None,
+            "centroid": self.chosen.simplex.centroid,
+            "path": self.chosen.simplex.path,
+            "runs": self.runs,
+            "aligned": "aligned" in self.ways,
+            "naive": self.ways["naive"].to_dict(),
+            **self.chosen.to_dict(),
+            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBarrier:
+    """Hold the losses on straight lines.
+
+    Attributes:
+        lines: the path of each run, and the shape of the line from its initial value by split.
+        pair: the barrier between the means of two runs.
+    """
+
+    lines: list[tuple[str, dict[str, LineShape]]]
+    pair: PairBarrier | None = None
+
+    @property
+    def percent_monotone(self) -> dict[str, float]:
+        """Return the percentage of the runs with a monotone line, by split."""
+        monotone = {
+            part: sum(shapes[part].is_monotone for _, shapes in self.lines)
+            for part in ("test", "train")
+        }
+        return {part: 100 * number / len(self.lines) for part, number in monotone.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the losses as JSON types, with the height of the pair where there is one."""
+        return {
+            "height": max(shapes["test"].height for _, shapes in self.lines),
+            "standard_error": None,
+            "runs": [run for run, _ in self.lines],
+            "aligned": False,
+            "path": "straight line",
+            "from_initial": [{"run": run, **plain(shapes)} for run, shapes in self.lines],
+            "percent_monotone": self.percent_monotone,
+        } | (self.pair.to_dict() if self.pair else {})
+
+
+def barrier_runs(
+    runs: Sequence[Run], options: BarrierOptions = _DEFAULTS
+) -> PairBarrier | SeveralBarrier | LineBarrier:
+    """Measure the barrier between two runs, or over the simplex of three or more.
+
+    The naive barrier is always measured. With `path="line"`, the line from the initial value of
+    each run to its mean is measured too, for any number of runs.
+
+    Args:
+        runs: comparable runs.
+        options: what is measured.
+
+    Returns:
+        The barrier, after alignment if it is requested, and the naive one.
+
+    Raises:
+        ConfigError: if an option does not apply to the number of runs.
+    """
+    _check_options(len(runs), options)
+    if options.path == "line":
+        check_means(runs)
+        if len(runs) != 2:
+            return LineBarrier(lines=lines_from_initial(runs))
+    if len(runs) > 2:
+        return _several_runs(runs, options)
+    pair, _ = pair_runs(runs[0], runs[1], options)
+    if options.path != "line":
+        return pair
+    return LineBarrier(lines=lines_from_initial(runs), pair=pair)
+
+
+def _check_options(number: int, options: BarrierOptions) -> None:
+    """Check that the options apply to a number of runs."""
+    symmetries, path, matching = options.symmetries, options.path, options.matching
+    if len(check_symmetries(symmetries)) > 1 and (number != 2 or not options.aligned):
+        raise ConfigError(
+            f"symmetries {','.join(symmetries)}: scales and rotations are aligned for two runs, "
+            f"got {number} runs{'' if options.aligned else ' without alignment'}"
+        )
+    if options.repair and number != 2:
+        raise ConfigError(
+            f"{advise('--repair', 'repair=True')} is for two runs, got {number}; name two"
+        )
+    if number > 2 and path == "bezier":
+        raise ConfigError(
+            f"--path {path} connects two runs, got {number}; name two, or use --path geodesic"
+        )
+    if number > 2 and path == "geodesic" and matching not in ("w2", "means"):
+        raise ConfigError(
+            f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or "
+            "means"
+        )
+
+
+def _several_runs(runs: Sequence[Run], options: BarrierOptions) -> SeveralBarrier:
+    """Measure the barrier over the simplex of three or more runs."""
+    dataset = runs[0].dataset()
+    keywords = {
+        "coupling": options.coupling,
+        "num_draws": options.num_draws,
+        "seed": options.seed,
+    }
+
+    def measured(posteriors: Sequence[Posterior]) -> SimplexPairs:
+        with use_threads(runs[0].threads):
+            return SimplexPairs(
+                simplex=simplex_barrier(posteriors, dataset.test, **keywords),
+                pairs=_pairs(posteriors, dataset, keywords),
+            )
+
+    ways, alignment = {"naive": measured([run.posterior for run in runs])}, None
+    if options.aligned:
+        cost = "means" if options.matching == "means" else "w2"
+        moved, alignment = align_jointly(runs, cost=cost, seed=options.seed)
+        ways["aligned"] = measured(moved)
+    return SeveralBarrier(runs=[str(run.path) for run in runs], ways=ways, alignment=alignment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedPair:
+    """Hold the posteriors of two runs before and after each alignment.
+
+    Attributes:
+        ways: the two posteriors by the keys of `PairBarrier.ways`, in this order.
+        alignment: of the second run, if it was requested.
+        continuous: alignments over scales and rotations by their name in `ways`.
+    """
+
+    ways: dict[str, tuple[Posterior, Posterior]]
+    alignment: RunAlignment | None
+    continuous: dict[str, ContinuousAlignment]
+
+
+def pair_runs(
+    first: Run, second: Run, options: BarrierOptions = _DEFAULTS
+) -> tuple[PairBarrier, list[Posterior]]:
+    """Measure the barrier between two runs, as `barrier_runs`, and return their posteriors.
+
+    Args:
+        first: the first run.
+        second: the second run.
+        options: what is measured.
+
+    Returns:
+        The barrier, and the two posteriors after the last alignment.
+    """
+    pair, dataset = align_pair(first, second, options), first.dataset()
+    ways: dict[str, Barrier] = {}
+    shapes: dict[str, dict[str, LineShape]] = {}
+    with use_threads(first.threads):
+        for way, (start, end) in pair.ways.items():
+            ways[way] = barrier(
+                start,
+                end,
+                dataset,
+                coupling=options.coupling,
+                num_draws=options.num_draws,
+                seed=options.seed,
+                path=options.path,
+                curve_steps=options.curve_steps,
+                repair=options.repair,
+            )
+            if options.path == "line":
+                shapes[way] = line_shapes(
+                    start, start.mean(), end.mean(), dataset, (start.model, end.model)
+                )
+    result = PairBarrier(
+        runs=[str(first.path), str(second.path)],
+        ways=ways,
+        shapes=shapes,
+        alignment=pair.alignment,
+        continuous=pair.continuous,
+    )
+    return result, list(list(pair.ways.values())[-1])
+
+
+def align_pair(first: Run, second: Run, options: BarrierOptions = _DEFAULTS) -> AlignedPair:
+    """Align the second of two runs to the first, over one more symmetry at a time.
+
+    Args:
+        first: the first run.
+        second: the second run.
+        options: whether and how they are aligned.
+    """
+    ways, alignment = {"naive": (first.posterior, second.posterior)}, None
+    continuous: dict[str, ContinuousAlignment] = {}
+    if not options.aligned:
+        return AlignedPair(ways=ways, alignment=None, continuous=continuous)
+    (start, end), (alignment,), _ = align_runs(
+        first, [second], matching=options.matching, seed=options.seed
+    )
+    ways["aligned"] = (start, end)
+    chosen = check_symmetries(options.symmetries)
+    for number in range(2, len(chosen) + 1):
+        group, way = group_of(first), "".join(f"+ {name} " for name in chosen[1:number]).strip()
+        with use_threads(alignment_threads(group)):
+            continuous[way] = align_continuous(
+                start,
+                end,
+                chosen[:number],
+                first=group.spec.identity(),
+                group=group,
+                seed=options.seed,
+            )
+        ways[way] = (start, continuous[way].apply(end))
+    return AlignedPair(ways=ways, alignment=alignment, continuous=continuous)
+
+
+def _pairs(
+    posteriors: Sequence[Posterior], dataset: Dataset, options: dict[str, Any]
+) -> list[PairHeight]:
+    """Return the heights of the barriers between all pairs."""
+    pairs = itertools.combinations(range(len(posteriors)), 2)
+    results = {(i, j): barrier(posteriors[i], posteriors[j], dataset, **options) for i, j in pairs}
+    return [
+        PairHeight(first=i, second=j, height=own.height, standard_error=own.standard_error)
+        for (i, j), own in results.items()
+    ]
