@@ -226,6 +226,20 @@ def test_many_degrees_of_freedom_are_gaussian_in_float32_too() -> None:
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("excess", [1e-4, 0.3, 3.0, 1e5])
+def test_the_cdf_of_many_points_equals_that_of_scipy(excess) -> None:
+    value = torch.linspace(-40, 40, 5000, dtype=torch.float64).sinh()
+    outputs = torch.zeros(2, len(value), 1, dtype=torch.float64)
+    student = StudentT()
+    latents = {"log_noise": torch.tensor([0.0, -3.0]).double(), "log_excess": torch.tensor(excess).log()}
+    latents["log_excess"] = latents["log_excess"].expand(2).double()
+    found = student.cdf(outputs, value, latents)
+    df = 2 + latents["log_excess"].exp().numpy()[:, None]
+    scale = np.exp([[0.0], [-3.0]])
+    expected = special.stdtr(df, value.numpy() / scale)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["categorical", "bernoulli", "ordinal"])
 def test_class_probabilities_are_the_exponential_of_the_density_of_each_class(name) -> None:
     case = CASES[name]

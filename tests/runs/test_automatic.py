@@ -9,7 +9,7 @@ import pytest
 from bnn_symm import Prior, fit_run, load_config
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
-from bnn_symm.models import HeteroscedasticGaussian
+from bnn_symm.models import HeteroscedasticStudentT
 from bnn_symm.runs.configuration.automatic import automatic_prior
 from bnn_symm.runs.configuration.prepare import prepare
 
@@ -34,7 +34,7 @@ def test_what_a_table_leaves_open_is_chosen(table):
     assert config.prior == automatic_prior(config.architecture)
     assert config.prior.overrides["head.*"].scale == 1.0
     prepared = prepare(config)
-    assert isinstance(prepared.config.likelihood, HeteroscedasticGaussian)
+    assert isinstance(prepared.config.likelihood, HeteroscedasticStudentT)
     assert isinstance(prepared.config.inference, MCLMC)
     assert [type(stage) for stage in prepared.config.warm_start] == [DeepEnsemble]
     assert prepared.reason in prepared.notes
