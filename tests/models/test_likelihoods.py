@@ -231,7 +231,10 @@ def test_the_cdf_of_many_points_equals_that_of_scipy(excess) -> None:
     value = torch.linspace(-40, 40, 5000, dtype=torch.float64).sinh()
     outputs = torch.zeros(2, len(value), 1, dtype=torch.float64)
     student = StudentT()
-    latents = {"log_noise": torch.tensor([0.0, -3.0]).double(), "log_excess": torch.tensor(excess).log()}
+    latents = {
+        "log_noise": torch.tensor([0.0, -3.0]).double(),
+        "log_excess": torch.tensor(excess).log(),
+    }
     latents["log_excess"] = latents["log_excess"].expand(2).double()
     found = student.cdf(outputs, value, latents)
     df = 2 + latents["log_excess"].exp().numpy()[:, None]
