@@ -55,8 +55,8 @@ def automatic_prior(architecture: MLPConfig) -> Prior:
 def automatic_likelihood(task: str, num_outputs: int) -> AnyLikelihood | None:
     """Return the likelihood of a fit with the method `auto`; None for the default of the task.
 
-    In regressions the scale of the noise is predicted for each point, and its tails are learned. With
-    normal noise, targets far from all others had a large effect on the fits of public tables.
+    In regressions the scale of the noise is predicted for each point, and its tails are learned.
+    With normal noise, targets far from all others had a large effect on fits of public tables.
 
     Args:
         task: the task of the data set.
