@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._higher_order_ops.while_loop import while_loop
-from torch._inductor.codecache import PyCodeCache
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -154,6 +153,9 @@ def record_kernels(call: Callable[[], Any]) -> list[KernelCall]:
             if name == "ops":
                 others.append(name)
             return getattr(torch, name)
+
+    # Imported here, as the compiler takes seconds to import, and what does not compile is quicker.
+    from torch._inductor.codecache import PyCodeCache
 
     # The generated modules have a function `call`. It allocates tensors, and calls kernels, which
     # are functions of the module, products of matrices, and, as a last resort, torch's operations,

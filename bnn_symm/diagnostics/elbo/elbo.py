@@ -34,12 +34,13 @@ from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
 
-# Sampling ends at this standard error in nats, or after this work, whichever comes first.
-_STANDARD_ERROR = 0.005
+# Sampling ends at the larger of these standard errors, in nats and as a share of the ELBO, or after
+# this work, whichever comes first. A fit should not spend more on its ELBO than on its steps.
+_STANDARD_ERROR, _SHARE = 0.005, 1e-4
 _FLOPS = 5e10
 _MIN_SAMPLES, _MAX_SAMPLES = 50, 20_000
 # Draws are evaluated together up to this work per call, above which nothing is gained by it.
-_FLOPS_PER_CALL, _MAX_DRAWS_PER_CALL = 5e6, 250
+_FLOPS_PER_CALL, _MAX_DRAWS_PER_CALL = 5e7, 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,8 @@ def elbo(posterior: Posterior, train: Split, *, seed: int = 0) -> Elbo | None:
         at_once = int(min(most, _MAX_DRAWS_PER_CALL, max(1, _FLOPS_PER_CALL / (flops * points))))
         for totals in _log_likelihoods(posterior, train, points, at_once, seed):
             values = torch.cat([values, totals.cpu() * (size / points)])
-            enough = len(values) >= _MIN_SAMPLES and _standard_error(values) <= _STANDARD_ERROR
+            error = max(_STANDARD_ERROR, _SHARE * abs(float(values.mean()) - log_jacobian - kl))
+            enough = len(values) >= _MIN_SAMPLES and _standard_error(values) <= error
             if enough or len(values) >= most:
                 break
     expected = float(values.mean()) - log_jacobian
