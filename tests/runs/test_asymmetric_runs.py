@@ -34,6 +34,7 @@ def copy(good, tmp_path):
     [
         *((method, "weight_asymmetric") for method in METHODS),
         ("local", "sigma_asymmetric"),
+        ("local", "bias_asymmetric"),
         *(
             pytest.param(method, "sigma_asymmetric", marks=pytest.mark.thorough)
             for method in METHODS

@@ -15,6 +15,7 @@ from torch import nn
 
 from bnn_symm.architectures.asymmetric.block_fixed import Blocks, blocks_of
 from bnn_symm.architectures.asymmetric.figlu import insert_figlu
+from bnn_symm.architectures.asymmetric.fixed_biases import fix_biases
 from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 from bnn_symm.architectures.asymmetric.init_matched import set_initial_entries
 from bnn_symm.architectures.asymmetric.masks import fixed_values, layer_mask
@@ -48,12 +49,14 @@ def asymmetrize(
     Normal(0, kappa^2), in every layer that is exactly an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or
     `nn.Conv3d`. Subclasses are left unchanged, since they may use their weight in other ways; this
     includes the output projection of `nn.MultiheadAttention`. Norms, biases and all other
-    parameters are left unchanged. Free entries keep their present values.
+    parameters are left unchanged. Free entries keep their present values. With `bias_asymmetric`
+    the biases of the hidden units of these layers are fixed instead.
 
     Args:
         module: Any network; it is not changed.
         kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU replaces every activation module),
-            `init_matched` (all trainable, starts at the weight-asymmetric network's values),
+            `bias_asymmetric` (hidden units have fixed biases), `init_matched` (all trainable,
+            starts at the weight-asymmetric network's values),
             `block_fixed` (as many fixed entries, the same for the units of a block) or `standard`
             (a plain copy).
         fixed_per_row: Fixed entries per row (`filters`: input channels): a number, one per layer in
@@ -66,7 +69,8 @@ def asymmetrize(
         gate_scale: For `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 /
             sqrt(width).
         seed: Seed of masks and fixed values.
-        input_shape: Shape of one point; `sigma_asymmetric` and `block_fixed` need it.
+        input_shape: Shape of one point; `sigma_asymmetric`, `bias_asymmetric` and `block_fixed`
+            need it.
 
     Returns:
         The changed copy. Its parameters keep their names.
@@ -126,6 +130,8 @@ def apply_symmetry(
             f"{settings.kind} found no layer that is exactly nn.Linear, nn.Conv1d, nn.Conv2d or "
             f"nn.Conv3d in {type(net).__name__}; use kind=sigma_asymmetric, or such layers"
         )
+    if settings.kind == "bias_asymmetric":
+        return fix_biases(net, layers, settings, input_shape)
     _refuse_tied(net, layers)
     change = set_initial_entries if settings.kind == "init_matched" else fix_entries
     for name, (mask, fixed) in masks_and_values(net, layers, settings, input_shape).items():

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from bnn_symm.architectures.asymmetric.figlu import FiGLU
+from bnn_symm.architectures.asymmetric.fixed_biases import fixed_bias
 from bnn_symm.architectures.asymmetric.fixed_entries import FixedEntries
 from bnn_symm.errors import IncompatiblePosteriors
 
 
 def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
-    """Return name -> mask, fixed values or FiGLU matrix of every layer with such buffers.
+    """Return name -> mask, fixed values, FiGLU matrix or fixed bias of every layer with such.
 
     Names are sorted; tensors are not copied.
     """
@@ -27,6 +28,8 @@ def fixed_buffers(net: nn.Module) -> dict[str, Tensor]:
             buffers |= {f"{prefix}mask": module.mask, f"{prefix}fixed": module.fixed}
         elif isinstance(module, FiGLU):
             buffers[f"{prefix}matrix"] = module.matrix
+        if (bias := fixed_bias(module)) is not None:
+            buffers[f"{prefix}bias"] = bias
     return dict(sorted(buffers.items()))
 
 

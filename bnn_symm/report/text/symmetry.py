@@ -101,7 +101,7 @@ def _fixed(entry: dict[str, Any]) -> str:
     entries = (
         f"{entry['fixed']:,} of {entry['entries']:,} entries"
         if entry["trainable"]
-        else "a fixed matrix"
+        else "fixed as a whole"
     )
     scale = number(entry["root_mean_square"], 4)
     return f"{entry['tensor']}: {entries}, root mean square {scale}"
