@@ -154,7 +154,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
         log10_factorial(4, 5) + log10_heads(2, 2) + 4 * math.log10(2),
     ),
     "embedding": (Tokens, (5,), log10_factorial(4, 3) + 4 * math.log10(2)),
-    "concatenation and gate": (Concatenation, (5,), log10_factorial(3, 4, 5)),
+    # The values of gated units may flip, and their gates stay.
+    "concatenation and gate": (
+        Concatenation,
+        (5,),
+        log10_factorial(3, 4, 5) + 5 * math.log10(2),
+    ),
     "residual stream": (lambda: Shortcuts(False), (6,), log10_factorial(6, 5) + 5 * math.log10(2)),
     "stream tied to the input": (
         lambda: Shortcuts(True),

@@ -376,6 +376,46 @@ SMALL: dict[str, Case] = {
         ),
         (3,),
     ),
+    "tanh beside relu": (
+        lambda: Net(
+            lambda s, x: s.c(torch.cat([torch.tanh(s.a(x)), torch.relu(s.b(x))], dim=1)),
+            a=linear(3, 2),
+            b=linear(3, 2),
+            c=linear(4, 2),
+        ),
+        (3,),
+    ),
+    "tanh beside relu, of one layer": (
+        lambda: Net(
+            lambda s, x: s.c(torch.cat([(h := s.a(x))[:, :2].tanh(), h[:, 2:].relu()], dim=1)),
+            a=linear(3, 4),
+            c=linear(4, 2),
+        ),
+        (3,),
+    ),
+    "tanh beside relu, with a gain": (
+        lambda: Net(
+            lambda s, x: s.c(s.g * torch.cat([torch.tanh(s.a(x)), torch.relu(s.b(x))], dim=1)),
+            a=linear(3, 2),
+            b=linear(3, 2),
+            c=linear(4, 2),
+            g=parameter(4),
+        ),
+        (3,),
+    ),
+    "tanh beside relu, twice": (
+        lambda: Net(
+            lambda s, x: s.c(
+                (h := torch.cat([torch.tanh(s.a(x)), torch.relu(s.b(x))], dim=1))
+                + torch.tanh(s.d(h))
+            ),
+            a=linear(3, 2),
+            b=linear(3, 2),
+            d=linear(4, 4),
+            c=linear(4, 2),
+        ),
+        (3,),
+    ),
     "rank one, outer": (
         lambda: Net(
             lambda s, x: F.linear(x, torch.outer(s.u, s.v)), u=parameter(2), v=parameter(3)

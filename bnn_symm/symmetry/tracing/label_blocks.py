@@ -140,7 +140,7 @@ class LabelBlocks(LabelNodes):
             return None
         return [
             (
-                self.resolve((pieces[i],)),
+                self.resolve((self._piece(first, i),)),
                 [tuple(self._piece(part, i) for part in label) for label in before],
             )
             for i in range(len(sizes))
@@ -178,7 +178,13 @@ class LabelBlocks(LabelNodes):
         if pieces is None or len(pieces) == 1:
             return part
         node = pieces[number].node
-        return replace(part, node=node, within=part.within and self.parent(node) is not None)
+        return replace(
+            part,
+            node=node,
+            within=part.within and self.parent(node) is not None,
+            sign=self.signs.piece(part.sign, node),
+            scale=self.scales.piece(part.scale, node),
+        )
 
     def sliced(self, labels: Sequence[Label], sizes: Sequence[int]) -> list[Label]:
         """Cut an axis that consists of equal pieces into axes, the first of which selects a piece.

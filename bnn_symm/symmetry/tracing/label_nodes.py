@@ -115,15 +115,16 @@ class LabelNodes:
             for piece in node.pieces:
                 self.freeze((piece,))
             return list(self.fixed(self.length(part), frozen=True))
-        parts = []
+        parts, is_split = [], len(node.pieces) > 1
         for piece in node.pieces:
             below = replace(
                 piece,
                 inner=piece.inner * part.inner,
                 within=part.within or piece.within,
                 copies=piece.copies * part.copies,
-                sign=part.sign,
-                scale=part.scale,
+                # The units of each piece flip and are rescaled on their own.
+                sign=self.signs.piece(part.sign, piece.node) if is_split else part.sign,
+                scale=self.scales.piece(part.scale, piece.node) if is_split else part.scale,
             )
             parts.extend(self._resolve(below))
         if part.outer == 1:

@@ -23,6 +23,8 @@ class ScaleClasses:
         self._powers = powers
         self._parent = [0]
         self._power = [1]
+        # (root, piece) -> the class of one piece of an axis that was split.
+        self._pieces: dict[tuple[int, int], ScaleClass] = {}
 
     def fresh(self) -> ScaleClass:
         """Return a new class about which nothing is known yet, at power 1."""
@@ -48,12 +50,36 @@ class ScaleClasses:
         if a == self.IDENTITY:
             a, b = b, a
         self._parent[a], self._power[a] = b, p * q
+        for (root, piece), (own, power) in list(self._pieces.items()):
+            if root == a:
+                del self._pieces[root, piece]
+                below = own, power * p * q
+                if b == self.IDENTITY:
+                    self.fix_to_identity(below)
+                else:
+                    self.same(self._pieces.setdefault((b, piece), below), below)
+
+    def piece(self, scale_class: ScaleClass, piece: int) -> ScaleClass:
+        """Return the class of one piece of an axis that was split, which may change alone.
+
+        The pieces of occurrences that change together change together as well, and none changes
+        once the class of the whole axis may not.
+
+        Args:
+            scale_class: the class of the axis.
+            piece: the node of the piece.
+        """
+        root, power = self.find(scale_class)
+        if root == self.IDENTITY:
+            return INVARIANT
+        own, own_power = self._pieces.setdefault((root, piece), self.fresh())
+        return own, own_power * power
 
     def fix_to_identity(self, scale_class: ScaleClass) -> None:
         """Declare that the occurrences of a class may not change at all."""
         root, _ = self.find(scale_class)
         if root != self.IDENTITY:
-            self._parent[root] = self.IDENTITY
+            self.same(scale_class, INVARIANT)
 
     def is_unrelated(self, scale_class: ScaleClass) -> bool:
         """Return whether nothing is known yet about a class."""
