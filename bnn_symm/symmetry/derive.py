@@ -68,7 +68,7 @@ def permutation_spec(
             the features of the first linear layer.
         hold: whether an operation without a rule keeps the units that it reads in place, in place
             of an error. Nothing is proved of these units: `num_frozen_units` of the spec counts
-            them, and `frozen_at` is the line of the first.
+            them, `frozen_at` is the line of the first, and `unknown_operations` has the names.
 
     Returns:
         The certified spec.
@@ -126,6 +126,7 @@ def permutation_spec(
         input_shape=tuple(x.shape[1:]),
         num_frozen_units=labels.num_frozen_units(leaf_labels),
         frozen_at=labels.first_frozen_at(leaf_labels),
+        unknown_operations=tuple(tracer.unknown),
         num_unsearched_flips=labels.num_unsearched_flips(leaf_labels),
     )
 

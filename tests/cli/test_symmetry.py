@@ -325,6 +325,14 @@ def test_an_unknown_operation_is_named_with_its_line(refused, content, tmp_path)
     found = content("--hold", *network)
     assert found["held_units"] == 5 + 3  # the units that it reads, and its outputs
     assert f"my_nets_transformed.py:{line}" in found["held_at"]
+    assert "kept in place by an operation without a rule ('fft_rfft')" in found["certificate"]
+
+
+def test_a_reference_of_zero_is_none(cli):
+    status, out, _ = cli("symmetry", *IRIS, "inference.parameters=[head.*]")
+    assert status == 0
+    assert "scrambling two units" not in out
+    assert "no reference" in out
 
 
 @pytest.mark.parametrize(

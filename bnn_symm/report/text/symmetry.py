@@ -164,10 +164,14 @@ def _defect(defect: dict[str, Any] | None, projected: bool, frozen: int) -> str:
         return "symmetry defect: there are no two units to swap"
     back = ", projected onto the fixed entries," if projected else ""
     best, median, reference = (_nats(defect[key]) for key in ("best", "median", "reference"))
+    scrambled = (
+        "no reference, since swapping the incoming weights alone changes nothing"
+        if reference == "0"
+        else f"scrambling two units {reference}"
+    )
     return (
         f"symmetry defect at {defect['at']}: the best of {defect['swaps']} swaps{back} changes the "
-        f"log density by {best} nats over {defect['points']} points (median {median}; scrambling "
-        f"two units {reference})"
+        f"log density by {best} nats over {defect['points']} points (median {median}; {scrambled})"
     )
 
 

@@ -125,6 +125,8 @@ class PermutationSpec(Summarized):
             constant or an index in the code distinguishes them, or their relation cannot be
             expressed by labels. Symmetries among them are not searched.
         frozen_at: the first line of code that keeps some of these in place, such as `net.py:12`.
+        unknown_operations: names of operations without a rule whose units are kept in place, as the
+            argument `hold` of `permutation_spec` asks for.
         num_unsearched_flips: number of other units of which some flips are not searched, since two
             consecutive parameters could cancel them, or a norm is invariant to a flip of all units.
         flips_before_norms: groups that are counted there because of norms only.
@@ -136,6 +138,7 @@ class PermutationSpec(Summarized):
     input_shape: tuple[int, ...] | None = None
     num_frozen_units: int = 0
     frozen_at: str | None = None
+    unknown_operations: tuple[str, ...] = ()
     num_unsearched_flips: int = 0
     flips_before_norms: tuple[str, ...] = ()
 

@@ -186,9 +186,13 @@ class SymmetryGroup(Summarized):
         if num_frozen:
             at = f" (first at {self.spec.frozen_at})" if self.spec.frozen_at else ""
             are = "unit is" if num_frozen == 1 else "units are"
+            by = "a constant or an index in the code"
+            if self.spec.unknown_operations:
+                names = ", ".join(map(repr, self.spec.unknown_operations))
+                by = f"an operation without a rule ({names}), or by {by}"
             caveats.append(
-                f"{num_frozen} {'more ' if self.spec.groups else ''}{are} kept in place by a "
-                f"constant or an index in the code{at}, no symmetry was searched among them"
+                f"{num_frozen} {'more ' if self.spec.groups else ''}{are} kept in place by {by}"
+                f"{at}, no symmetry was searched among them"
             )
         if flips:
             caveats.append(f"some flips of {_count(flips, 'unit')} were not searched")

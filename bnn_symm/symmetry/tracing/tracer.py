@@ -205,6 +205,7 @@ class SymmetryTracer(OperationMode):
         self._hold = hold
         self.labels = labels
         self.read: set[str] = set()
+        self.unknown: list[str] = []
         self._net = net
         self._names = {id(value): name for name, value in leaves.items()}
         self._leaves = set(self._names)
@@ -483,10 +484,11 @@ class SymmetryTracer(OperationMode):
             return
         if known is None:
             self._refuse(
+                name,
                 f"no rule for the operation {name!r} {calling_position(self._net)}: the "
                 "permutation symmetries of this network cannot be derived; use operations that "
                 "have a rule, register one with bnn_symm.symmetry.tracing.tracer.rule, or keep the "
-                f"units that it reads in place with {advise('--hold', 'hold=True')}"
+                f"units that it reads in place with {advise('--hold', 'hold=True')}",
             )
             self._freeze(name, inputs, outputs)
             return
@@ -503,8 +505,9 @@ class SymmetryTracer(OperationMode):
                 raise CannotDerive(f"arguments of this form ({one_line(error, 80)})") from error
         except CannotDerive as error:
             self._refuse(
+                name,
                 f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be "
-                f"derived; {advise('--hold', 'hold=True')} keeps the units that it reads in place"
+                f"derived; {advise('--hold', 'hold=True')} keeps the units that it reads in place",
             )
             self._freeze(name, inputs, outputs)
             return
@@ -521,10 +524,12 @@ class SymmetryTracer(OperationMode):
                 if untrained:
                     self._untrained.add(id(value))
 
-    def _refuse(self, message: str) -> None:
+    def _refuse(self, name: str, message: str) -> None:
         """Refuse to derive, unless units that an operation reads are to be kept in place."""
         if not self._hold:
             raise SymmetryError(message) from None
+        if name not in self.unknown:
+            self.unknown.append(name)
 
     def _freeze_slices(self, name: str, inputs: list[Tensor]) -> None:
         """Freeze axes whose slices have units of their own, unless the operation is a view."""
