@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 NUMERICAL := symmetry models posteriors inference alignment diagnostics
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all test-types coverage test-slow lint format types docs bench wheel-check clean
+.PHONY: demo test test-all test-types coverage test-slow lint format types docs bench claim wheel-check clean
 
 demo: $(INSTALLED)
 	$(BIN)/bnn-symm compare quickstart
@@ -47,6 +47,11 @@ docs: $(INSTALLED)
 
 bench: $(PEERS)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
+
+# One claim of a paper, judged: `make claim NAME=lim_w_asymmetric_is_connected`. Experiments are kept in runs/claims.
+claim: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m claims run $(NAME)
+	$(BIN)/python -m claims page
 
 # The wheel alone in a fresh environment of $(PYTHON): fit, predict, report, a study, optional extras.
 wheel-check:

@@ -48,6 +48,7 @@ def draw_data(points: int, sigma: float, seed: int) -> Dataset:
         task="regression",
         class_labels=(),
         feature_names=None,
+        target_names=("y",),
         dtype=torch.float64,
         seed=seed,
     )

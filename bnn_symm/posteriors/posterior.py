@@ -193,9 +193,7 @@ class Posterior(Summarized, ABC):
             ConfigError: if inputs are not finite or the network refuses them.
         """
         chains, draws, _ = self.shape
-        x = self.model.inputs(x)
-        check_finite("x", x)
-        self.model.check_function(x)
+        x = self._checked_inputs(x)
         network = self._evaluator(x)
         parts = x.split(network.points_at_once)
         shape = (chains * draws, len(x), network.num_outputs)
@@ -218,6 +216,13 @@ class Posterior(Summarized, ABC):
             units=self.scaling.y_columns,
         )
 
+    def _checked_inputs(self, x: Tensor) -> Tensor:
+        """Return inputs on the device of the model, after their checks."""
+        x = self.model.inputs(x)
+        check_finite("x", x)
+        self.model.check_function(x)
+        return x
+
     def _each_draw(self, latents: list[Tensor]) -> Iterator[Float[Tensor, " parameter"]]:
         """Yield one draw after another.
 
@@ -239,7 +244,8 @@ class Posterior(Summarized, ABC):
             The predictive distribution of each slice.
         """
         chains, draws, _ = self.shape
-        width = self._evaluator(self.model.inputs(x[:1])).num_outputs
+        self._checked_inputs(x[:_POINTS_PER_FORWARD])
+        width = max(1, self.model.num_outputs)
         for part in x.split(max(1, _OUTPUTS_PER_PREDICTIVE // (chains * draws * width))):
             yield self.predict(part)
 

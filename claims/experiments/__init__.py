@@ -1,0 +1,1 @@
+"""Experiments of the ledger: studies (`.yaml`) and modules with `measure(replicate, runs)`."""
