@@ -26,7 +26,7 @@ Modes are relative to the most frequent permutation of the chains or draws.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel, check_scale_is_known
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.randomness import global_seed
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 
 Per = Literal["chain", "draw"]
@@ -50,8 +51,8 @@ Per = Literal["chain", "draw"]
 _RESTARTS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Agreement(Summarized):
     """Describe the modes of chains or draws relative to each other, and the effect of alignment.
 
     Attributes:
@@ -76,6 +77,14 @@ class Agreement:
     between_chains_before: float
     between_chains_after: float
     rounds: int
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "num_moved": self.num_moved,
+            "dispersion_before": self.dispersion_before,
+            "dispersion_after": self.dispersion_after,
+        }
 
     @property
     def num_moved(self) -> int:

@@ -11,6 +11,7 @@ exactly if their difference has bits to spare, and otherwise by chance of roundi
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,14 @@ from bnn_symm.data import Split
 from bnn_symm.models import BayesianModel, Categorical
 from bnn_symm.models.likelihoods import canonical_outputs, is_classification
 from bnn_symm.posteriors import MixturePosterior, Posterior
+from bnn_symm.summaries import Summarized
 
 # Maximum and minimum number of points, and the work that decides between them.
 _POINTS, _LEAST_POINTS, _FLOPS = 100, 10, 1e11
 
 
-@dataclass(frozen=True, kw_only=True)
-class FunctionValues:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FunctionValues(Summarized):
     """Function values of draws.
 
     Attributes:
@@ -41,6 +43,10 @@ class FunctionValues:
     outputs: Float[np.ndarray, "chain draw point output"]
     pointwise: Float[np.ndarray, "chain draw point"]
     log_likelihood: Float[np.ndarray, "chain draw"]
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return dict(zip(("chains", "draws", "points", "outputs"), self.outputs.shape, strict=True))
 
     @property
     def num_points(self) -> int:

@@ -54,6 +54,7 @@ from bnn_symm.diagnostics.mixing.views import (
 from bnn_symm.errors import SymmetryError
 from bnn_symm.formatting import percent
 from bnn_symm.posteriors import Posterior, SamplePosterior
+from bnn_symm.summaries import Summarized
 from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 
 # Minimum excess of the fraction in common over the null, relative to its maximum.
@@ -70,8 +71,8 @@ _NULL_DRAWS = 100
 _PRIOR_NUMBERS = 2**26
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlignedView:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AlignedView(Summarized):
     """One of the aligned views, with its null.
 
     Attributes:
@@ -94,6 +95,10 @@ class AlignedView:
     num_draws: int
     group: SymmetryGroup
 
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"view": self.view, "common": self.common, "null_common": self.null_common}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers that describe the alignment as JSON types."""
         return {
@@ -107,8 +112,8 @@ class AlignedView:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mixing:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Mixing(Summarized):
     """All views of one posterior.
 
     Attributes:
@@ -145,6 +150,10 @@ class Mixing:
     parameter_index: ParameterIndex
     values: FunctionValues
     copies: Copies
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {"chains": self.raw.num_chains, "draws": self.raw.num_draws, "views": self.views}
 
     @property
     def views(self) -> dict[str, MixingSummary]:

@@ -22,6 +22,7 @@ from bnn_symm.diagnostics.mixing.chain_statistics import (
     independent_rhat,
 )
 from bnn_symm.diagnostics.statistics.evidence import Evidence
+from bnn_symm.summaries import Summarized
 
 Status = Literal["pass", "fail", "too few draws", "no evidence", "undefined"]
 """Status of a view. `too few draws`: chains agree, but the ESS is too small; `no evidence`: draws
@@ -41,8 +42,8 @@ _NUMBERS += ("ess_tail_min", "num_constant", "num_infinite")
 _LIMITS = ("threshold", "ess_wanted", "num_chains", "num_draws", "status", "reason")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MixingSummary:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class MixingSummary(Summarized):
     """R-hat and ESS of the quantities of one view.
 
     Attributes:
@@ -70,6 +71,11 @@ class MixingSummary:
     ess_wanted: float | None
     num_chains: int
     num_draws: int
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        names = ("status", "rhat_max", "rhat_median", "ess_bulk_min", "ess_tail_min")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def rhat_max(self) -> float | None:

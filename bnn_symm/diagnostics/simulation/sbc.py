@@ -27,7 +27,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -52,7 +52,7 @@ from bnn_symm.errors import ConfigError
 from bnn_symm.inference.parallel.worker_pool import map_unordered
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
-from bnn_symm.summaries import Result
+from bnn_symm.summaries import Result, Summarized
 
 __all__ = [
     "Calibration",
@@ -103,8 +103,8 @@ class Calibration:
     num_draws: tuple[int, int, int]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SbcResult(Result):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SbcResult(Summarized, Result):
     """Ranks of all simulations, and the conclusion.
 
     Attributes:
@@ -139,6 +139,15 @@ class SbcResult(Result):
     quantities: tuple[Calibration, ...]
     calibrated: bool | None
     conclusion: str
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what its representation shows."""
+        return {
+            "kind": self.kind,
+            "simulations": len(self.simulations),
+            "failures": len(self.failures),
+            "calibrated": self.calibrated,
+        }
 
     @property
     def worst_first(self) -> tuple[Calibration, ...]:

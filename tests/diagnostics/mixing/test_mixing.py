@@ -57,6 +57,10 @@ def statuses(found: Mixing) -> dict[str, str]:
 def test_independent_draws_of_one_mode_pass_everywhere():
     model = model_of(widths=(4,))
     found = mixing(around(model, one_mode(model).expand(CHAINS, -1)), points())
+    assert repr(found).startswith(f"Mixing(chains={CHAINS}, draws=")
+    for whole in (found, found.aligned, found.values, found.aligned.agreement):
+        assert "array" not in repr(whole)
+        assert len(repr(whole)) < 1000
     assert set(statuses(found).values()) == {"pass"}
     assert list(statuses(found)) == ["raw", "aligned", "aligned_per_draw", "chainwise", "function"]
     assert [

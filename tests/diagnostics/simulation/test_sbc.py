@@ -110,6 +110,7 @@ def test_an_exact_sampler_passes():
     found = check(Conjugate(), number=100)
     assert found.kind == "sbc"
     assert found.calibrated is True
+    assert repr(found) == "SbcResult(kind='sbc', simulations=100, failures=0, calibrated=True)"
     assert found.conclusion.startswith("calibrated: in 100 simulations ranks of all 8 quantities")
     assert found.ranks.shape == found.values.shape == (100, 8)
     # The ESS of 40 independent draws is rarely estimated below 15.
