@@ -5,14 +5,15 @@ Each function has a test, which fails if a version of torch changes what it reli
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._higher_order_ops.while_loop import while_loop
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -55,6 +56,27 @@ def is_transformed(tensors: Sequence[Tensor]) -> bool:
         tensors: the arguments of the transformed function.
     """
     return torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, tensors))
+
+
+@contextmanager
+def batchable_kernels(net: nn.Module) -> Iterator[None]:
+    """Provide a context in which a network uses kernels that `torch.func.vmap` can batch.
+
+    Fused kernels of attention and of recurrent layers have no batched form: `vmap` calls them once
+    for each vector, and warns.
+
+    Args:
+        net: the network.
+    """
+    # Only where it is needed, because convolutions are faster with oneDNN. `mkldnn.flags` warns.
+    enabled = torch._C._get_mkldnn_enabled()
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())
+    torch._C._set_mkldnn_enabled(enabled and not is_recurrent)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def compile_keywords(options: Mapping[str, Any]) -> dict[str, Any]:

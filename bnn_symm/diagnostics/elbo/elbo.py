@@ -33,6 +33,7 @@ from bnn_symm.diagnostics.mixing.parameter_index import layer_name
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import ClosedFormPosterior, GaussianPosterior, Posterior
 from bnn_symm.randomness import torch_generator
+from bnn_symm.torch_internals import batchable_kernels
 
 # Sampling ends at the larger of these standard errors, in nats and as a share of the ELBO, or after
 # this work, whichever comes first. A fit should not spend more on its ELBO than on its steps.
@@ -208,7 +209,7 @@ def _log_likelihoods(
     at_once = at_once if points == size else 1
     evaluate: Callable[..., Tensor] = partial(_one_by_one, model)
     if at_once > 1:
-        evaluate = torch.func.vmap(model.log_likelihood, in_dims=(0, None, None))
+        evaluate = partial(_all_at_once, model)
     for number in itertools.count():
         generator = torch_generator(seed, "elbo", number)
         noise = torch.randn(
@@ -225,6 +226,11 @@ def _log_likelihoods(
             evaluate = partial(_one_by_one, model)
             rows = evaluate(draws, x, y)
         yield rows.sum(-1, dtype=torch.float64)
+
+
+def _all_at_once(model: BayesianModel, draws: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    with batchable_kernels(model.net):
+        return torch.func.vmap(model.log_likelihood, in_dims=(0, None, None))(draws, x, y)
 
 
 def _one_by_one(model: BayesianModel, draws: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from bnn_symm.data import Split
 from bnn_symm.inference.density.batched_mlp import BatchedMLP
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.models import BayesianModel
+from bnn_symm.torch_internals import batchable_kernels
 
 # 16 networks 64-50-50-10 on 1,500 points took 12 ms in groups of 4 and of 8 (7 and 13 MB), and
 # 16 ms in one group.
@@ -81,9 +82,7 @@ class TemperedDensity:
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
         self._batched: Callable[..., Any] = self._with_batched_mlp
         if self._batched_mlp is None:
-            self._batched = torch.func.vmap(
-                torch.func.grad_and_value(self._energy), in_dims=(0, None, None, None)
-            )
+            self._batched = self._vectorized
             try:
                 with torch.no_grad():
                     self._batched(like[:2], *(piece[:2] for piece in self._pieces[0]), True)
@@ -159,6 +158,15 @@ class TemperedDensity:
             energies = energies - self._prior_weight * log_priors
             gradients = gradients - self._prior_weight * prior_gradients
         return gradients, energies
+
+    def _vectorized(
+        self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
+    ) -> tuple[Tensor, Tensor]:
+        gradient = torch.func.grad_and_value(self._energy)
+        with batchable_kernels(self._model.net):
+            return torch.func.vmap(gradient, in_dims=(0, None, None, None))(
+                positions, x, y, with_prior
+            )
 
     def _sequential(
         self, positions: Tensor, x: Tensor, y: Tensor, with_prior: bool
