@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bnn_symm.advice import advise
 from bnn_symm.alignment import (
     ContinuousAlignment,
     Matching,
-    Synchronization,
     align_continuous,
     check_symmetries,
 )
@@ -20,17 +19,28 @@ from bnn_symm.analyses.alignment import (
     alignment_threads,
     group_of,
 )
+from bnn_symm.analyses.barrier_results import (
+    LineBarrier,
+    PairBarrier,
+    PairHeight,
+    SeveralBarrier,
+    SimplexPairs,
+)
 from bnn_symm.analyses.monotonicity import check_means, line_shapes, lines_from_initial
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import Barrier, barrier, simplex_barrier
 from bnn_symm.diagnostics.barriers.barriers import Path
+from bnn_symm.diagnostics.barriers.decomposition import (
+    BarrierDecomposition,
+    decompose_barrier,
+    highest_position,
+    mean_decomposition,
+)
 from bnn_symm.diagnostics.barriers.interpolation import Coupling
 from bnn_symm.diagnostics.barriers.monotonicity import LineShape
-from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs.run import Run
-from bnn_symm.summaries import Result, plain
 from bnn_symm.threads import use_threads
 
 
@@ -48,6 +58,10 @@ class BarrierOptions:
         curve_steps: optimization steps of a Bezier curve.
         num_draws: the number of draws of each posterior.
         repair: whether the barrier is measured again with statistics that are reset along the path.
+        temperature_scaling: whether the barrier is measured again with a temperature that is fitted
+            on the validation split along the path.
+        layers: whether the barrier of one layer at a time is measured too.
+        decompose: whether the naive barrier is divided into shares of its causes.
         seed: the seed of alignment, draws and curve.
     """
 
@@ -59,140 +73,13 @@ class BarrierOptions:
     curve_steps: int = 500
     num_draws: int = 50
     repair: bool = False
+    temperature_scaling: bool = False
+    layers: bool = False
+    decompose: bool = False
     seed: int = 0
 
 
 _DEFAULTS = BarrierOptions()
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairBarrier:
-    """Hold the barrier between two runs.
-
-    Attributes:
-        runs: the paths of the runs.
-        ways: the barrier before alignment (`naive`), after it (`aligned`), if it was requested, and
-            after the alignment of scales and rotations too (`+ scale`, `+ scale + rotation`).
-        shapes: shapes of the lines between the means by split, for each of `ways`, or nothing.
-        alignment: of the second run, if it was requested.
-        continuous: alignments over scales and rotations by their name in `ways`, after `alignment`.
-    """
-
-    runs: list[str]
-    ways: dict[str, Barrier]
-    shapes: dict[str, dict[str, LineShape]]
-    alignment: RunAlignment | None
-    continuous: dict[str, ContinuousAlignment] = field(default_factory=dict)
-
-    @property
-    def chosen(self) -> Barrier:
-        """Return the barrier after alignment over all symmetries that were requested."""
-        return list(self.ways.values())[-1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the barrier as JSON types, that after alignment first."""
-        naive, *_, chosen = [
-            plain({key: getattr(own, key) for key in ("test", "train", "end_nll")})
-            | ({"repaired": own.repaired.to_dict()} if own.repaired else {})
-            | ({"shape": plain(self.shapes[way])} if self.shapes else {})
-            for way, own in [("naive", self.ways["naive"]), *self.ways.items()]
-        ]
-        return {
-            "height": self.chosen.height,
-            "standard_error": self.chosen.standard_error,
-            "runs": self.runs,
-            "aligned": "aligned" in self.ways,
-            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
-            "ways": {
-                way: {"height": own.height, "standard_error": own.standard_error}
-                for way, own in self.ways.items()
-            },
-            "continuous": {way: own.to_dict() for way, own in self.continuous.items()},
-            "path": self.chosen.path,
-            "num_draws": self.chosen.num_draws,
-            **chosen,
-            "naive": naive,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairHeight(Result):
-    """Hold the height of the barrier between two of several runs, by their positions."""
-
-    first: int
-    second: int
-    height: float
-    standard_error: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimplexPairs(Result):
-    """Hold the loss over the simplex of several posteriors, and the barrier of each pair."""
-
-    simplex: SimplexBarrier
-    pairs: list[PairHeight]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeveralBarrier:
-    """Hold the barrier over the simplex of several runs; see `PairBarrier`."""
-
-    runs: list[str]
-    ways: dict[str, SimplexPairs]
-    alignment: Synchronization | None
-
-    @property
-    def chosen(self) -> SimplexPairs:
-        """Return the barrier after alignment, if it was requested."""
-        return self.ways.get("aligned", self.ways["naive"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the barrier as JSON types, that after alignment first."""
-        return {
-            "height": self.chosen.simplex.height,
-            "standard_error": None,
-            "centroid": self.chosen.simplex.centroid,
-            "path": self.chosen.simplex.path,
-            "runs": self.runs,
-            "aligned": "aligned" in self.ways,
-            "naive": self.ways["naive"].to_dict(),
-            **self.chosen.to_dict(),
-            **({"alignment": self.alignment.to_dict()} if self.alignment else {}),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class LineBarrier:
-    """Hold the losses on straight lines.
-
-    Attributes:
-        lines: the path of each run, and the shape of the line from its initial value by split.
-        pair: the barrier between the means of two runs.
-    """
-
-    lines: list[tuple[str, dict[str, LineShape]]]
-    pair: PairBarrier | None = None
-
-    @property
-    def percent_monotone(self) -> dict[str, float]:
-        """Return the percentage of the runs with a monotone line, by split."""
-        monotone = {
-            part: sum(shapes[part].is_monotone for _, shapes in self.lines)
-            for part in ("test", "train")
-        }
-        return {part: 100 * number / len(self.lines) for part, number in monotone.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the losses as JSON types, with the height of the pair where there is one."""
-        return {
-            "height": max(shapes["test"].height for _, shapes in self.lines),
-            "standard_error": None,
-            "runs": [run for run, _ in self.lines],
-            "aligned": False,
-            "path": "straight line",
-            "from_initial": [{"run": run, **plain(shapes)} for run, shapes in self.lines],
-            "percent_monotone": self.percent_monotone,
-        } | (self.pair.to_dict() if self.pair else {})
 
 
 def barrier_runs(
@@ -234,9 +121,15 @@ def _check_options(number: int, options: BarrierOptions) -> None:
             f"symmetries {','.join(symmetries)}: scales and rotations are aligned for two runs, "
             f"got {number} runs{'' if options.aligned else ' without alignment'}"
         )
-    if options.repair and number != 2:
+    for name in ("repair", "temperature_scaling", "layers"):
+        if getattr(options, name) and number != 2:
+            flag = advise(f"--{name.replace('_', '-')}", f"{name}=True")
+            raise ConfigError(f"{flag} is for two runs, got {number}; name two")
+    if options.decompose and (path != "geodesic" or not options.aligned or number < 2):
         raise ConfigError(
-            f"{advise('--repair', 'repair=True')} is for two runs, got {number}; name two"
+            f"{advise('--decompose', 'decompose=True')} measures before and after the alignment of "
+            "two or more runs, and replaces posteriors with their means itself; use it with the "
+            f"alignment and {advise('--path geodesic', 'the geodesic path')}"
         )
     if number > 2 and path == "bezier":
         raise ConfigError(
@@ -270,7 +163,39 @@ def _several_runs(runs: Sequence[Run], options: BarrierOptions) -> SeveralBarrie
         cost = "means" if options.matching == "means" else "w2"
         moved, alignment = align_jointly(runs, cost=cost, seed=options.seed)
         ways["aligned"] = measured(moved)
-    return SeveralBarrier(runs=[str(run.path) for run in runs], ways=ways, alignment=alignment)
+    decomposition = None
+    if options.decompose:
+        pairs = itertools.combinations(range(len(runs)), 2)
+        decomposition = mean_decomposition(
+            {
+                (i, j): _decomposed(align_pair(runs[i], runs[j], options), runs[i], options)
+                for i, j in pairs
+            }
+        )
+    return SeveralBarrier(
+        runs=[str(run.path) for run in runs],
+        ways=ways,
+        alignment=alignment,
+        decomposition=decomposition,
+    )
+
+
+def _decomposed(
+    pair: "AlignedPair", first: Run, options: BarrierOptions, tau: float | None = None
+) -> BarrierDecomposition:
+    """Divide the barrier of an aligned pair into shares."""
+    named = [name.rpartition("+ ")[2] for name in pair.ways]
+    causes = ["permutation" if name == "aligned" else name for name in named]
+    with use_threads(first.threads):
+        return decompose_barrier(
+            dict(zip(causes, pair.ways.values(), strict=True)),
+            first.dataset(),
+            tau=tau,
+            num_draws=options.num_draws,
+            coupling=options.coupling,
+            repair=options.repair,
+            seed=options.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,17 +241,25 @@ def pair_runs(
                 path=options.path,
                 curve_steps=options.curve_steps,
                 repair=options.repair,
+                temperature_scaling=options.temperature_scaling,
+                layers=options.layers,
             )
             if options.path == "line":
                 shapes[way] = line_shapes(
                     start, start.mean(), end.mean(), dataset, (start.model, end.model)
                 )
+    decomposition = None
+    if options.decompose:
+        naive = ways["naive"].test
+        tau = highest_position(naive.tau, naive.marginal_nll)
+        decomposition = _decomposed(pair, first, options, tau)
     result = PairBarrier(
         runs=[str(first.path), str(second.path)],
         ways=ways,
         shapes=shapes,
         alignment=pair.alignment,
         continuous=pair.continuous,
+        decomposition=decomposition,
     )
     return result, list(list(pair.ways.values())[-1])
 

@@ -6,6 +6,7 @@ In: posteriors, histories and data. Out: frozen results with their standard erro
 """
 
 from bnn_symm.diagnostics.barriers.barriers import Barrier, barrier
+from bnn_symm.diagnostics.barriers.decomposition import BarrierDecomposition, decompose_barrier
 from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier, simplex_barrier
 from bnn_symm.diagnostics.calibration.calibration_tests import CalibrationTest, calibration_test
 from bnn_symm.diagnostics.calibration.reliability import (
@@ -58,6 +59,7 @@ from bnn_symm.diagnostics.statistics.paired_comparison import (
 
 __all__ = [
     "Barrier",
+    "BarrierDecomposition",
     "CalibrationTest",
     "ChainStatistics",
     "ClassReliability",
@@ -95,6 +97,7 @@ __all__ = [
     "compare_unpaired",
     "crps",
     "curves_of_history",
+    "decompose_barrier",
     "ecdf_band",
     "elbo",
     "estimate",

@@ -56,6 +56,52 @@ def test_barrier_of_two(cli, pair, tmp_path):
     assert (tmp_path / "runs" / "barrier-1" / "barrier.json").exists()
 
 
+def test_temperatures_along_a_barrier(cli, pair, fitted, refused, tmp_path):
+    status, out, err = cli("barrier", *pair, "-o", "ab", "--draws", 4, "--temperature-scaling")
+    assert (status, err) == (0, "")
+    assert "confidence, naive" in out
+    assert (tmp_path / "ab" / "figures" / "barrier.png").read_bytes()[:4] == b"\x89PNG"
+    content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
+    for own in (content, content["naive"]):
+        scaled = own["temperature_scaled"]
+        assert set(scaled) == {"height", "standard_error", "points", "test", "train"}
+        assert len(scaled["test"]["temperature"]) == len(scaled["test"]["tau"])
+        assert own["confidence"] == own["test"]["height"] - scaled["height"]
+    flag = "--temperature-scaling"
+    assert "is for two runs, got 3" in refused("barrier", *pair, "a", flag)
+    assert "has none" in refused("barrier", *[fitted("n", "data.name=gap")] * 2, flag)
+    keys = "data.validation_fraction=0"
+    assert "validation_fraction=0.1" in refused("barrier", *[fitted("v", keys)] * 2, flag)
+
+
+def test_layers_and_shares_of_a_barrier(cli, pair, fitted, refused, tmp_path):
+    options = ("--layers", "--decompose", "--draws", 4)
+    status, out, err = cli("barrier", *pair, "-o", "ab", *options)
+    assert (status, err) == (0, "")
+    assert "removed in this order" in out
+    content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
+    for own in (content, content["naive"]):
+        assert [row["layer"] for row in own["layers"]] == ["layers.0", "head"]
+    shares = content["decomposition"]["shares"]
+    assert list(shares) == ["permutation", "confidence", "spread", "remainder"]
+    total = sum(share["value"] for share in shares.values())
+    assert total == pytest.approx(content["naive"]["test"]["height"], abs=1e-6)
+    for name in ("barrier", "layers", "decomposition"):
+        assert (tmp_path / "ab" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    runs = *pair, fitted("c", "seed=2")
+    status, out, err = cli("barrier", *runs, "-o", "abc", "--decompose", "--draws", 4)
+    assert (status, err) == (0, "")
+    content = json.loads((tmp_path / "abc" / "barrier.json").read_text())["decomposition"]
+    assert (content["num_runs"], len(content["pairs"])) == (3, 3)
+    assert (tmp_path / "abc" / "figures" / "decomposition.png").exists()
+    assert "is for two runs, got 3" in refused("barrier", *runs, "--layers")
+    assert "straight paths" in refused("barrier", *pair, "--layers", "--path", "bezier")
+    for keys in (("--no-align",), ("--path", "line"), ("--path", "bezier")):
+        assert "--decompose measures before and after" in refused(
+            "barrier", *pair, "--decompose", *keys
+        )
+
+
 def test_a_run_and_itself_have_no_barrier(cli, fitted):
     _, printed, _ = cli("barrier", fitted("a"), "a", "--draws", 8, "--json")
     content = json.loads(printed)

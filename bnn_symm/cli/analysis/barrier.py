@@ -66,6 +66,26 @@ def add(commands: Any) -> None:
         "norm) that are reset on the training split at every point of the path, for two runs",
     )
     parser.add_argument(
+        "--temperature-scaling",
+        action="store_true",
+        help="measure a second time with log probabilities divided by a temperature that is fitted "
+        "on the validation split at every point of the path: what remains is not too much or too "
+        "little confidence; for two runs of a classification",
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="measure the barrier of one layer at a time too, while the others stay at the first "
+        "run or at the second, and of the layers up to it; for two runs and a straight path",
+    )
+    parser.add_argument(
+        "--decompose",
+        action="store_true",
+        help="divide the naive barrier into shares that sum to it: permutation, --symmetries, "
+        "statistics, confidence, posterior spread and remainder, removed in this order; of three "
+        "or more runs, the mean over all pairs",
+    )
+    parser.add_argument(
         "--coupling",
         choices=["moment", "assignment", "independent"],
         default="moment",
@@ -91,7 +111,8 @@ def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.analyses.barriers import BarrierOptions, barrier_runs
     from bnn_symm.errors import ConfigError
     from bnn_symm.io.atomic import write_json
-    from bnn_symm.report.text.alignment import barrier_text, draw_barrier
+    from bnn_symm.report.plots.comparisons.barrier_figures import draw_barrier
+    from bnn_symm.report.text.barriers import barrier_text
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
 
     if len(options.runs) < 2 and options.path != "line":
@@ -120,6 +141,10 @@ def _barrier(options: argparse.Namespace) -> int:
             "--repair is for two runs and a straight path; name two runs, with --path geodesic or "
             "line"
         )
+    if options.layers and options.path == "bezier":
+        raise ConfigError(
+            "--layers moves layers along straight paths; use --path geodesic or --path line"
+        )
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: expected 1 or more")
     runs, warnings = open_comparable(options, options.runs)
@@ -134,6 +159,9 @@ def _barrier(options: argparse.Namespace) -> int:
         coupling=options.coupling,
         num_draws=options.draws,
         repair=options.repair,
+        temperature_scaling=options.temperature_scaling,
+        layers=options.layers,
+        decompose=options.decompose,
         seed=options.seed,
         **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )

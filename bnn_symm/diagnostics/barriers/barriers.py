@@ -15,31 +15,22 @@ References:
     et al. (2024), arXiv:2405.20231; Ainsworth et al. (2023), arXiv:2209.04836.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Split
+from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.bezier_curves import fit_bezier_curve
-from bnn_symm.diagnostics.barriers.interpolation import (
-    CoupledDraws,
-    Coupling,
-    Losses,
-    couple,
-    couple_means,
-    losses,
-)
+from bnn_symm.diagnostics.barriers.curves import BarrierCurve, barrier_curve
+from bnn_symm.diagnostics.barriers.interpolation import Coupling, couple, couple_means, losses
+from bnn_symm.diagnostics.barriers.layerwise import LayerBarrier, layer_barriers
 from bnn_symm.diagnostics.barriers.repair import RepairedPath
+from bnn_symm.diagnostics.barriers.temperature_scaled import (
+    TemperatureScaledBarrier,
+    temperature_scaled_barrier,
+)
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
-from bnn_symm.randomness import numpy_generator
 from bnn_symm.summaries import Summarized, plain
 
 Path = Literal["geodesic", "line", "bezier"]
@@ -47,46 +38,6 @@ Path = Literal["geodesic", "line", "bezier"]
 # Maximum number of points of each part. The training split is in random order, so its first points
 # are a sample.
 POINTS = 2000
-_BOOTSTRAP = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class BarrierCurve:
-    """Losses along the path, on one split of the data.
-
-    Attributes:
-        tau: Positions, ascending, 0 and 1 included.
-        marginal_nll: In nats per point.
-        expected_nll: In nats per point.
-        error: Error rate, or root mean squared error.
-        ece: Expected calibration error; empty for regression.
-        mixture_nll: Marginal NLL of the mixture (1 - tau) q0 + tau q1.
-        band: Standard error of `marginal_nll` above the chord, at each tau.
-        height: Maximum of the marginal NLL above the chord.
-        standard_error: Of `height`, by bootstrap over draws and points; it is conditional on the
-            two fits and does not include the variation over seeds.
-        above_mean: Maximum of the marginal NLL above the mean of the end points.
-        midpoint: Marginal NLL at tau = 1/2 above the mean of the end points, which is the chord
-            there.
-        expected_height: Maximum of the expected NLL above the chord.
-        error_height: Maximum of `error` above the chord.
-        mixture_height: Maximum of `mixture_nll` above the chord; not positive, by convexity.
-    """
-
-    tau: list[float]
-    marginal_nll: list[float]
-    expected_nll: list[float]
-    error: list[float]
-    ece: list[float]
-    mixture_nll: list[float]
-    band: list[float]
-    height: float
-    standard_error: float
-    above_mean: float
-    midpoint: float
-    expected_height: float
-    error_height: float
-    mixture_height: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +75,9 @@ class Barrier(Summarized):
             posterior shifted and scaled to the second's moments, whose predictions differ if the
             two distributions differ in shape.
         repaired: Losses with statistics that are reset at every point, if they were requested.
+        temperature_scaled: Losses with a temperature that is fitted at every point, if they were
+            requested.
+        layers: Barriers of single layers on the test split, if they were requested.
     """
 
     path: str
@@ -132,6 +86,8 @@ class Barrier(Summarized):
     train: BarrierCurve
     end_nll: float
     repaired: RepairedBarrier | None = None
+    temperature_scaled: TemperatureScaledBarrier | None = None
+    layers: list[LayerBarrier] | None = None
 
     def _facts(self) -> dict[str, Any]:
         """Return what its representation shows."""
@@ -152,6 +108,12 @@ class Barrier(Summarized):
         """Return the standard error of `height`, conditional on the two fits."""
         return self.test.standard_error
 
+    @property
+    def confidence(self) -> float | None:
+        """Return the height minus that after temperature scaling, if it was measured."""
+        scaled = self.temperature_scaled
+        return None if scaled is None else self.height - scaled.test.height
+
 
 @checked
 def barrier(
@@ -165,6 +127,8 @@ def barrier(
     coupling: Coupling = "moment",
     curve_steps: int = 500,
     repair: bool = False,
+    temperature_scaling: bool = False,
+    layers: bool = False,
     seed: int = 0,
 ) -> Barrier:
     """Return the marginalized loss barrier between two posteriors.
@@ -185,6 +149,10 @@ def barrier(
         curve_steps: Adam steps for a learned curve.
         repair: Whether to measure a second time with statistics that are reset on the training
             split at every point of the path (see `repair`).
+        temperature_scaling: Whether to measure a second time with a temperature of the class
+            probabilities that is fitted on the validation split at every point of the path (see
+            `temperature_scaled`).
+        layers: Whether to measure the barrier of one layer at a time too (see `layerwise`).
         seed: Seed of the draws, and of a learned curve.
 
     Returns:
@@ -192,7 +160,8 @@ def barrier(
 
     Raises:
         IncompatiblePosteriors: If the parameters or the fixed weights differ.
-        ConfigError: If there are fewer than two positions, or a part has no points.
+        ConfigError: If there are fewer than two positions, a part has no points, or an option does
+            not apply to the path or to the target.
 
     Example:
         >>> import torch
@@ -226,119 +195,25 @@ def barrier(
             )
         pairs = fit_bezier_curve(pairs, first.model, dataset, num_steps=curve_steps, seed=seed)
     test, train = (part.take(slice(0, POINTS)) for part in (dataset.test, dataset.train))
-    repaired = None
+    repaired = scaled = None
     if repair:
         if path == "bezier":
             raise ConfigError("repair is for straight paths; use path='geodesic' or path='line'")
         reset = RepairedPath(pairs, first.model, train.x)
         repaired = RepairedBarrier(
-            test=_curve(reset, first, test, num_tau, seed),
-            train=_curve(reset, first, train, num_tau, seed),
+            test=barrier_curve(reset, first, test, num_tau, seed),
+            train=barrier_curve(reset, first, train, num_tau, seed),
         )
+    if temperature_scaling:
+        validation = dataset.validation.take(slice(0, POINTS))
+        scaled = temperature_scaled_barrier(pairs, first, validation, test, train, num_tau, seed)
     return Barrier(
         path=pairs.path,
         num_draws=len(pairs.draws[0]),
-        test=_curve(pairs, first, test, num_tau, seed),
-        train=_curve(pairs, first, train, num_tau, seed),
+        test=barrier_curve(pairs, first, test, num_tau, seed),
+        train=barrier_curve(pairs, first, train, num_tau, seed),
         end_nll=losses(second, second_draws, test).marginal_nll,
         repaired=repaired,
+        temperature_scaled=scaled,
+        layers=layer_barriers(pairs, first, test, num_tau, seed) if layers else None,
     )
-
-
-def _curve(
-    pairs: CoupledDraws | RepairedPath, posterior: Posterior, part: Split, num_tau: int, seed: int
-) -> BarrierCurve:
-    losses_at: dict[float, Losses] = {}
-
-    def evaluate(tau: float) -> None:
-        if tau not in losses_at:
-            weights = [1 - tau, tau]
-            losses_at[tau] = losses(
-                posterior, pairs.interpolate(weights), part, pairs.model(weights)
-            )
-
-    for tau in np.linspace(0, 1, num_tau):
-        evaluate(round(float(tau), 10))
-    evaluate(0.5)
-    for _ in range(3):  # halve the steps on both sides of the maximum
-        positions = sorted(losses_at)
-        top = int(np.argmax(_above(positions, [losses_at[tau].marginal_nll for tau in positions])))
-        around = [positions[i] for i in (top - 1, top, top + 1) if 0 <= i < len(positions)]
-        for left, right in pairwise(around):
-            evaluate((left + right) / 2)
-    tau = sorted(losses_at)
-    path_losses = [losses_at[t] for t in tau]
-    marginal, expected, error = (
-        [getattr(losses, name) for losses in path_losses]
-        for name in ("marginal_nll", "expected_nll", "error")
-    )
-    mixture = [_mixture_nll(path_losses[0], path_losses[-1], t) for t in tau]
-    heights, band = _bootstrap(tau, path_losses, seed)
-    ends = (marginal[0] + marginal[-1]) / 2
-    return BarrierCurve(
-        tau=tau,
-        marginal_nll=marginal,
-        expected_nll=expected,
-        error=error,
-        ece=[losses.ece for losses in path_losses if losses.ece is not None],
-        mixture_nll=mixture,
-        band=band,
-        height=max(_above(tau, marginal)),
-        standard_error=float(np.std(heights, ddof=1)),
-        above_mean=max(marginal) - ends,
-        midpoint=losses_at[0.5].marginal_nll - ends,
-        expected_height=max(_above(tau, expected)),
-        error_height=max(_above(tau, error)),
-        mixture_height=max(_above(tau, mixture)),
-    )
-
-
-def _above(tau: Sequence[float], values: Sequence[float]) -> list[float]:
-    """Return the height above the chord at every tau; 0 at both ends."""
-    first, last = values[0], values[-1]
-    return [value - (1 - t) * first - t * last for t, value in zip(tau, values, strict=True)]
-
-
-def _mixture_nll(first: Losses, second: Losses, tau: float) -> float:
-    marginal = [
-        own.log_likelihood.logsumexp(0) - math.log(len(own.log_likelihood))
-        for own in (first, second)
-    ]
-    if tau in (0.0, 1.0):
-        return float(-marginal[int(tau)].mean())
-    mixed = torch.logaddexp(marginal[0] + math.log1p(-tau), marginal[1] + math.log(tau))
-    return float(-mixed.mean())
-
-
-def _bootstrap(
-    tau: Sequence[float], path_losses: Sequence[Losses], seed: int
-) -> tuple[np.ndarray, list[float]]:
-    """Return bootstrap heights, and the standard error above the chord at each tau.
-
-    Draws and points are resampled. Draws are coupled across tau, so one resample serves the whole
-    curve.
-    """
-    draws, points = path_losses[0].log_likelihood.shape
-    generator = numpy_generator(seed, "bootstrap of a barrier")
-    draw_weights = _bootstrap_weights(generator, draws)
-    point_weights = _bootstrap_weights(generator, points)
-    curves = torch.stack(
-        [_resampled_nll(p.log_likelihood, draw_weights, point_weights) for p in path_losses], dim=1
-    ).numpy()
-    position = np.asarray(tau)
-    above = curves - (1 - position) * curves[:, :1] - position * curves[:, -1:]
-    return above.max(1), np.std(above, axis=0, ddof=1).tolist()
-
-
-def _bootstrap_weights(generator: np.random.Generator, number: int) -> Tensor:
-    """Return (resample, item): the relative frequency of each item in each bootstrap resample."""
-    return torch.from_numpy(
-        generator.multinomial(number, np.full(number, 1 / number), size=_BOOTSTRAP) / number
-    )
-
-
-def _resampled_nll(log_likelihood: Tensor, draw_weights: Tensor, point_weights: Tensor) -> Tensor:
-    """Return the marginal NLL of every resample, by products of weights and likelihoods."""
-    top = log_likelihood.amax(0)
-    marginal = (draw_weights @ (log_likelihood - top).exp()).clamp(min=1e-300).log() + top
-    return -(point_weights * marginal).sum(1)

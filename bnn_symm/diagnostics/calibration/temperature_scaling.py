@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
@@ -106,24 +106,37 @@ def fit_temperature(posterior: Posterior, part: Split) -> TemperatureScaling:
             "temperature scaling is fitted on the validation split, which has no points; fit with "
             "data.validation_fraction=0.1"
         )
-    log_p = torch.cat(
-        [_log_probabilities(predictive) for predictive in posterior.iter_predict(part.x)]
-    )
-    y = part.y.to(log_p.device)[:, None]
-
-    def nll(log_temperature: float) -> float:
-        return -float((log_p / math.exp(log_temperature)).log_softmax(-1).gather(1, y).mean())
-
-    ends = (math.log(_LOWEST), math.log(_HIGHEST))
-    result = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
-    tau = math.exp(float(result.x))
+    log_p = torch.cat([_mixture(predictive) for predictive in posterior.iter_predict(part.x)])
+    tau, before, after = optimal_temperature(log_p, part.y.to(log_p.device))
     return TemperatureScaling(
         logit_temperature=tau,
         points=len(part),
-        nll_before=nll(0.0),
-        nll=float(result.fun),
+        nll_before=before,
+        nll=after,
         is_bounded=not _LOWEST * 1.01 < tau < _HIGHEST / 1.01,
     )
+
+
+def optimal_temperature(
+    log_p: Float[Tensor, "point class"], y: Int[Tensor, " point"]
+) -> tuple[float, float, float]:
+    """Return the temperature of log probabilities that minimizes the NLL.
+
+    Args:
+        log_p: In float64, so that the minimum is resolved.
+        y: The classes.
+
+    Returns:
+        The temperature, between 0.01 and 100, and the NLL at temperature 1 and at this one.
+    """
+
+    def nll(log_temperature: float) -> float:
+        scaled = (log_p / math.exp(log_temperature)).log_softmax(-1)
+        return -float(scaled.gather(1, y[:, None]).mean())
+
+    ends = (math.log(_LOWEST), math.log(_HIGHEST))
+    result = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(result.x)), nll(0.0), float(result.fun)
 
 
 class TemperatureScaledPosterior(Posterior):
@@ -168,23 +181,31 @@ class TemperatureScaledPosterior(Posterior):
         return _scaled(self._base.predict(x), self.logit_temperature)
 
 
-def _log_probabilities(predictive: Predictive) -> Float[Tensor, "point class"]:
-    """Return log probabilities of the mixture, in float64 so that the minimum is resolved."""
+def draw_log_probabilities(predictive: Predictive) -> Float[Tensor, "draw point class"]:
+    """Return the log probabilities of every draw, in float64.
+
+    Args:
+        predictive: Of a classification.
+    """
     outputs, likelihood = predictive.outputs.double(), predictive.likelihood
     if isinstance(likelihood, Categorical):  # all classes at once
-        by_draw = outputs.flatten(0, 1).log_softmax(-1)
-        return by_draw.logsumexp(0) - math.log(len(by_draw))
+        return outputs.flatten(0, 1).log_softmax(-1)
     latents = {name: value.double() for name, value in predictive.latents.items()}
     labels = range(num_classes(likelihood, outputs.shape[-1]))
     points = torch.arange(outputs.shape[2])
     by_class = [
         likelihood.log_prob(outputs, torch.full_like(points, label), latents) for label in labels
     ]
-    by_draw = torch.stack(by_class, dim=-1).flatten(0, 1)
+    return torch.stack(by_class, dim=-1).flatten(0, 1)
+
+
+def _mixture(predictive: Predictive) -> Float[Tensor, "point class"]:
+    """Return log probabilities of the mixture over all draws."""
+    by_draw = draw_log_probabilities(predictive)
     return by_draw.logsumexp(0) - math.log(len(by_draw))
 
 
 def _scaled(predictive: Predictive, logit_temperature: float) -> Predictive:
-    logits = _log_probabilities(predictive) / logit_temperature
+    logits = _mixture(predictive) / logit_temperature
     outputs = logits.to(predictive.outputs.dtype)[None, None]
     return dataclasses.replace(predictive, outputs=outputs, latents={}, likelihood=Categorical())

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.tri import Triangulation
 
-from bnn_symm.diagnostics.barriers.barriers import BarrierCurve
+from bnn_symm.diagnostics.barriers.curves import BarrierCurve
 from bnn_symm.diagnostics.barriers.simplex import SimplexBarrier
+from bnn_symm.diagnostics.barriers.temperature_scaled import TemperatureScaledCurve
 from bnn_symm.formatting import number, with_error
 from bnn_symm.report.plots.axes import BLUE, RED, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -26,25 +27,37 @@ _WIDTH = 2.0
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
 
-def plot_barrier_curves(curves: Mapping[str, BarrierCurve], path: Path, *, title: str) -> None:
+def plot_barrier_curves(
+    curves: Mapping[str, BarrierCurve],
+    path: Path,
+    *,
+    title: str,
+    scaled: Mapping[str, TemperatureScaledCurve] | None = None,
+) -> None:
     """Plot the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
         curves: `naive`, and possibly `aligned` and the other ways of a `PairBarrier`.
         path: of the PNG.
         title: of the figure.
+        scaled: the same after temperature scaling, if it was measured.
     """
     figure, (axes,) = panels(1, (6.4, 3.8), title=title)
-    draw_barrier_curves(axes, curves)
+    draw_barrier_curves(axes, curves, scaled)
     save_png(figure, path)
 
 
-def draw_barrier_curves(axes: Axes, curves: Mapping[str, BarrierCurve]) -> None:
+def draw_barrier_curves(
+    axes: Axes,
+    curves: Mapping[str, BarrierCurve],
+    scaled: Mapping[str, TemperatureScaledCurve] | None = None,
+) -> None:
     """Draw the marginal NLL along the path with bands, the chord and the mixture path.
 
     Args:
         axes: the panel.
         curves: as of `plot_barrier_curves`.
+        scaled: as of `plot_barrier_curves`.
     """
     every = []
     for name, curve in curves.items():
@@ -54,6 +67,15 @@ def draw_barrier_curves(axes: Axes, curves: Mapping[str, BarrierCurve]) -> None:
         axes.fill_between(tau, nll - half, nll + half, color=color, alpha=0.2, lw=0)
         label = f"{name}: height {with_error(curve.height, curve.standard_error)}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
+        every += [nll]
+    for name, curve in (scaled or {}).items():
+        color, _ = _STYLES[name]
+        nll, band = with_gaps(axes, curve.marginal_nll, curve.band)
+        half = _WIDTH * band
+        axes.fill_between(curve.tau, nll - half, nll + half, color=color, alpha=0.1, lw=0)
+        height = with_error(curve.height, curve.standard_error)
+        label = f"{name}, temperature scaled: height {height}"
+        axes.plot(curve.tau, nll, "-", color=color, lw=0.9, marker="o", ms=3, mfc="w", label=label)
         every += [nll]
     first = next(iter(curves.values()))
     axes.plot([0, 1], every[0][[0, -1]], ":", color="0.35", lw=1.2, label="chord")
