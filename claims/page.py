@@ -131,7 +131,8 @@ def _effect(claim: Claim, result: dict[str, Any]) -> str:
     mean, low, high = (number(result[key], 3) for key in ("mean", "low", "high"))
     times = "x " if claim.effect.over else ""
     unit = f" {claim.unit}" if claim.unit else ""
-    return f"{times}{mean} ({low} to {high}){unit}, {result['n']} {result['kind']}"
+    seeds = {"seeds": "seeds", "pairs": "pairs of fits", "pairs of seeds": "seeds, in pairs"}
+    return f"{times}{mean} ({low} to {high}){unit}; {result['n']} {seeds[result['kind']]}"
 
 
 def _expected(claim: Claim) -> str:

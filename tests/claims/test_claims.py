@@ -202,7 +202,7 @@ def test_a_result_of_another_rule_does_not_count(tmp_path, monkeypatch, capsys) 
     )
     assert page.result_of(own)["verdict"] == HOLDS
     assert page.result_of(claim({"below": 1})) is None
-    assert "| 6 seeds" not in page.text([claim({"below": 1})])
+    assert "6 seeds" not in page.text([claim({"below": 1})])
     assert "**holds** | -1" in page.text([own])
 
 
