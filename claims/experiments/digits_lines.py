@@ -9,21 +9,15 @@ from typing import Any
 
 from bnn_symm import load_config
 from bnn_symm.analyses.monotonicity import line_shapes
-from claims.fits import fitted
+from claims.fits import DIGITS_POINTS, fitted
 
 REPLICATES = 8
 KINDS = ("standard", "weight_asymmetric", "sigma_asymmetric", "init_matched")
 _OVERRIDES = (
-    "data.name=digits",
+    *DIGITS_POINTS,
     "architecture.widths=[64,64,64]",
-    "architecture.norm=layer",
     "architecture.activation=gelu",
-    "prior.scale=1.0",
-    "inference.name=map",
     "inference.num_steps=600",
-    "inference.batch_size=64",
-    "inference.learning_rate=0.001",
-    "threads=1",
 )
 
 

@@ -35,20 +35,14 @@ from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.barriers.simplex import simplex_barrier
 from bnn_symm.posteriors import Posterior
 from bnn_symm.runs import Run
-from claims.fits import fitted
+from claims.fits import DIGITS_POINTS, fitted
 
 REPLICATES = 5
 WIDTHS = (16, 64, 256)
 EPOCHS = (2, 5, 15, 30)
 _OVERRIDES = (
-    "data.name=digits",
-    "architecture.norm=layer",
-    "prior.scale=1.0",
-    "inference.name=map",
+    *DIGITS_POINTS,
     "inference.num_steps=1200",
-    "inference.batch_size=64",
-    "inference.learning_rate=0.001",
-    "threads=1",
 )
 _PLACES = np.linspace(0, 1, 11)
 
