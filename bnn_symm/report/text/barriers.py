@@ -137,10 +137,12 @@ def _confidence_text(way: str, own: Barrier, scaled: TemperatureScaledBarrier) -
     height = with_error(own.height, own.standard_error)
     if own.height <= 2 * own.standard_error:
         return f"confidence, {way}: no barrier to explain ({height}); {fitted}"
-    share = 1 - curve.height / own.height
+    share = percent(1 - curve.height / own.height)
+    if 2 * curve.standard_error >= own.height:  # any share is within the errors
+        share = "an undetermined share"
     rest = with_error(curve.height, curve.standard_error)
     text = (
-        f"confidence, {way}: {percent(share)} of the barrier of {height} (it remains {rest} after "
+        f"confidence, {way}: {share} of the barrier of {height} (it remains {rest} after "
         f"temperature scaling); {fitted}"
     )
     if scaled.num_bounded:

@@ -87,6 +87,8 @@ def draw_barrier_curves(
     # A small barrier should look small; the NLL of a regression has no natural zero.
     if min(np.min(nll[~np.isnan(nll)], initial=np.inf) for nll in every) > 0:
         axes.set_ylim(bottom=0)
+    if scaled:  # bands of temperatures that are hardly determined may be very wide
+        axes.set_ylim(top=1.6 * max(np.max(nll[~np.isnan(nll)], initial=0.0) for nll in every))
     axes.legend(fontsize=8, frameon=False)
 
 
