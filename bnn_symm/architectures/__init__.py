@@ -2,8 +2,8 @@
 
 In: a configuration, or a module of the user's. Out: an initialized `torch.nn.Module`. Networks know
 nothing of data, priors and likelihoods. Reading order: `config`, `build`, `mlp`, `cnn`, `resnet`,
-`layers`, `asymmetric`, `modules`, `module_checks`, `initial_values`, `input_shapes`, `sequence`,
-`flops`.
+`gnn`, `layers`, `asymmetric`, `modules`, `module_checks`, `initial_values`, `input_shapes`,
+`sequence`, `flops`.
 """
 
 from bnn_symm.architectures.asymmetric.asymmetrize import asymmetrize
@@ -25,6 +25,7 @@ from bnn_symm.architectures.build import build_network
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
     CNNConfig,
+    GNNConfig,
     MLPConfig,
     ModuleConfig,
     ResNetConfig,
@@ -34,6 +35,7 @@ from bnn_symm.architectures.flops import count_flops
 from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.layers.batch_norm import FrozenBatchNorm
 from bnn_symm.architectures.layers.dropout import drop_inputs
+from bnn_symm.architectures.layers.neighbors import Neighborhood
 from bnn_symm.architectures.module_checks import (
     check_function,
     outputs_agree,
@@ -62,8 +64,10 @@ __all__ = [
     "CNNConfig",
     "FiGLU",
     "FrozenBatchNorm",
+    "GNNConfig",
     "MLPConfig",
     "ModuleConfig",
+    "Neighborhood",
     "ResNetConfig",
     "SymmetryConfig",
     "asymmetrize",

@@ -1,7 +1,7 @@
 """Build an initialized network from its configuration; the registry of architectures."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from bnn_symm.architectures.cnn import build_cnn
 from bnn_symm.architectures.config import (
     ArchitectureConfig,
     CNNConfig,
+    GNNConfig,
     MLPConfig,
     ModuleConfig,
     ResNetConfig,
 )
+from bnn_symm.architectures.gnn import build_gnn
 from bnn_symm.architectures.initial_values import initialize
 from bnn_symm.architectures.mlp import build_mlp
 from bnn_symm.architectures.modules.batch_norm import (
@@ -26,18 +28,21 @@ from bnn_symm.architectures.modules.batch_norm import (
 from bnn_symm.architectures.modules.from_module import build_from_module
 from bnn_symm.architectures.resnet import build_resnet
 from bnn_symm.arguments import checked
+from bnn_symm.data.graph import Graph
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 from bnn_symm.io.memory import check_memory
 from bnn_symm.randomness import global_seed
 from bnn_symm.symmetry.inputs import num_tokens_of
 
-BUILDERS: dict[type[Any], Callable[[Any, tuple[int, ...], int], nn.Module]] = {
+BUILDERS: dict[type[Any], Callable[[Any, Any, int], nn.Module]] = {
     MLPConfig: build_mlp,
     CNNConfig: build_cnn,
     ResNetConfig: build_resnet,
+    GNNConfig: build_gnn,
     ModuleConfig: build_from_module,
 }
-"""A new architecture needs a file, a class in config.py and a line here."""
+"""A new architecture needs a file, a class in config.py and a line here. Builders take the shape of
+one point; that of a graph network takes the graph."""
 
 _COPIES = 4
 """Minimum number of vectors of all parameters in any fit: values, a copy, gradients, and a moment
@@ -52,6 +57,7 @@ def build_network(
     num_outputs: int,
     seed: int = 0,
     points: Tensor | None = None,
+    graph: Graph | None = None,
 ) -> nn.Module:
     """Build the network of a configuration, with initial values by seed and parameter name.
 
@@ -67,14 +73,15 @@ def build_network(
         seed: Seed of the initial values.
         points: Training inputs, on which a user's module is checked (default standard normals),
             and from which `batch_norm` estimates statistics.
+        graph: The graph whose nodes are the points, of data that have one.
 
     Returns:
         A module from (point, *input_shape) to (point, num_outputs), in training mode, with the
         attribute `input_shape`. Global generators are not changed.
 
     Raises:
-        ConfigError: If the architecture does not fit the inputs, a user's module fails a check, or
-            `config.symmetry` or `config.batch_norm` does not fit the network.
+        ConfigError: If the architecture does not fit the inputs or the graph, a user's module fails
+            a check, or `config.symmetry` or `config.batch_norm` does not fit the network.
 
     Example:
         >>> net = build_network(MLPConfig(widths=(3,)), input_shape=(2,), num_outputs=1)
@@ -90,8 +97,9 @@ def build_network(
         raise ConfigError(
             f"got num_outputs={num_outputs}; want 1 or more: check data.target and likelihood.name"
         )
-    _check_size(config, input_shape, num_outputs)
-    takes_tokens = points is not None and not points.is_floating_point()
+    build = _builder(config, graph)
+    _check_size(config, input_shape, num_outputs, build)
+    takes_tokens = graph is None and points is not None and not points.is_floating_point()
     if takes_tokens and not isinstance(config, ModuleConfig):
         raise ConfigError(
             f"data.layout=tokens is for a network that embeds integers, but {config.name} takes "
@@ -100,19 +108,19 @@ def build_network(
         )
     with global_seed(seed, "module"):
         if config.symmetry.kind == "parameter_matched" and not isinstance(config, ModuleConfig):
-            net = build_parameter_matched(config, input_shape, num_outputs)
+            net = build_parameter_matched(config, input_shape, num_outputs, build)
             net = _without_batch_norm(net, config)
         else:
             if isinstance(config, ModuleConfig):
                 net = build_from_module(config, input_shape, num_outputs, seed=seed, points=points)
             else:
-                net = BUILDERS[type(config)](config, input_shape, num_outputs)
+                net = build(config, input_shape, num_outputs)
                 net = _without_batch_norm(net, config)
             net = apply_symmetry(net, config.symmetry, input_shape)
     if not isinstance(config, ModuleConfig):
         initialize(net, seed)
-    if config.batch_norm != "refuse":
-        net = resolve_statistics(net, config.batch_norm, points)
+    if getattr(config, "batch_norm", "refuse") != "refuse":
+        net = resolve_statistics(net, cast(Any, config).batch_norm, points)
     if not hasattr(net, "input_shape"):  # a user's module may define it
         net.input_shape = tuple(input_shape)  # pyright: ignore[reportArgumentType]
     if takes_tokens and num_tokens_of(net) is None:
@@ -124,16 +132,47 @@ def build_network(
     return net
 
 
+def _builder(
+    config: ArchitectureConfig, graph: Graph | None
+) -> Callable[[Any, tuple[int, ...], int], nn.Module]:
+    """Return the function that builds the networks of an architecture.
+
+    Raises:
+        ConfigError: If the data are a graph and the architecture is none for graphs, or the other
+            way round.
+    """
+    if isinstance(config, GNNConfig):
+        if graph is None:
+            raise ConfigError(
+                "architecture.name=gnn is for a graph, and the data are none: an NPZ file with an "
+                "array edges, or data.name=digits_graph; for other data set another "
+                "architecture.name"
+            )
+        return lambda config, _, outputs: BUILDERS[GNNConfig](config, graph, outputs)
+    if graph is not None:
+        raise ConfigError(
+            f"the data are a graph, whose points are numbers of nodes, but architecture.name="
+            f"{config.name} takes features; set architecture.name=gnn (with widths=[] it is a "
+            "linear model of the features)"
+        )
+    return BUILDERS[type(config)]
+
+
 def _without_batch_norm(net: nn.Module, config: Any) -> nn.Module:
     """Return a network of this package with frozen layers in place of batch norm, or refuse it."""
-    if config.batch_norm == "refuse":
+    if getattr(config, "batch_norm", "refuse") == "refuse":
         if config.norm == "batch":
             raise ConfigError(refusal("architecture.norm=batch"))
         return net
     return with_frozen_layers(net, f"architecture.norm={config.norm}")
 
 
-def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_outputs: int) -> None:
+def _check_size(
+    config: ArchitectureConfig,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    build: Callable[[Any, tuple[int, ...], int], nn.Module],
+) -> None:
     """Reject a network that does not fit into memory, before it is built.
 
     Raises:
@@ -148,7 +187,7 @@ def _check_size(config: ArchitectureConfig, input_shape: tuple[int, ...], num_ou
     )
     try:
         with torch.device("meta"):  # shapes only, without memory and values
-            net = BUILDERS[type(config)](config, input_shape, num_outputs)
+            net = build(config, input_shape, num_outputs)
         number = sum(parameter.numel() for parameter in net.parameters())
     except (RuntimeError, OverflowError, TypeError):
         raise NotEnoughMemory(

@@ -109,6 +109,35 @@ class MLPConfig:
 
 
 @settings
+class GNNConfig:
+    """A graph network: layers that see each node and the mean of its neighbors, then a linear one.
+
+    The data are a graph, such as `data.name=digits_graph`.
+
+    Attributes:
+        widths: number of hidden units of each layer; nodes at a distance of as many edges as there
+            are layers influence each other. `()` is a linear model of the features.
+        activation: nonlinearity of hidden units; gelu, tanh and silu are smooth, which suits
+            gradient-based samplers; only tanh is odd.
+        norm: `layer`: LayerNorm over a layer's units in each node, before the activation.
+        dropout: dropout rate of hidden units in methods with dropout (`mc_dropout`); other methods
+            ignore it.
+        symmetry: how the permutation symmetry is broken.
+
+    Example:
+        >>> GNNConfig(activation="gelu").widths
+        (64, 64, 64)
+    """
+
+    name: Literal["gnn"] = "gnn"
+    widths: tuple[PositiveInt, ...] = (64, 64, 64)
+    activation: Activation = "relu"
+    norm: Literal["none", "layer"] = "none"
+    dropout: Fraction = 0.0
+    symmetry: SymmetryConfig = Field(default_factory=SymmetryConfig)
+
+
+@settings
 class CNNConfig:
     """A small convolutional network for images, whose last maps are flattened into a linear layer.
 
@@ -196,6 +225,6 @@ class ModuleConfig:
 
 
 ArchitectureConfig = Annotated[
-    MLPConfig | CNNConfig | ResNetConfig | ModuleConfig,
+    MLPConfig | CNNConfig | ResNetConfig | GNNConfig | ModuleConfig,
     Field(discriminator="name"),
 ]

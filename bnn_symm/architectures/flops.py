@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bnn_symm.architectures.gnn import GNN
 from bnn_symm.symmetry.inputs import zero_point
 
 
@@ -12,7 +13,8 @@ def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -
 
     It counts matrix products and convolutions; a multiplication and an addition count as two
     operations. One point is passed and the count multiplied, which is exact for networks that treat
-    each point by itself, and costs the same for any batch.
+    each point by itself, and costs the same for any batch. A graph network computes all nodes in
+    each pass, whatever the number of points.
 
     Args:
         net: The network; its mode and values are not changed.
@@ -22,4 +24,4 @@ def count_flops(net: nn.Module, input_shape: tuple[int, ...], batch_size: int) -
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         net(zero_point(net, input_shape))
-    return counter.get_total_flops() * batch_size
+    return counter.get_total_flops() * (1 if isinstance(net, GNN) else batch_size)

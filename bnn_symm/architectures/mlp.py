@@ -7,7 +7,7 @@ from typing import no_type_check
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.architectures.config import GNNConfig, MLPConfig
 from bnn_symm.architectures.layers.activations import ACTIVATIONS
 from bnn_symm.architectures.layers.dropout import drop_inputs
 
@@ -28,7 +28,7 @@ class MLP(nn.Module):
         config: Widths, activation, norm and dropout.
     """
 
-    def __init__(self, num_features: int, num_outputs: int, config: MLPConfig) -> None:
+    def __init__(self, num_features: int, num_outputs: int, config: MLPConfig | GNNConfig) -> None:
         super().__init__()
         sizes = (num_features, *config.widths)
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))

@@ -39,6 +39,7 @@ from bnn_symm.errors import ConfigError, InvalidData, nearest, one_line
 from bnn_symm.io.boundary import shown
 
 _OWN_TEST = "the test split of the data set"
+_OWN_VALIDATION = "the validation split of the data set"
 SPLIT_NAMES = ("train", "validation", "test")
 
 
@@ -89,6 +90,7 @@ def assemble(
     y = _encode_targets(raw, preprocessing, dtype)
 
     parts = build_splits(preprocessing, features, y, split, weights, dtype, directory)
+    graph = raw.graph and raw.graph.build(dtype, standardize=config.standardize)
     is_inferred = config.task == "auto" and raw.task is None
     notes = [
         *raw.notes,
@@ -115,8 +117,9 @@ def assemble(
             split_sha256=split.sha256(),
             split_rule=split.rule,
         ),
+        graph=graph,
         summary=data_summary(
-            preprocessing, reason, {name: len(part) for name, part in parts.items()}
+            preprocessing, reason, {name: len(part) for name, part in parts.items()}, graph
         ),
         notes=tuple(one_line(note) for note in notes),
         **parts,
@@ -206,7 +209,13 @@ def _sha256(raw: RawData, features: np.ndarray, target: np.ndarray) -> str:
 def _own_split(raw: RawData) -> OwnSplit:
     """Return the splits that the data define."""
     if not raw.files:
-        return OwnSplit(train=raw.train, test=raw.test, test_name=raw.split_name or _OWN_TEST)
+        return OwnSplit(
+            train=raw.train,
+            test=raw.test,
+            validation=raw.validation,
+            test_name=raw.split_name or _OWN_TEST,
+            validation_name="" if raw.validation is None else _OWN_VALIDATION,
+        )
     parts: dict[str, Any] = {}
     start = len(raw.y)
     for file in raw.files:
@@ -291,7 +300,7 @@ def _build_preprocessing(raw: RawData, config: DataConfig) -> tuple[Preprocessin
     if config.levels is not None:
         labels = _ordered(labels, config.levels, raw.target)
     if isinstance(raw.x, np.ndarray):
-        kind = "tokens" if config.layout == "tokens" else "array"
+        kind = "nodes" if raw.graph else "tokens" if config.layout == "tokens" else "array"
         columns, shape = (), raw.x.shape[1:]
         names = raw.feature_names or default_feature_names(shape)
     else:

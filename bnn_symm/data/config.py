@@ -10,7 +10,7 @@ from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.errors import ConfigError, nearest, one_line
 from bnn_symm.settings import Fraction, NonNegativeInt, PositiveInt, settings
 
-Layout = Literal["auto", "features", "image", "sequence", "tokens"]
+Layout = Literal["auto", "features", "image", "sequence", "tokens", "graph"]
 """What the axes of one point of an array are; see `layouts`."""
 
 _TYPES = ("number", "category", "boolean", "date", "text")
@@ -101,9 +101,12 @@ class DataConfig:
             none such: `error`, or `ignore`: the category is none of the known ones, and the value
             is the median.
         layout: axes of the points of an array: `features`, `image`, `sequence` (time, feature), or
-            `tokens`, integers that a network embeds, which are not standardized. `auto`: by their
-            number; three axes are gray images if height and width are equal or the values are
-            bytes, and sequences otherwise.
+            `tokens`, integers that a network embeds, which are not standardized. `graph`: the
+            points are the nodes of a graph. `auto`: a graph if an NPZ file has an array `edges`;
+            otherwise by the number of axes: three are gray images if height and width are equal or
+            the values are bytes, and sequences otherwise.
+        num_neighbors: number of nearest neighbors to which each node has an edge (`digits_graph`);
+            default 5.
         weight: column (array of an NPZ file) of weights: a point of weight w counts as w points in
             the fit, in standardization and in scores. It is no feature. Weights are not normalized,
             so their sum is the number of observations that the posterior sees.
@@ -133,7 +136,8 @@ class DataConfig:
         num_folds: number of folds (default 5); a UCI set has its own.
         test_fraction: fraction of all points in the test split; ignored by data sets with a fixed
             test split.
-        validation_fraction: fraction of the remaining points in the validation split.
+        validation_fraction: fraction of the remaining points in the validation split; ignored by
+            data with a fixed validation split.
         split_seed: seed of the shuffle behind the split.
         standardize: scale features (and a regression target) to mean 0 and variance 1 over the
             training split.
@@ -153,6 +157,7 @@ class DataConfig:
     missing: Literal["impute", "error"] = "impute"
     unseen: Literal["error", "ignore"] = "error"
     layout: Layout = "auto"
+    num_neighbors: PositiveInt | None = None
     weight: str | None = None
     normalize_weights: bool = False
     class_weights: Literal["balanced"] | None = None

@@ -9,7 +9,8 @@ import torch
 
 from bnn_symm.data.config import data_config
 from bnn_symm.data.disk import stacked_points, stored_points
-from bnn_symm.data.in_memory import arrays_dataset, frame_dataset
+from bnn_symm.data.graph import Graph
+from bnn_symm.data.in_memory import arrays_dataset, frame_dataset, graph_dataset
 from bnn_symm.data.points import Provenance, Split
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
@@ -35,6 +36,8 @@ class Dataset(Summarized):
         preprocessing: encoding of raw data as features.
         provenance: origin of the data.
         summary: one line with the task and its reason, rows, features and encoded columns.
+        graph: the graph whose nodes are the points; None for other data. The inputs of a split
+            are numbers of nodes, (point, 1).
         notes: sentences about unexpected properties of the data.
     """
 
@@ -46,6 +49,7 @@ class Dataset(Summarized):
     num_outputs: int
     preprocessing: Preprocessing
     provenance: Provenance
+    graph: Graph | None = None
     summary: str = ""
     notes: tuple[str, ...] = ()
 
@@ -123,6 +127,45 @@ class Dataset(Summarized):
         config = data_config("arrays in memory", keys)
         points = {"weight": weight, "event": event, "exposure": exposure}
         return arrays_dataset(cls, x, y, config, dtype, points, {"group": group, "time": time})
+
+    @classmethod
+    def from_graph(
+        cls,
+        x: Any,
+        y: Any,
+        edges: Any,
+        *,
+        train: Any = None,
+        validation: Any = None,
+        test: Any = None,
+        dtype: torch.dtype = torch.float32,
+        **keys: Any,
+    ) -> "Dataset":
+        """Return the data set whose points are the nodes of one graph, for `architecture.name=gnn`.
+
+        Args:
+            x: features (node, feature) of all nodes.
+            y: labels or numbers (node,); -1, NaN or an empty text for a node without a label.
+            edges: numbers of nodes (2, edge); one direction of each edge is enough.
+            train: mask (node,), or numbers of nodes, of the training split; None for random splits.
+            validation: likewise of the validation split; None takes it from the training split.
+            test: likewise of the test split.
+            dtype: floating-point type of the features and of a numeric target.
+            **keys: further keys of `DataConfig`, such as `standardize=False`.
+
+        Raises:
+            ConfigError: if a key is not valid.
+            InvalidData: if shapes, types or values do not fit.
+
+        Example:
+            >>> ring = torch.stack([torch.arange(20), torch.arange(1, 21) % 20])
+            >>> data = Dataset.from_graph(torch.randn(20, 3), torch.arange(20) % 2, ring)
+            >>> data.graph, data.train.x.shape
+            (Graph(nodes=20, edges=20, features=3), torch.Size([14, 1]))
+        """
+        arrays = {"x": x, "y": y, "edges": edges}
+        arrays |= {"train": train, "validation": validation, "test": test}
+        return graph_dataset(cls, arrays, data_config("a graph in memory", keys), dtype)
 
     @classmethod
     def from_torch(
@@ -229,4 +272,5 @@ class Dataset(Summarized):
         parts = {
             name: getattr(self, name).to(device, dtype) for name in ("train", "validation", "test")
         }
-        return replace(self, **parts)
+        graph = None if self.graph is None else self.graph.to(device, dtype)
+        return replace(self, graph=graph, **parts)

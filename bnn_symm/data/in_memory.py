@@ -11,6 +11,7 @@ import torch
 from bnn_symm.data.assemble import Built, assemble
 from bnn_symm.data.config import DataConfig
 from bnn_symm.data.layouts import check_no_layout, with_layout
+from bnn_symm.data.loaders.graphs import raw_graph
 from bnn_symm.data.loaders.npz import check_inputs, convert_target
 from bnn_symm.data.loaders.split_columns import splitting_values
 from bnn_symm.data.loaders.split_files import with_split_files
@@ -148,6 +149,35 @@ def arrays_dataset(
         notes=notes,
     )
     return assemble(build, with_split_files(raw, config), config, dtype, directory)
+
+
+def graph_dataset(
+    build: Callable[..., Built],
+    arrays: Mapping[str, Any],
+    config: DataConfig,
+    dtype: torch.dtype,
+) -> Built:
+    """Return the data set whose points are the nodes of a graph.
+
+    Args:
+        build: the class of the data set.
+        arrays: `x`, `y`, `edges`, and `train`, `validation` and `test`, or None; see
+            `loaders.graphs`.
+        config: task and split; `name` is only shown.
+        dtype: floating-point type of the features and of a numeric target.
+
+    Raises:
+        ConfigError: if a setting is for tables.
+        InvalidData: if shapes, types or values do not fit.
+    """
+    given = {name: _array(values) for name, values in arrays.items() if values is not None}
+    for name, values in given.items():
+        if values.dtype.kind not in "buifU":
+            raise InvalidData(
+                f"got {name} of type {values.dtype}, expected numbers, or text labels"
+            )
+    raw = replace(raw_graph(given, config, "the graph"), source=config.name, licence=_LICENCE)
+    return assemble(build, raw, config, dtype)
 
 
 def _named_columns(config: DataConfig, y: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@
 | `image` | (point, height, width) or (point, channel, height, width) | (channel, height, width) |
 | `sequence` | (point, time) or (point, time, feature) | (time, feature) |
 | `tokens` | integers (point, time) | (time,), which a network embeds; never standardized |
+| `graph` | (node, feature), in an NPZ file with edges | a node; see `loaders.graphs` |
 
 `auto` reads one or two axes as features, and four as images. Three axes are gray images if height
 and width are equal or the values are bytes, and sequences otherwise; a note says which.
@@ -39,6 +40,7 @@ def with_layout(x: np.ndarray, layout: Layout, what: str) -> tuple[np.ndarray, t
         (point, time); and sentences.
 
     Raises:
+        ConfigError: if the layout is that of a graph.
         InvalidData: if the axes do not fit the layout.
 
     Example:
@@ -52,6 +54,11 @@ def with_layout(x: np.ndarray, layout: Layout, what: str) -> tuple[np.ndarray, t
         layout = _guess(x)
         if x.ndim == 3:
             notes = (_guess_note(x, layout),)
+    if layout == "graph":
+        raise ConfigError(
+            f"data.layout=graph is for NPZ files with an array edges, got {what}; save x, y and "
+            "edges with numpy.savez"
+        )
     axes = _AXES[layout]
     if x.ndim not in axes:
         expected = " or ".join(f"({names})" for names in axes.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Union
 
 import numpy as np
 
+from bnn_symm.data.graph import RawGraph
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.labels import Label
@@ -53,6 +54,7 @@ class RawData:
         feature_names: names of the features of an array, flattened.
         train: row indices of a fixed training split, if there is one.
         test: row indices of a fixed test split, if there is one.
+        validation: row indices of a fixed validation split, if there is one.
         split_name: a phrase on the fixed split, if it is one of several.
         groups: group indices (point,), from 0 without gaps, for a split by group.
         times: numbers or `datetime64` (point,) for a split by time.
@@ -63,6 +65,7 @@ class RawData:
         target_columns: the columns of several targets; empty for one.
         point_columns: columns that describe points and are no features.
         point_values: role of such a column -> numbers (point,).
+        graph: the graph whose nodes are the points; x has their numbers, (point, 1).
         notes: sentences about unexpected properties of the data.
     """
 
@@ -76,6 +79,7 @@ class RawData:
     feature_names: tuple[str, ...] | None = None
     train: np.ndarray | None = None
     test: np.ndarray | None = None
+    validation: np.ndarray | None = None
     split_name: str = ""
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
@@ -85,10 +89,11 @@ class RawData:
     target_columns: tuple[PointColumn, ...] = ()
     point_columns: tuple[PointColumn, ...] = ()
     point_values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    graph: RawGraph | None = None
     notes: Sequence[str] = ()
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the decoded values: features, target, then weights.
+        """Return the SHA-256 of the decoded values: features, target, then weights and a graph.
 
         It does not depend on the file format.
         """
@@ -102,6 +107,9 @@ class RawData:
         for role, values in self.point_values.items():
             digest.update(role.encode())
             _update(digest, values)
+        if self.graph is not None:
+            _update(digest, self.graph.features)
+            _update(digest, self.graph.edges)
         return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from bnn_symm.data.assemble import SPLIT_NAMES, assemble, build_preprocessing, s
 from bnn_symm.data.config import DataConfig, data_config, kind_of
 from bnn_symm.data.dataset import Dataset, Preprocessing, Split
 from bnn_symm.data.layouts import check_no_layout
-from bnn_symm.data.loaders import bundled, idx, images
+from bnn_symm.data.loaders import bundled, graphs, idx, images
 from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
 from bnn_symm.data.loaders.files import is_file_name, load_file, read_points
@@ -39,6 +39,7 @@ _LOADERS: dict[str, Callable[[], RawData]] = {
     "gap": bundled.gap,
     "digits_0_4": bundled.digits_0_4,
     "digits_5_9": bundled.digits_5_9,
+    "digits_graph": graphs.digits_graph,
     "fashion_mnist": idx.fashion_mnist,
     "mnist10k": images.mnist10k,
     "cifar10": images.cifar10,
@@ -244,7 +245,10 @@ def _read_raw_points(
             for column in preprocessing.point_columns
             if need_target or column.role == "exposure"
         )
-        x, y, points = read_points(config.name, target, columns, delimiter=delimiter)
+        are_nodes = preprocessing.kind == "nodes"
+        x, y, points = read_points(
+            config.name, target, columns, delimiter=delimiter, are_nodes=are_nodes
+        )
         if need_target and y is None:
             known = [] if isinstance(x, np.ndarray) else [one_line(name, 30) for name in x.columns]
             name = target if isinstance(target, str) else preprocessing.target
@@ -278,7 +282,14 @@ def _split_indices(raw: RawData, config: DataConfig) -> Any:
 
 def _read(config: DataConfig) -> RawData:
     name = config.name
-    if name in _LOADERS:
+    if config.num_neighbors is not None and name != "digits_graph":
+        raise ConfigError(
+            f"data.num_neighbors is for data.name=digits_graph, got data.name={quoted(name, 80)}; "
+            "remove it"
+        )
+    if name == "digits_graph":
+        raw = graphs.digits_graph(config.num_neighbors)
+    elif name in _LOADERS:
         raw = _LOADERS[name]()
     elif name == "uci" or name.startswith("uci/"):
         raw = uci(name, config.fold, config.num_folds)

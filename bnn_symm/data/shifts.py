@@ -99,7 +99,7 @@ def shift(
         return replace(points, x=x)
     x: Tensor = points
     if not x.is_floating_point():
-        raise InvalidData(f"shift {name!r} is for numbers, but the inputs are tokens")
+        raise InvalidData(f"shift {name!r} is for numbers, but the inputs are integers")
     if name == "gaussian_noise":
         generator = torch_generator(seed, "shift", name, int(severity))
         noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bnn_symm.advice import advise, advise_setting
+from bnn_symm.data.graph import Graph
 from bnn_symm.data.preprocessing.columns import Column
 from bnn_symm.data.preprocessing.preprocessing import Preprocessing
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
@@ -20,13 +21,19 @@ _MANY_FEATURES, _REPORTED_FRACTION, _MAX_FRACTION = 20, 0.25, 0.5
 _FEW_VALUES = 10
 
 
-def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int]) -> str:
+def data_summary(
+    preprocessing: Preprocessing,
+    reason: str,
+    sizes: dict[str, int],
+    graph: Graph | None = None,
+) -> str:
     """Return one line with the task and its reason, rows, features, and encoded columns.
 
     Args:
         preprocessing: encoding of the data.
         reason: reason for the task.
         sizes: number of points of each split.
+        graph: the graph whose nodes are the points.
 
     Returns:
         A line of at most 300 characters.
@@ -42,6 +49,11 @@ def data_summary(preprocessing: Preprocessing, reason: str, sizes: dict[str, int
     if preprocessing.kind == "table":
         count = (
             f"{len(preprocessing.feature_names)} features of {len(preprocessing.columns)} columns"
+        )
+    elif graph is not None:
+        count = (
+            f"a graph of {graph.num_nodes} nodes, {graph.num_edges} edges and "
+            f"{graph.features.shape[1]} features"
         )
     else:
         count = f"features of shape {'x'.join(map(str, preprocessing.input_shape))}"

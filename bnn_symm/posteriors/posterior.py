@@ -274,18 +274,20 @@ class DrawEvaluator:
 
     Args:
         model: the model.
-        x: inputs; one point is used to measure the layers.
+        x: inputs; one point is used to measure what each further point adds to the layers.
 
     Attributes:
         num_outputs: of the network.
-        points_at_once: number of points per forward pass, derived from the largest layer.
+        points_at_once: number of points per forward pass, derived from the largest layer of one
+            point, which is what a second point adds: in a graph network, all but the last linear
+            layer have the size of the graph.
     """
 
     def __init__(self, model: BayesianModel, x: Float[Tensor, "point *feature"]):
         self._model = model
         self._net = copy.deepcopy(model.net).requires_grad_(False)
         self._parameters = dict(self._net.named_parameters())
-        sizes = [1, x[:1].numel()]
+        sizes: list[int] = []
 
         def record(module: nn.Module, inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
@@ -294,9 +296,13 @@ class DrawEvaluator:
         hooks = [module.register_forward_hook(record) for module in self._net.modules()]
         with torch.no_grad():
             self.num_outputs: int = self._net(x[:1]).shape[-1]
+            of_one = list(sizes)
+            self._net(x[:1].repeat_interleave(2, 0))
         for hook in hooks:
             hook.remove()
-        limit = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // max(sizes)))
+        per_point = (two - one for one, two in zip(of_one, sizes[len(of_one) :], strict=True))
+        largest = max(1, x[:1].numel(), *per_point)
+        limit = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // largest))
         # Slices of nearly equal length: a short last one would waste a call.
         self.points_at_once = max(1, math.ceil(len(x) / max(1, math.ceil(len(x) / limit))))
 

@@ -20,7 +20,7 @@ from bnn_symm.inference import (
     StochasticGradientMethod,
     stochastic_part,
 )
-from bnn_symm.inference.density.density import bytes_per_point
+from bnn_symm.inference.density.density import bytes_kept
 from bnn_symm.inference.fit_checks import draws_shape
 from bnn_symm.models import BayesianModel
 from bnn_symm.runs.configuration.config import Config
@@ -67,7 +67,7 @@ class FitEstimate(Result):
         validation: validation points.
         test: test points.
         split: rule by which the points were split.
-        features: shape of the inputs of one point, after preprocessing.
+        features: shape of the features of one point, after preprocessing.
         outputs: outputs of the network.
         parameters: parameters that the fit learns; in several stages, those of the last one.
         fixed_parameters: parameters of the network that get no posterior.
@@ -121,7 +121,7 @@ def estimate_fit(config: Config) -> FitEstimate:
         validation=len(dataset.validation),
         test=len(dataset.test),
         split=dataset.provenance.split_rule,
-        features=tuple(dataset.input_shape),
+        features=tuple(dataset.graph.features.shape[1:] if dataset.graph else dataset.input_shape),
         outputs=dataset.num_outputs,
         parameters=prepared.model.num_parameters,
         fixed_parameters=prepared.model.num_fixed_parameters,
@@ -176,5 +176,5 @@ def _gradient_bytes(prepared: Prepared, method: Method) -> int:
     model, _ = stochastic_part(prepared.full_model, method.parameters, None)
     train = prepared.dataset.train
     vectors = method.chains_per_gradient(model, train)
-    number = method.points_per_gradient(len(train)) * vectors
-    return round(number * bytes_per_point(model, model.initial(prepared.config.seed), train))
+    fixed, per_point = bytes_kept(model, model.initial(prepared.config.seed), train)
+    return round(vectors * (fixed + method.points_per_gradient(len(train)) * per_point))

@@ -176,7 +176,8 @@ def resume_run(
         )
         network = read_network(directory, record)
         if network is not None:
-            network.restore(prepared.full_model, directory.path, str(module_of(prepared.config)))
+            source = module_of(prepared.config) or prepared.config.data.name
+            network.restore(prepared.full_model, directory.path, source)
         check_can_share(prepared.config, group)
         now = {**prepared.record(), "processes": group.size}
         changes = _changes(path, record, now, allow_changes)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bnn_symm.advice import advise, advise_setting
 from bnn_symm.architectures import build_network, fingerprint, load_fixed_buffers, short_fingerprint
-from bnn_symm.architectures.config import ModuleConfig
+from bnn_symm.architectures.config import GNNConfig, ModuleConfig
 from bnn_symm.arguments import checked
-from bnn_symm.data import Dataset, Preprocessing, load_dataset, read_inputs_and_exposure
+from bnn_symm.data import Dataset, Graph, Preprocessing, load_dataset, read_inputs_and_exposure
 from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidRun, one_line, shell_words
 from bnn_symm.inference import FitState, point_posterior
@@ -304,11 +304,12 @@ def load_run(path: str | Path, *, module: str | Sequence[str] | None = None) -> 
         )
     network = read_network(directory, record)
     points = None if network is None else network.points
-    net = _build_network(here, preprocessing.input_shape, record["num_outputs"], points)
+    shape, graph = preprocessing.input_shape, _graph(config, network)
+    net = _build_network(here, shape, record["num_outputs"], points, graph)
     _restore_fixed(directory, record, net)
     full_model = _model(_with_chosen_scale(config, record), net, directory.read_prior_mean(record))
     if network is not None:
-        network.restore(full_model, directory.path, str(module_of(config)))
+        network.restore(full_model, directory.path, module_of(config) or config.data.name)
     check_code(directory.path, record.get("code"), code_record(config, full_model))
     return Run(
         directory=directory,
@@ -372,19 +373,29 @@ def _restore_fixed(directory: RunDirectory, record: Mapping[str, Any], net: nn.M
 
 
 def read_network(directory: RunDirectory, record: Mapping[str, Any]) -> NetworkRecord | None:
-    """Read the record of a user-defined network.
+    """Read the record of a network with constants of its own.
 
     Args:
         directory: the run directory.
         record: the content of `run.json`.
 
     Returns:
-        The record; None for networks of this package and for runs of former versions.
+        The record; None for most networks of this package, and for runs of former versions.
 
     Raises:
         InvalidRun: if the file is missing or damaged.
     """
     return NetworkRecord.read(directory.network) if record.get("constants_fingerprint") else None
+
+
+def _graph(config: Config, network: NetworkRecord | None) -> Graph | None:
+    """Return the graph of a run, which is read from the data if it is too large for its record.
+
+    `NetworkRecord.restore` compares it with that of the fit.
+    """
+    if network is None or not isinstance(config.architecture, GNNConfig):
+        return None
+    return network.graph or load_dataset(config.data, dtype=getattr(torch, config.dtype)).graph
 
 
 def build_model(
@@ -393,6 +404,7 @@ def build_model(
     num_outputs: int,
     mean: PriorMean | None = None,
     points: Tensor | None = None,
+    graph: Graph | None = None,
 ) -> BayesianModel:
     """Build the model of a resolved configuration on its device.
 
@@ -402,6 +414,7 @@ def build_model(
         num_outputs: the number of outputs of the data.
         mean: the mean of the prior, if it is not zero; `prior.mean` is not read here.
         points: points on which a user-defined network is checked.
+        graph: the graph whose nodes are the points, of data that have one.
 
     Returns:
         The model.
@@ -409,7 +422,8 @@ def build_model(
     Raises:
         ConfigError: if the device is not available, or the architecture or the mean does not fit.
     """
-    model = _model(config, _build_network(config, input_shape, num_outputs, points), mean)
+    net = _build_network(config, input_shape, num_outputs, points, graph)
+    model = _model(config, net, mean)
     if points is not None:
         if mean is not None:
             statistics_at_prior_mean(model, mean, points)
@@ -418,7 +432,11 @@ def build_model(
 
 
 def _build_network(
-    config: Config, input_shape: tuple[int, ...], num_outputs: int, points: Tensor | None = None
+    config: Config,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    points: Tensor | None = None,
+    graph: Graph | None = None,
 ) -> nn.Module:
     likelihood = config.likelihood
     assert likelihood is not None
@@ -429,6 +447,7 @@ def _build_network(
         num_outputs=build_likelihood(likelihood).num_net_outputs(num_outputs),
         seed=config.seed,
         points=points,
+        graph=graph,
     )
     return net.to(device=device, dtype=getattr(torch, config.dtype))
 

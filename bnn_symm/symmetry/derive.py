@@ -23,7 +23,7 @@ from torch.func import functional_call
 from bnn_symm.arguments import checked
 from bnn_symm.errors import BnnSymmError, SymmetryError, one_line
 from bnn_symm.symmetry.certificate import TOLERANCE, certify, random_values, relative_difference
-from bnn_symm.symmetry.group.fixed_values import dense_copy, frozen_parameters
+from bnn_symm.symmetry.group.fixed_values import data_buffers, dense_copy, frozen_parameters
 from bnn_symm.symmetry.group.permutation_spec import Axis, Group, PermutationSpec, Segment
 from bnn_symm.symmetry.inputs import input_points
 from bnn_symm.symmetry.rules import (  # noqa: F401 - the rules register themselves
@@ -86,11 +86,15 @@ def permutation_spec(
     clone, x = dense_copy(net).double().eval(), input_points(net, input_shape, NUM_POINTS)
     leaves = {name: value.detach().clone() for name, value in clone.named_parameters()}
     trainable = leaves.keys() - frozen_parameters(clone)
+    data = data_buffers(clone)
     leaves |= {
-        name: value.clone() for name, value in clone.named_buffers() if value.is_floating_point()
+        name: value.clone()
+        for name, value in clone.named_buffers()
+        if value.is_floating_point() and name not in data
     }
     labels = Labels()
-    tracer = SymmetryTracer(labels, leaves, trainable, x, clone, hold=hold)
+    inputs = (x, *data.values())
+    tracer = SymmetryTracer(labels, leaves, trainable, inputs, clone, hold=hold)
     out = _trace(clone, tracer, leaves, x)
     outputs, labels.locate = [], lambda: None  # no line of the user's code is running any more
     try:

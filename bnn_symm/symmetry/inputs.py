@@ -1,7 +1,8 @@
 """Inputs of a network: the shape of one point, whether it takes tokens, and points to pass.
 
 A network takes tokens, integers that it embeds, if it has the attribute `num_tokens`, or if its
-first layer is an `nn.Embedding`.
+first layer is an `nn.Embedding`. Where they are nodes of a graph, its attribute `token_name` is
+`nodes`.
 """
 
 import torch
@@ -66,6 +67,11 @@ def network_inputs(net: nn.Module, x: Shaped[Tensor, "*axes"]) -> Shaped[Tensor,
     if x.is_floating_point() or num_tokens is None:
         return x.to(reference.device, reference.dtype)
     if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < num_tokens:
+        if getattr(net, "token_name", "tokens") == "nodes":
+            raise ConfigError(
+                f"x has nodes from {int(x.min())} to {int(x.max())}, but the graph has those from "
+                f"0 to {num_tokens - 1}; leave out the others"
+            )
         raise ConfigError(
             f"x has tokens from {int(x.min())} to {int(x.max())}, but the network embeds those "
             f"from 0 to {num_tokens - 1}; give it a larger embedding, or replace unknown tokens"

@@ -6,15 +6,14 @@ It has as many parameters as the asymmetric network has free entries.
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from bnn_symm.architectures.asymmetric.asymmetrize import apply_symmetry
-from bnn_symm.architectures.cnn import build_cnn
-from bnn_symm.architectures.config import CNNConfig, MLPConfig, ResNetConfig
+from bnn_symm.architectures.config import CNNConfig, GNNConfig, MLPConfig, ResNetConfig
 from bnn_symm.architectures.input_shapes import image_shape
-from bnn_symm.architectures.mlp import build_mlp
 from bnn_symm.architectures.resnet import ResNet, default_stage_channels
 from bnn_symm.errors import ConfigError
 
@@ -22,7 +21,10 @@ Widths = tuple[int, ...]
 
 
 def build_parameter_matched(
-    config: MLPConfig | CNNConfig | ResNetConfig, input_shape: tuple[int, ...], num_outputs: int
+    config: MLPConfig | CNNConfig | ResNetConfig | GNNConfig,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    build_standard: Callable[[Any, tuple[int, ...], int], nn.Module],
 ) -> nn.Module:
     """Build a standard network whose number of parameters matches the weight-asymmetric network.
 
@@ -34,6 +36,8 @@ def build_parameter_matched(
         config: Configuration of the network to match, with its symmetry settings.
         input_shape: Shape of one point.
         num_outputs: Length of the output of one point.
+        build_standard: Builds a network with other widths: configuration, `input_shape` and
+            `num_outputs` -> network.
 
     Raises:
         ConfigError: If there is no hidden layer to narrow, or the asymmetric network cannot be
@@ -45,9 +49,7 @@ def build_parameter_matched(
             channels, _, _ = image_shape(config.name, input_shape)
             return ResNet(channels, num_outputs, config, widths)
         narrowed = dataclasses.replace(config, widths=widths)
-        if isinstance(narrowed, CNNConfig):
-            return build_cnn(narrowed, input_shape, num_outputs)
-        return build_mlp(narrowed, input_shape, num_outputs)
+        return build_standard(narrowed, input_shape, num_outputs)
 
     whole = default_stage_channels(config) if isinstance(config, ResNetConfig) else config.widths
     if not whole:

@@ -11,6 +11,7 @@ from bnn_symm.data.config import DataConfig
 from bnn_symm.data.layouts import check_no_layout, with_layout
 from bnn_symm.data.loaders.binary_tables import read_excel, read_feather, read_parquet
 from bnn_symm.data.loaders.delimited import read_delimited
+from bnn_symm.data.loaders.graphs import is_graph_file, load_graph
 from bnn_symm.data.loaders.npz import (
     missing_array_error,
     npz_names,
@@ -93,6 +94,8 @@ def load_file(config: DataConfig) -> RawData:
     """
     path = data_file_path(config.name)
     if _suffix(path.name) == ".npz":
+        if is_graph_file(path, config):
+            return load_graph(path, config, _LICENCE)
         for setting in ("drop", "features", "types"):
             if getattr(config, setting):
                 raise ConfigError(
@@ -157,6 +160,7 @@ def read_points(
     point_columns: tuple[PointColumn, ...] = (),
     *,
     delimiter: str | None = None,
+    are_nodes: bool = False,
 ) -> tuple["pandas.DataFrame | np.ndarray", np.ndarray | None, dict[str, np.ndarray]]:
     """Read the inputs of all rows of a file, the target, and columns that describe the points.
 
@@ -167,6 +171,7 @@ def read_points(
         target: name of the target, or several columns.
         point_columns: columns that describe points.
         delimiter: character between the fields of a text file; None finds it.
+        are_nodes: whether the inputs are numbers of nodes of a graph.
 
     Returns:
         Inputs, target, and role -> numbers; the target is None, and the role is left out, if the
@@ -174,6 +179,11 @@ def read_points(
     """
     path = data_file_path(name)
     if _suffix(path.name) == ".npz":
+        if are_nodes and "edges" in npz_names(path):
+            raise InvalidData(
+                f"{shown(path)} is a graph, but a network on a graph predicts for nodes of its "
+                "own graph; give the numbers of nodes, in a table with a column node or as x"
+            )
         x, y = read_npz(path, target if isinstance(target, str) else "y")
         arrays = read_npz_arrays(path, [column.name for column in point_columns])
         for known, values in arrays.items():

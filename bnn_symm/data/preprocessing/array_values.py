@@ -57,11 +57,12 @@ def _check_finite(x: np.ndarray, feature_names: Sequence[str]) -> None:
         )
 
 
-def check_tokens(x: np.ndarray) -> None:
-    """Check that values are numbers of rows of an embedding.
+def check_integers(x: np.ndarray, kind: str) -> None:
+    """Check that values are numbers of rows of an embedding, or of nodes of a graph.
 
     Args:
-        x: (point, time).
+        x: (point, time), or (point, 1).
+        kind: `tokens` or `nodes`.
 
     Raises:
         InvalidData: naming the first that is not.
@@ -69,6 +70,11 @@ def check_tokens(x: np.ndarray) -> None:
     wrong = (x < 0) | (x != np.floor(x))
     if wrong.any():
         row, time = np.argwhere(wrong)[0]
+        if kind == "nodes":
+            raise InvalidData(
+                f"row {row + 1}: got the node {x[row, time]}, expected a number of a node: 0, 1, "
+                "2, ..."
+            )
         raise InvalidData(
             f"row {row + 1}, time {time + 1}: got {x[row, time]}, expected tokens 0, 1, 2, ...; "
             "give padding a number of its own, or use another "

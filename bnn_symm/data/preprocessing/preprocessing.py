@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bnn_symm.advice import advise, advise_setting
 from bnn_symm.data.disk import stored_tensor
-from bnn_symm.data.preprocessing.array_values import array_features, check_tokens
+from bnn_symm.data.preprocessing.array_values import array_features, check_integers
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
@@ -39,7 +39,7 @@ class Preprocessing:
     Args:
         task: type of the target.
         kind: whether the raw inputs are a table with named columns, an array of numbers, or an
-            array of tokens, which are integers and not standardized.
+            array of tokens or of numbers of nodes, which are integers and not standardized.
         columns: columns of a table; empty for an array.
         target: name of the target; several names are joined by commas.
         class_labels: original labels in the order of the class indices.
@@ -53,7 +53,7 @@ class Preprocessing:
     """
 
     task: Task
-    kind: Literal["table", "array", "tokens"]
+    kind: Literal["table", "array", "tokens", "nodes"]
     columns: tuple[Column, ...]
     target: str
     class_labels: tuple[Label, ...]
@@ -86,13 +86,18 @@ class Preprocessing:
             start = where.stop
         return replace(self, columns=tuple(columns)), filled
 
+    @property
+    def has_integers(self) -> bool:
+        """Return whether the inputs are integers that a network looks up: tokens or nodes."""
+        return self.kind in ("tokens", "nodes")
+
     def with_scaling(self, scaling: Scaling) -> "Preprocessing":
-        """Return the preprocessing with a standardization, which leaves tokens unchanged.
+        """Return the preprocessing with a standardization, which leaves integers unchanged.
 
         Args:
             scaling: that of the training split.
         """
-        if self.kind == "tokens":
+        if self.has_integers:
             scaling = replace(scaling, x_mean=self.scaling.x_mean, x_scale=self.scaling.x_scale)
         return replace(self, scaling=scaling)
 
@@ -103,7 +108,7 @@ class Preprocessing:
         rows: np.ndarray | None = None,
         path: Path | None = None,
     ) -> Shaped[Tensor, "point *feature"]:
-        """Return features as the inputs of a network: standardized, or int64 if they are tokens.
+        """Return features as the inputs of a network: standardized; tokens or nodes as int64.
 
         Args:
             features: (point, *feature), from `features`.
@@ -116,15 +121,15 @@ class Preprocessing:
             InvalidData: if a value is too large for `dtype`, or is no token.
         """
         rows = np.arange(len(features)) if rows is None else rows
-        if self.kind == "tokens":
-            check_tokens(features)
+        if self.has_integers:
+            check_integers(features, self.kind)
             chunks = iter([torch.from_numpy(features[rows].astype(np.int64))])
         else:
             chunks = self.scaling.standardize(features, rows, dtype)
         shape = (len(rows), *features.shape[1:])
         if path is not None and len(rows):
             return stored_tensor(chunks, path, shape)
-        result = torch.empty(shape, dtype=torch.int64 if self.kind == "tokens" else dtype)
+        result = torch.empty(shape, dtype=torch.int64 if self.has_integers else dtype)
         start = 0
         for chunk in chunks:
             result[start : start + len(chunk)] = chunk

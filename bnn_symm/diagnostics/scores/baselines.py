@@ -84,7 +84,7 @@ def baselines(
     Returns:
         Their predictions.
     """
-    dataset, part = with_token_counts(dataset, part)
+    dataset, part = with_numeric_features(dataset, part)
     if dataset.scaling.y_columns:
         return by_column(baselines, dataset, part, seed=seed)
 
@@ -160,10 +160,11 @@ def raw_targets(part: Split) -> np.ndarray:
     return y.astype(np.float64) if part.y.is_floating_point() else y
 
 
-def with_token_counts(dataset: Dataset, part: Split) -> tuple[Dataset, Split]:
-    """Return data with the counts of each token in place of sequences of tokens, others unchanged.
+def with_numeric_features(dataset: Dataset, part: Split) -> tuple[Dataset, Split]:
+    """Return data with numbers in place of tokens or nodes; others are unchanged.
 
-    Tokens that the training split does not have are left out.
+    These are the counts of each token that the training split has, or the features of each node,
+    without those of its neighbors.
 
     Args:
         dataset: The data.
@@ -172,9 +173,11 @@ def with_token_counts(dataset: Dataset, part: Split) -> tuple[Dataset, Split]:
     train = dataset.train
     if train.x.is_floating_point():
         return dataset, part
-    tokens = train.x.unique()
+    tokens, graph = train.x.unique(), dataset.graph
 
     def counted(split: Split) -> Split:
+        if graph is not None:
+            return replace(split, x=graph.features[split.x.flatten().cpu()])
         counts = torch.stack([(split.x == token).sum(1) for token in tokens], dim=1)
         return replace(split, x=counts.double())
 

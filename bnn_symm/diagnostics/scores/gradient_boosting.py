@@ -22,7 +22,7 @@ from bnn_symm.diagnostics.scores.baselines import (
     number_predictive,
     raw_exposures,
     raw_targets,
-    with_token_counts,
+    with_numeric_features,
     with_unseen_classes,
 )
 from bnn_symm.formatting import count
@@ -48,7 +48,7 @@ def gradient_boosting(
     Returns:
         Its predictions; no model, but a note, if it cannot be fitted.
     """
-    dataset, part = with_token_counts(dataset, part)
+    dataset, part = with_numeric_features(dataset, part)
     if dataset.scaling.y_columns:
         return by_column(gradient_boosting, dataset, part, seed=seed)
     y = raw_targets(dataset.train)

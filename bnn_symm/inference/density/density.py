@@ -10,7 +10,7 @@ vector.
 
 The memory that a pass over the data keeps for its gradient is measured. On a CPU, vectors are
 evaluated in groups for which it stays within `_GROUP_BYTES`, close to the size of the caches. A
-training split for which it would exceed `_PASS_BYTES` is processed in equal pieces, so that memory
+training split whose points would exceed `_PASS_BYTES` is processed in equal pieces, so that memory
 does not grow with the data.
 """
 
@@ -45,7 +45,7 @@ class TemperedDensity:
         prior_weight: the factor of the log prior.
         like: (chain, parameter), finite. It has the shape of all later batches, and is used to
             determine which transformations the network supports.
-        compile: whether to compile.
+        compile: whether to compile, if all modules of the network can be compiled.
 
     Attributes:
         evaluate: the uncompiled function, for use inside a larger compiled one if `can_be_inlined`.
@@ -65,13 +65,16 @@ class TemperedDensity:
         compile: bool,
     ):
         self._model, self._temperature, self._prior_weight = model, temperature, prior_weight
-        self.is_compiled = compile
-        per_vector = bytes_per_point(model, like[0], part) * len(part)
+        self.is_compiled = compile and all(
+            getattr(module, "is_compilable", True) for module in model.net.modules()
+        )
+        fixed, per_point = bytes_kept(model, like[0], part)
+        per_vector = fixed + per_point * len(part)
         self._number = len(like)
         self.group_size = (
             _group_size(self._number, per_vector) if like.device.type == "cpu" else self._number
         )
-        self.passes = max(1, math.ceil(self.group_size * per_vector / _PASS_BYTES))
+        self.passes = max(1, math.ceil(self.group_size * per_point * len(part) / _PASS_BYTES))
         size = math.ceil(len(part) / self.passes)
         self._pieces = [
             (part.x[start : start + size], part.targets[start : start + size])
@@ -196,7 +199,8 @@ def vectors_per_group(model: BayesianModel, part: Split, number: int) -> int:
     flat = model.initial()
     if number == 1 or flat.device.type != "cpu":
         return number
-    return _group_size(number, bytes_per_point(model, flat, part) * len(part))
+    fixed, per_point = bytes_kept(model, flat, part)
+    return _group_size(number, fixed + per_point * len(part))
 
 
 def _group_size(number: int, bytes_per_vector: float) -> int:
@@ -206,8 +210,10 @@ def _group_size(number: int, bytes_per_vector: float) -> int:
     return math.ceil(number / groups)
 
 
-def bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
-    """Return the memory that the likelihood of one more point keeps for the gradient.
+def bytes_kept(model: BayesianModel, flat: Tensor, part: Split) -> tuple[float, float]:
+    """Return the memory that a likelihood keeps for the gradient: for any points, and for each.
+
+    That for any points is small, except for a graph network, which computes all nodes.
 
     Args:
         model: the model.
@@ -231,4 +237,5 @@ def bytes_per_point(model: BayesianModel, flat: Tensor, part: Split) -> float:
             leaf = flat.detach().requires_grad_()
             model.log_likelihood(leaf, part.x[:points], part.targets[:points]).sum()
         kept.append(total)
-    return (kept[1] - kept[0]) / max(1, most - 1)
+    per_point = (kept[1] - kept[0]) / max(1, most - 1)
+    return kept[0] - per_point, per_point

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bnn_symm.advice import advise_setting
-from bnn_symm.architectures import count_flops, fingerprint, frozen_layers, short_fingerprint
+from bnn_symm.architectures import count_flops, fingerprint, short_fingerprint
 from bnn_symm.data import Dataset, load_dataset
 from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, one_line
@@ -38,7 +38,11 @@ from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
 from bnn_symm.runs.configuration.unused_settings import unused_settings
 from bnn_symm.runs.directory.code_record import code_record
-from bnn_symm.runs.directory.network_record import NetworkRecord, fingerprint_of_constants
+from bnn_symm.runs.directory.network_record import (
+    NetworkRecord,
+    constants,
+    fingerprint_of_constants,
+)
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from bnn_symm.runs.run import Run, build_model, code_of, load_run, module_of, stored_config
 from bnn_symm.threads import choose_threads
@@ -110,9 +114,9 @@ class Prepared:
     def network(self) -> NetworkRecord | None:
         """Return the record of a network with constants of its own.
 
-        It is None for networks of this package without frozen batch norm.
+        It is None for networks of this package without frozen batch norm and without a graph.
         """
-        if module_of(self.config) is None and not frozen_layers(self.model.net):
+        if not _has_record(self.config, self.model):
             return None
         return NetworkRecord.of(self.full_model, self.dataset.train.x)
 
@@ -203,7 +207,7 @@ def prepare(
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
     config, mean = resolve_prior_mean(with_family(config), mean)
     full_model = build_model(
-        config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
+        config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x, dataset.graph
     )
     config, reason = with_chosen_method(config, full_model, dataset)
     methods = (*config.warm_start, config.inference)
@@ -483,8 +487,12 @@ def _initial(path: str, config: Config, model: BayesianModel) -> Run:
 
 def _fingerprint(config: Config, model: BayesianModel) -> str | None:
     """Return the fingerprint of the constants that the record of a network would have."""
-    has_record = module_of(config) is not None or frozen_layers(model.net)
-    return fingerprint_of_constants(model.net) if has_record else None
+    return fingerprint_of_constants(model.net) if _has_record(config, model) else None
+
+
+def _has_record(config: Config, model: BayesianModel) -> bool:
+    """Return whether a run stores constants of its network."""
+    return module_of(config) is not None or bool(constants(model.net))
 
 
 def _shapes(model: BayesianModel) -> str:

@@ -161,7 +161,7 @@ class PreprocessingFile(FileSchema):
     """Define the content of `preprocessing.json`."""
 
     task: Task
-    kind: Literal["table", "array", "tokens"]
+    kind: Literal["table", "array", "tokens", "nodes"]
     columns: list[ColumnFile]
     target: str
     class_labels: list[Label]

@@ -1,4 +1,4 @@
-"""Store what defines a network besides its trainable parameters: user-defined, or with batch norm.
+"""Store what defines a network besides its trainable parameters: user code, batch norm, a graph.
 
 User code builds the network again whenever a run is opened. Anything that it draws at random, reads
 from elsewhere, or does differently after an edit would change predictions silently. Therefore
@@ -18,7 +18,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn_symm.architectures import FrozenBatchNorm, outputs_agree, preserve_global_state
+from bnn_symm.architectures import (
+    FrozenBatchNorm,
+    Neighborhood,
+    outputs_agree,
+    preserve_global_state,
+)
+from bnn_symm.data import Graph
 from bnn_symm.errors import InvalidRun
 from bnn_symm.io.arrays import read_tensors
 from bnn_symm.io.boundary import parser_errors
@@ -153,6 +159,18 @@ class NetworkRecord:
             )
 
     @property
+    def graph(self) -> Graph | None:
+        """Return the stored graph; None without one, or if it is too large to be stored.
+
+        Its features are the inputs of the first layer, which `restore` puts in their place.
+        """
+        stored = {name.rpartition(".")[2]: value for name, value in self.constants.items()}
+        if stored.keys() != {"inputs", "neighbors", "offsets"}:
+            return None
+        features = stored.pop("inputs")
+        return Graph(features=features, **stored)
+
+    @property
     def fingerprint(self) -> str:
         """Return the SHA-256 of the constants, which does not depend on their dtype or device."""
         return _joined(
@@ -172,7 +190,7 @@ def constants(net: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
     for layer, module in net.named_modules():
         is_of_package = type(module).__module__.startswith("bnn_symm.")
-        if is_of_package and not isinstance(module, FrozenBatchNorm):
+        if is_of_package and not isinstance(module, FrozenBatchNorm | Neighborhood):
             continue
         for name, value in module._buffers.items():
             if value is not None and id(value) not in seen:

@@ -102,6 +102,22 @@ def unit_statistics(net: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def data_buffers(net: nn.Module) -> dict[str, Tensor]:
+    """Return name -> buffer, for buffers that are inputs of the function, such as those of a graph.
+
+    A module declares them in the attribute `data_buffers`. As with other inputs, the entries of
+    their axes stay in place.
+
+    Args:
+        net: the network.
+    """
+    return {
+        f"{path}.{name}" if path else name: getattr(module, name)
+        for path, module in net.named_modules()
+        for name in getattr(type(module), "data_buffers", ())
+    }
+
+
 def frozen_parameters(net: nn.Module) -> set[str]:
     """Return the names of the parameters that require no gradient, which are constants."""
     return {name for name, value in net.named_parameters() if not value.requires_grad}

@@ -185,7 +185,7 @@ class SymmetryTracer(OperationMode):
         labels: the nodes.
         leaves: name -> parameter or buffer; each axis starts with a label of its own.
         trainable: names of the leaves that may take any value.
-        points: the inputs of the network.
+        inputs: the points, and buffers that are inputs of the function too.
         net: the network whose modules messages name.
         hold: whether the units that an operation without a rule reads are kept in place, in place
             of an error.
@@ -196,7 +196,7 @@ class SymmetryTracer(OperationMode):
         labels: Labels,
         leaves: Mapping[str, Tensor],
         trainable: Collection[str],
-        points: Tensor,
+        inputs: Sequence[Tensor],
         net: nn.Module,
         *,
         hold: bool = False,
@@ -214,7 +214,7 @@ class SymmetryTracer(OperationMode):
         self._axes: dict[int, tuple[Tensor, Axes | str]] = {}
         self._carried: dict[int, tuple[Label, ...]] = {}
         # Tensors that move with no unit, and whether they are frozen rather than tied to inputs.
-        self._tied: dict[int, tuple[Tensor, bool]] = {id(points): (points, False)}
+        self._tied: dict[int, tuple[Tensor, bool]] = {id(value): (value, False) for value in inputs}
         # Memory that was changed through another tensor, with the labels of what was written; and
         # tensors there that were labeled before.
         self._written: dict[int, tuple[Tensor, list[Label]]] = {}

@@ -189,7 +189,7 @@ def test_vectors_too_many_for_the_cache_are_evaluated_in_groups_of_one_size(
     monkeypatch.setattr(
         density,
         "_GROUP_BYTES",
-        2.5 * density.bytes_per_point(model, positions[0], data.train) * len(data.train),
+        2.5 * density.bytes_kept(model, positions[0], data.train)[1] * len(data.train),
     )
     found = TemperedDensity(
         model, data.train, temperature=1.0, prior_weight=1.0, like=positions, compile=False

@@ -1,0 +1,113 @@
+"""Runs on graphs keep the graph, and everything that reads runs reads them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bnn_symm.analyses.alignment import align_runs, barrier_runs
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidData, InvalidRun
+from bnn_symm.inference.density.compiled import CompilerWarning
+from bnn_symm.runs import Run, fit_run, load_config, load_run, resume_run
+from bnn_symm.runs.compatibility import check_comparable
+from bnn_symm.runs.directory import network_record
+from bnn_symm.testing import Interruption
+
+from .fits import same_bits
+
+RANDOM = np.random.default_rng(0)
+NODES = 30
+METHODS = {
+    "map": ["inference.name=map", "inference.num_steps=12"],
+    "mean_field_vi": ["inference.num_steps=12", "inference.num_draws=4"],
+    "mclmc": [
+        *("inference.name=mclmc", "inference.num_chains=2", "inference.num_warmup=4"),
+        *("inference.num_draws=4", "inference.steps_per_draw=2"),
+    ],
+}
+
+
+def write(path: Path, seed: int = 0) -> None:
+    generator = np.random.default_rng(seed)
+    np.savez(
+        path,
+        x=RANDOM.normal(size=(NODES, 4)),
+        y=np.arange(NODES) % 3,
+        edges=generator.integers(0, NODES, size=(2, 40)),
+        train=np.arange(18),
+        validation=np.arange(18, 24),
+        test=np.arange(24, 30),
+    )
+
+
+@pytest.fixture(autouse=True)
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "graph.npz")
+    return tmp_path / "graph.npz"
+
+
+def fit(path: str, method: str, *keys: str, **keywords) -> Run:
+    architecture = ["architecture.name=gnn", "architecture.widths=[4,3]"]
+    config = load_config(None, ["data.name=graph.npz", *architecture, *METHODS[method], *keys])
+    return fit_run(config, path, **keywords)
+
+
+def outputs(run: Run) -> torch.Tensor:
+    return run.posterior.predict(torch.arange(NODES)[:, None]).outputs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_has_the_same_bits_and_needs_no_data_to_predict(method, graph):
+    whole = fit("whole", method)
+    fit("part", method, callbacks=[Interruption(stop_after=3)])
+    assert load_run("part").status == "interrupted"
+    assert same_bits(resume_run("part"), whole)
+    graph.unlink()
+    loaded = load_run("whole")
+    assert torch.equal(outputs(loaded), outputs(whole))
+    assert len(loaded.predict(np.array([0, NODES - 1]))) == 2
+    with pytest.raises(ConfigError, match=f"the graph has those from 0 to {NODES - 1}"):
+        loaded.predict(np.array([0, NODES]))
+
+
+def test_runs_are_aligned_and_have_a_barrier():
+    runs = [fit(f"run{seed}", "mean_field_vi", f"seed={seed}") for seed in (0, 1)]
+    assert check_comparable(runs) == []
+    _, aligned = align_runs(runs[0], runs[1:])[0]
+    x = runs[1].dataset().test.x
+    assert torch.allclose(aligned.predict(x).mean, runs[1].posterior.predict(x).mean, atol=1e-5)
+    assert np.isfinite(barrier_runs(runs, path="line").to_dict()["height"])
+
+
+def test_runs_on_other_graphs_are_not_compared(graph):
+    first = fit("first", "map")
+    write(graph, seed=1)
+    with pytest.raises(IncompatiblePosteriors, match="constants"):
+        check_comparable([first, fit("second", "map")])
+    with pytest.raises(IncompatiblePosteriors, match="initial"):
+        fit("third", "map", "initial=first")
+
+
+def test_a_large_graph_is_read_from_the_data_and_compared(graph, monkeypatch):
+    monkeypatch.setattr(network_record, "_MAX_BYTES", 100)
+    run = fit("run", "map")
+    assert torch.equal(outputs(load_run("run")), outputs(run))
+    write(graph, seed=1)
+    with pytest.raises(InvalidRun, match=r"buffer neighborhood.* graph\.npz"):
+        load_run("run")
+
+
+def test_a_graph_file_is_no_list_of_nodes():
+    run = fit("run", "map")
+    with pytest.raises(InvalidData, match="its own graph"):
+        run.predict("graph.npz")
+    Path("nodes.csv").write_text("node\n3\n-1\n")
+    with pytest.raises(InvalidData, match="row 2: got the node -1"):
+        run.predict("nodes.csv")
+
+
+def test_samplers_do_not_compile(recwarn):
+    fit("run", "mclmc", "inference.compile=true")
+    assert not [warning for warning in recwarn if warning.category is CompilerWarning]
