@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.alignment import align_runs, barrier_runs
+from bnn_symm.analyses.alignment import barrier_runs
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidData, InvalidRun
 from bnn_symm.inference.density.compiled import CompilerWarning
 from bnn_symm.runs import Run, fit_run, load_config, load_run, resume_run
@@ -72,13 +72,11 @@ def test_a_resumed_run_has_the_same_bits_and_needs_no_data_to_predict(method, gr
         loaded.predict(np.array([0, NODES]))
 
 
-def test_runs_are_aligned_and_have_a_barrier():
-    runs = [fit(f"run{seed}", "mean_field_vi", f"seed={seed}") for seed in (0, 1)]
+def test_runs_have_a_barrier_before_and_after_alignment():
+    runs = [fit(f"run{seed}", "map", f"seed={seed}") for seed in (0, 1)]
     assert check_comparable(runs) == []
-    _, aligned = align_runs(runs[0], runs[1:])[0]
-    x = runs[1].dataset().test.x
-    assert torch.allclose(aligned.predict(x).mean, runs[1].posterior.predict(x).mean, atol=1e-5)
-    assert np.isfinite(barrier_runs(runs, path="line").to_dict()["height"])
+    content = barrier_runs(runs, path="line").to_dict()
+    assert np.isfinite([content["height"], content["naive"]["height"]]).all()
 
 
 def test_runs_on_other_graphs_are_not_compared(graph):
@@ -95,7 +93,7 @@ def test_a_large_graph_is_read_from_the_data_and_compared(graph, monkeypatch):
     run = fit("run", "map")
     assert torch.equal(outputs(load_run("run")), outputs(run))
     write(graph, seed=1)
-    with pytest.raises(InvalidRun, match=r"buffer neighborhood.* graph\.npz"):
+    with pytest.raises(InvalidRun, match=r"buffer neighborhood.*graph\.npz"):
         load_run("run")
 
 

@@ -145,6 +145,7 @@ def raw_graph(arrays: Mapping[str, np.ndarray], config: DataConfig, what: str) -
 
         found = infer_target(pd.Series(values, name=target), is_text=False)
         values, notes = found.values, found.notes
+    rows = {part: np.searchsorted(nodes, own) for part, own in parts.items()}
     return RawData(
         x=nodes[:, None],
         y=values,
@@ -152,7 +153,9 @@ def raw_graph(arrays: Mapping[str, np.ndarray], config: DataConfig, what: str) -
         source=what,
         licence="",
         feature_names=(NODE,),
-        **{part: np.searchsorted(nodes, rows) for part, rows in parts.items()},
+        train=rows.get("train"),
+        validation=rows.get("validation"),
+        test=rows.get("test"),
         graph=RawGraph(features=features, edges=edges),
         notes=notes,
     )
