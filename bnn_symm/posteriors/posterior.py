@@ -300,7 +300,8 @@ class DrawEvaluator:
             self._net(x[:1].repeat_interleave(2, 0))
         for hook in hooks:
             hook.remove()
-        per_point = (two - one for one, two in zip(of_one, sizes[len(of_one) :], strict=True))
+        # Modules of users may be called more often for two points; the first calls are compared.
+        per_point = (two - one for one, two in zip(of_one, sizes[len(of_one) :], strict=False))
         largest = max(1, x[:1].numel(), *per_point)
         limit = max(1, min(_POINTS_PER_FORWARD, _NUMBERS_PER_FORWARD // largest))
         # Slices of nearly equal length: a short last one would waste a call.

@@ -124,6 +124,7 @@ def test_permutations_of_units_keep_the_outputs(kind, norm):
         ("init_matched", 24**3),
         ("weight_asymmetric", 1),
         ("sigma_asymmetric", 1),
+        ("bias_asymmetric", 1),
         ("block_fixed", 4**3),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnn_symm.analyses.alignment import barrier_runs
+from bnn_symm.analyses.barriers import barrier_runs
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidData, InvalidRun
 from bnn_symm.inference.density.compiled import CompilerWarning
 from bnn_symm.runs import Run, fit_run, load_config, load_run, resume_run
@@ -75,8 +75,9 @@ def test_a_resumed_run_has_the_same_bits_and_needs_no_data_to_predict(method, gr
 def test_runs_have_a_barrier_before_and_after_alignment():
     runs = [fit(f"run{seed}", "map", f"seed={seed}") for seed in (0, 1)]
     assert check_comparable(runs) == []
-    content = barrier_runs(runs, path="line").to_dict()
-    assert np.isfinite([content["height"], content["naive"]["height"]]).all()
+    ways = barrier_runs(runs).to_dict()["ways"]
+    assert ways.keys() == {"naive", "aligned"}
+    assert np.isfinite([way["height"] for way in ways.values()]).all()
 
 
 def test_runs_on_other_graphs_are_not_compared(graph):
