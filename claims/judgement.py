@@ -120,9 +120,9 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
 def _verdict(expected: Expected, low: float, high: float) -> str:
     above = -math.inf if expected.above is None else expected.above
     below = math.inf if expected.below is None else expected.below
-    if above <= low and high <= below:
+    if above < low and high < below:
         return HOLDS
-    return FAILS if high < above or low > below else INCONCLUSIVE
+    return FAILS if high <= above or low >= below else INCONCLUSIVE
 
 
 def _control(control: Control, effect: Mapping[Unit, float], rows: Rows) -> ControlResult:

@@ -15,8 +15,8 @@ the first two fits unless the measure says otherwise:
   `joint`: worst pair, all three aligned jointly; `centroid`, `centroid_naive`;
 - `distance_reduction`: 1 - aligned / unaligned distance of the weights; `leading_before`,
   `leading_after`, `rest_before`, `rest_after`: mean squared cosines between the left singular
-  vectors of both fits, of the leading tenth and of the others, over the hidden layers (Ito et al.
-  2024);
+  vectors of both fits, of the leading tenth and of the others, over the hidden layers, and
+  `leading_gain`, `rest_gain`, their increase by alignment (Ito et al. 2024);
 - `merged_loss`, `own_loss`: test NLL of the mean of the three jointly aligned networks, and the
   mean of their own.
 """
@@ -97,6 +97,8 @@ def _measures(three: list[Run], seed: int) -> dict[str, float]:
         **_singular(first, second, "before"),
         **_singular(first, moved, "after"),
     }
+    for part in ("leading", "rest"):
+        found[f"{part}_gain"] = found[f"{part}_after"] - found[f"{part}_before"]
     states = [list(run.checkpoints().values()) for run in three[:2]]
     for epoch, own, other in zip(EPOCHS, *states, strict=True):
         early = align(own, other, seed=seed)

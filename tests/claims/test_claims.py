@@ -111,6 +111,7 @@ def test_equal_values_are_exact() -> None:
     exact = Rows([{"setting": "standard", "unit": seed, "loss": 0.0} for seed in range(3)])
     found = judge(claim({"below": 0.1}, of=term("standard")), exact)
     assert (found.verdict, found.low, found.high) == (HOLDS, 0.0, 0.0)
+    assert judge(claim({"above": 0}, of=term("standard")), exact).verdict == FAILS
 
 
 def test_missing_rows_are_errors() -> None:
