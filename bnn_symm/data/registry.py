@@ -18,7 +18,7 @@ from bnn_symm.data.layouts import check_no_layout
 from bnn_symm.data.loaders import bundled, graphs, idx, images
 from bnn_symm.data.loaders.data_folders import find
 from bnn_symm.data.loaders.fetch import fetchable_names, files_of
-from bnn_symm.data.loaders.files import is_file_name, load_file, read_points
+from bnn_symm.data.loaders.files import is_file_name, load_file, not_its_graph, read_points
 from bnn_symm.data.loaders.split_files import with_split_files
 from bnn_symm.data.loaders.uci import num_splits, uci, uci_names
 from bnn_symm.data.preprocessing.quoting import quoted
@@ -264,6 +264,8 @@ def _read_raw_points(
                 )
         return x, y, points
     raw = _read(config)
+    if raw.graph is not None and preprocessing.kind == "nodes":
+        raise InvalidData(not_its_graph(config.name))
     if part not in SPLIT_NAMES:
         raise ConfigError(
             f"got the split {part!r}, which does not exist; {nearest(part, SPLIT_NAMES)}"

@@ -98,10 +98,12 @@ def test_a_large_graph_is_read_from_the_data_and_compared(graph, monkeypatch):
         load_run("run")
 
 
-def test_a_graph_file_is_no_list_of_nodes():
+def test_another_graph_is_no_list_of_nodes():
     run = fit("run", "map")
     with pytest.raises(InvalidData, match="its own graph"):
         run.predict("graph.npz")
+    with pytest.raises(InvalidData, match="digits_graph is a graph"):
+        run.predict("digits_graph")
     Path("nodes.csv").write_text("node\n3\n-1\n")
     with pytest.raises(InvalidData, match="row 2: got the node -1"):
         run.predict("nodes.csv")

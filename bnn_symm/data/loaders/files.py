@@ -154,6 +154,18 @@ def _read_columns(path: Path, names: Sequence[str], x: np.ndarray) -> dict[str, 
     return arrays
 
 
+def not_its_graph(name: str) -> str:
+    """Return the message for a graph in place of nodes.
+
+    Args:
+        name: of the graph.
+    """
+    return (
+        f"{name} is a graph, but a network on a graph predicts for nodes of its own graph; give "
+        "the numbers of nodes, in a table with a column node or as x"
+    )
+
+
 def read_points(
     name: str,
     target: str | tuple[PointColumn, ...],
@@ -180,10 +192,7 @@ def read_points(
     path = data_file_path(name)
     if _suffix(path.name) == ".npz":
         if are_nodes and "edges" in npz_names(path):
-            raise InvalidData(
-                f"{shown(path)} is a graph, but a network on a graph predicts for nodes of its "
-                "own graph; give the numbers of nodes, in a table with a column node or as x"
-            )
+            raise InvalidData(not_its_graph(shown(path)))
         x, y = read_npz(path, target if isinstance(target, str) else "y")
         arrays = read_npz_arrays(path, [column.name for column in point_columns])
         for known, values in arrays.items():
