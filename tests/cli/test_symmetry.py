@@ -137,7 +137,7 @@ def test_gates_have_a_fingerprint_and_no_fixed_weights(cli, content):
         ("activations.0.matrix", False),
         ("activations.1.matrix", False),
     ]
-    assert "activations.0.matrix: a fixed matrix" in cli("symmetry", *keys)[1]
+    assert "activations.0.matrix: fixed as a whole" in cli("symmetry", *keys)[1]
 
 
 def test_units_with_sign_flips(cli, content):

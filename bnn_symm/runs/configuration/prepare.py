@@ -116,7 +116,7 @@ class Prepared:
 
         It is None for networks of this package without frozen batch norm and without a graph.
         """
-        if not _has_record(self.config, self.model):
+        if not _has_record(self.config, self.full_model):
             return None
         return NetworkRecord.of(self.full_model, self.dataset.train.x)
 
