@@ -80,7 +80,8 @@ def test_mean_field_vi_reaches_the_exact_optimum(estimator):
     optimum = (
         evidence + log_jacobian(data) - kl_from_diagonal(posterior.loc, posterior.scale, wanted)
     )
-    assert abs(bound.value - optimum) <= min(4 * bound.standard_error, 0.05)
+    assert bound.standard_error < 1e-4 * abs(optimum)
+    assert abs(bound.value - optimum) <= 4 * bound.standard_error
 
 
 @pytest.mark.thorough
