@@ -4,7 +4,7 @@ A study (`experiments/NAME.yaml`) has one row for each fit and one for each pair
 `cells.csv` and `pairs.csv`. A module (`experiments/NAME.py`) has `REPLICATES`, a number, and
 `measure(replicate, runs)`, which returns the rows of one replicate: mappings with `setting` and
 measures, and `seed` or the two seeds of a pair if they are not the replicate itself. They are
-stored in `runs/NAME/rows-R.json`, so that an experiment that was stopped goes on where it ended.
+stored in `runs/NAME/rows-R.json`, so that a stopped experiment can be resumed.
 """
 
 import csv
