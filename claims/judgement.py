@@ -95,15 +95,13 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
         InvalidData: if the rows have no value of a term, or too few for an interval.
     """
     effect = _values(claim.effect, rows)
-    own = _interval(claim.name, effect)
+    found = _estimate(effect)
     logs = claim.effect.over is not None
-    mean, low, high = (math.exp(x) if logs else x for x in own)
+    mean, low, high = (math.exp(x) if logs else x for x in _interval(claim.name, found))
     verdict = _verdict(claim.expected, low, high)
-    # Without a comparison, a share would depend on where zero is.
     controls = tuple(_control(control, effect, rows) for control in claim.controls)
     if verdict == HOLDS and any(control.explains for control in controls):
         verdict = EXPLAINED
-    result = _estimate(effect)
     return Judgement(
         claim=claim.name,
         digest=claim.digest,
@@ -111,8 +109,8 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
         mean=mean,
         low=low,
         high=high,
-        n=result.n,
-        kind=result.kind,
+        n=found.n,
+        kind=found.kind,
         controls=controls,
     )
 
@@ -169,9 +167,8 @@ def _estimate(values: Mapping[Any, float]) -> Estimate:
     return pair_estimate(values) if has_pairs else estimate(values.values())
 
 
-def _interval(name: str, values: Mapping[Any, float]) -> tuple[float, float, float]:
+def _interval(name: str, found: Estimate) -> tuple[float, float, float]:
     """Return the mean and the ends of its interval."""
-    found = _estimate(values)
     if found.mean is not None and found.sd == 0:
         return found.mean, found.mean, found.mean
     if found.mean is None or found.low is None or found.high is None:

@@ -12,7 +12,7 @@ What the temperature removes is the share of confidence; what remains is a barri
 that ranks the classes in the same order with the same relative probabilities.
 
 References:
-    Ito, Yamada and Kumagai (2025), Do we really need permutations?; Guo, Pleiss, Sun and Weinberger
+    Ito, Yamada, Chijiwa and Kumagai (2025), arXiv:2510.08023; Guo, Pleiss, Sun and Weinberger
     (2017), arXiv:1706.04599, section 4.2.
 """
 
