@@ -2,8 +2,8 @@
 
 In: posteriors of one network. Out: permutations, and permuted or merged posteriors. Reading order:
 `align` (pairs), `synchronize` (many), `samples` and `iterated_mean` (draws), `draws`, `objective`,
-`solvers`, `activations`, `connectivity`, `merge`, `canonicalize`, `transport` and `continuous`
-(scales and rotations).
+`solvers`, `activations`, `connectivity`, `merge`, `canonicalize`, `transport`, `continuous` (scales
+and rotations) and `singular_vectors`.
 """
 
 from bnn_symm.alignment.align import Alignment, Matching, Solver, align, check_same_parameters
@@ -33,6 +33,7 @@ from bnn_symm.alignment.samples import (
     prior_draws,
     transpositions,
 )
+from bnn_symm.alignment.singular_vectors import SingularVectors, singular_vectors
 from bnn_symm.alignment.synchronize import JointCost, Synchronization, synchronize
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Rule",
     "SampleAlignment",
     "SequenceAlignment",
+    "SingularVectors",
     "Solver",
     "Symmetry",
     "Synchronization",
@@ -64,6 +66,7 @@ __all__ = [
     "cycles",
     "merge",
     "prior_draws",
+    "singular_vectors",
     "synchronize",
     "transpositions",
 ]

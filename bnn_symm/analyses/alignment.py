@@ -9,12 +9,14 @@ from bnn_symm.alignment import (
     ContinuousAlignment,
     JointCost,
     Matching,
+    SingularVectors,
     Solver,
     Synchronization,
     align,
     align_continuous,
     align_samples,
     check_symmetries,
+    singular_vectors,
     synchronize,
 )
 from bnn_symm.alignment.continuous import Symmetry
@@ -37,12 +39,14 @@ class RunAlignment:
         alignment: the alignment of its posterior.
         chains_moved_first: the number of its chains that were permuted before.
         continuous: its alignment over scales and rotations too, if it was requested.
+        singular_vectors: those of its weights before and after, if they were requested.
     """
 
     run: str
     alignment: Alignment
     chains_moved_first: int
     continuous: ContinuousAlignment | None = None
+    singular_vectors: tuple[tuple[SingularVectors, SingularVectors], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the alignment of the run as JSON types."""
@@ -51,6 +55,13 @@ class RunAlignment:
             **self.alignment.to_dict(),
             "chains_moved_first": self.chains_moved_first,
             **({"continuous": self.continuous.to_dict()} if self.continuous else {}),
+            **({"singular_vectors": self._vectors()} if self.singular_vectors else {}),
+        }
+
+    def _vectors(self) -> dict[str, Any]:
+        return {
+            before.weight: {"before": before.to_dict(), "after": after.to_dict()}
+            for before, after in self.singular_vectors
         }
 
 
@@ -61,6 +72,7 @@ def align_runs(
     matching: Matching = "w2",
     solver: Solver = "auto",
     symmetries: Sequence[str] = ("permutation",),
+    compare_vectors: bool = False,
     seed: int = 0,
 ) -> tuple[list[Posterior], list[RunAlignment], int]:
     """Align the posteriors of runs to that of a reference.
@@ -74,6 +86,7 @@ def align_runs(
         matching: the matching cost.
         solver: the solver.
         symmetries: `permutation`, and perhaps `scale` and `rotation`.
+        compare_vectors: whether singular vectors are compared.
         seed: the seed of the solver.
 
     Returns:
@@ -94,6 +107,7 @@ def align_runs(
                 matching=matching,
                 solver=solver,
                 part=train,
+                compare_vectors=compare_vectors,
                 seed=seed,
             )
             aligned.append(posterior)
@@ -110,6 +124,7 @@ def _align_run(
     matching: Matching,
     solver: Solver,
     part: Split,
+    compare_vectors: bool,
     seed: int,
 ) -> tuple[RunAlignment, Posterior]:
     """Return the alignment of a run to a reference, and its aligned posterior."""
@@ -122,10 +137,23 @@ def _align_run(
         continuous = align_continuous(
             reference, posterior, symmetries, first=alignment.permutation, group=group, seed=seed
         )
+    aligned = (continuous or alignment).apply(posterior)
     result = RunAlignment(
-        run=str(run.path), alignment=alignment, chains_moved_first=moved, continuous=continuous
+        run=str(run.path),
+        alignment=alignment,
+        chains_moved_first=moved,
+        continuous=continuous,
+        singular_vectors=_vectors(reference, posterior, aligned) if compare_vectors else (),
     )
-    return result, (continuous or alignment).apply(posterior)
+    return result, aligned
+
+
+def _vectors(
+    reference: Posterior, before: Posterior, after: Posterior
+) -> tuple[tuple[SingularVectors, SingularVectors], ...]:
+    """Return the singular vectors of each weight, compared before and after an alignment."""
+    pairs = (singular_vectors(reference, posterior) for posterior in (before, after))
+    return tuple(zip(*pairs, strict=True))
 
 
 def align_chains(posterior: Posterior, group: SymmetryGroup, seed: int) -> tuple[Posterior, int]:

@@ -200,7 +200,7 @@ def test_scales_are_aligned_after_permutations(cli, pair, tmp_path):
 
 
 def test_an_aligned_run_has_unchanged_predictions(cli, pair, tmp_path):
-    status, out, err = cli("align", *pair, "-o", "aligned")
+    status, out, err = cli("align", *pair, "-o", "aligned", "--singular-vectors")
     assert (status, err) == (0, "")
     assert "units moved" in out
     before, after = (
@@ -208,6 +208,12 @@ def test_an_aligned_run_has_unchanged_predictions(cli, pair, tmp_path):
     )
     assert after["test"]["nll"] == pytest.approx(before["test"]["nll"], rel=1e-5)
     assert after["elbo"] == pytest.approx(before["elbo"], abs=6 * before["elbo_standard_error"])
+    content = json.loads((tmp_path / "aligned" / "alignment.json").read_text())
+    vectors = content["alignments"][0]["singular_vectors"]
+    assert all(name in out for name in vectors)
+    assert sum(own["after"]["distance"] for own in vectors.values()) < sum(
+        own["before"]["distance"] for own in vectors.values()
+    )
     record = json.loads((tmp_path / "aligned" / "b" / "run.json").read_text())
     assert (record["status"], record["derived"]["by"]) == ("complete", "align")
     assert cli("evaluate", "aligned/b", "--quiet")[0] == 0

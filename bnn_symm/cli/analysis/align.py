@@ -53,6 +53,12 @@ def add(commands: Any) -> None:
         "%(default)s)",
     )
     parser.add_argument(
+        "--singular-vectors",
+        action="store_true",
+        help="compare the singular vectors of each weight before and after: how far the alignment "
+        "turns them, and the share of the distance that no permutation can remove",
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -98,6 +104,7 @@ def _align(options: argparse.Namespace) -> int:
         matching=options.matching,
         solver=options.solver,
         symmetries=options.symmetries.split(","),
+        compare_vectors=options.singular_vectors,
         seed=options.seed,
     )
     out = new_directory(Path(options.out), "align")

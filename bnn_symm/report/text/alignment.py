@@ -39,6 +39,7 @@ def alignment_text(alignments: Sequence[RunAlignment]) -> str:
         for own in alignments
         if own.continuous
     ]
+    notes += [vectors_text(own) for own in alignments if own.singular_vectors]
     return "\n".join([title, table(header, rows), *notes])
 
 
@@ -57,3 +58,32 @@ def continuous_text(own: ContinuousAlignment) -> str:
         f"{number(own.distance_before, 4)}, permuted {number(own.distance_permutation, 4)}, "
         f"aligned {number(own.distance_after, 4)}"
     )
+
+
+def vectors_text(own: RunAlignment) -> str:
+    """Return a table of the singular vectors of each weight, before and after an alignment.
+
+    Args:
+        own: the alignment of a run, with `singular_vectors`.
+
+    Returns:
+        The text.
+    """
+    rows = [
+        [
+            before.weight,
+            before.alignment,
+            after.alignment,
+            after.leading,
+            before.leading_alignment,
+            after.leading_alignment,
+            before.distance,
+            after.distance,
+            after.from_values,
+        ]
+        for before, after in own.singular_vectors
+    ]
+    header = ["weight", "weighted", "aligned", "leading", "theirs", "theirs, aligned"]
+    header += ["distance", "distance, aligned", "of values"]
+    title = f"{Path(own.run).name}: cosines of singular vectors, and squared distances of weights"
+    return f"\n{title}\n{table(header, rows)}"
