@@ -44,6 +44,7 @@ from bnn_symm.inference import LowRankVI as LowRankVI
 from bnn_symm.inference import MCDropout as MCDropout
 from bnn_symm.inference import MeanFieldVI as MeanFieldVI
 from bnn_symm.inference import Mixture as Mixture
+from bnn_symm.inference import PermutationTraining as PermutationTraining
 from bnn_symm.inference import SymmetrizedVI as SymmetrizedVI
 from bnn_symm.models import BayesianModel as BayesianModel
 from bnn_symm.models import Prior as Prior

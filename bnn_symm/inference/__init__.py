@@ -23,6 +23,7 @@ from bnn_symm.inference.mixture import Mixture
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.inference.optimization.mc_dropout import MCDropout
+from bnn_symm.inference.optimization.permutation_training import PermutationTraining
 from bnn_symm.inference.optimization.swag import SWAG
 from bnn_symm.inference.sgmcmc.cyclical_sghmc import CyclicalSGHMC
 from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
@@ -53,6 +54,7 @@ AnyMethod = Annotated[
     | LaplaceApproximation
     | SWAG
     | MCDropout
+    | PermutationTraining
     | SGLD
     | SGHMC
     | CyclicalSGHMC
@@ -86,6 +88,7 @@ __all__ = [
     "MeanFieldVI",
     "Method",
     "Mixture",
+    "PermutationTraining",
     "RMSprop",
     "Sampler",
     "State",

@@ -26,6 +26,7 @@ from bnn_symm.inference import (
     MCDropout,
     MeanFieldVI,
     Mixture,
+    PermutationTraining,
     RMSprop,
     SymmetrizedVI,
 )
@@ -64,6 +65,7 @@ METHODS = [
     LaplaceApproximation(structure="full", predictive="sampled", **GAUSSIAN),
     SWAG(rank=3, **GAUSSIAN),
     MCDropout(**GAUSSIAN),
+    PermutationTraining(period=5, chain_method="sequential", **STEPS),
     Mixture(member=MeanFieldVI(**GAUSSIAN), **MEMBERS),
     Mixture(member=SWAG(rank=3, **GAUSSIAN), **MEMBERS),
     HMC(max_num_steps=5, **CHAINS),
