@@ -16,6 +16,7 @@ References:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
+from typing import Any
 
 from bnn_symm.alignment.align import align, check_same_function, check_same_parameters
 from bnn_symm.alignment.objective import Objective, alignment_objective
@@ -25,6 +26,7 @@ from bnn_symm.alignment.synchronize import JointCost, digest
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
+from bnn_symm.summaries import plain
 from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 
 _RESTARTS = 4
@@ -262,6 +264,7 @@ class SequenceAlignment:
     Attributes:
         permutation: to be applied to every posterior of the other sequence.
         cost: the moments that were compared.
+        point: index of the only point whose distance was minimized; None for all together.
         solver: the solver with the best result.
         starts: of each solver.
         distances_before: squared distance at each position of the sequence, at the identity.
@@ -274,6 +277,7 @@ class SequenceAlignment:
 
     permutation: Permutation
     cost: JointCost
+    point: int | None
     solver: str
     starts: int
     distances_before: tuple[float, ...]
@@ -281,6 +285,15 @@ class SequenceAlignment:
     num_moved: int
     function_difference: float
     group: SymmetryGroup
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the alignment as JSON types; see `Alignment.to_dict` for the permutation."""
+        content = {key: plain(value) for key, value in vars(self).items() if key != "group"}
+        return content | {
+            "permutation": {n: own.tolist() for n, own in self.permutation.indices.items()},
+            "signs": {name: own.tolist() for name, own in self.permutation.signs.items()},
+            "fixed_points": self.permutation.fixed_points(),
+        }
 
 
 @checked
@@ -292,6 +305,7 @@ def align_sequences(
     group: SymmetryGroup | None = None,
     restarts: int = _RESTARTS,
     seed: int = 0,
+    point: int | None = None,
 ) -> SequenceAlignment:
     """Find the one permutation that minimizes the summed distance of two sequences.
 
@@ -304,12 +318,13 @@ def align_sequences(
         group: of the network, if it is already known.
         restarts: random starts of each solver beside the identity.
         seed: of the starts.
+        point: index of the only point whose distance is minimized; None for the sum of all.
 
     Returns:
-        The permutation, with distances before and after.
+        The permutation, with distances before and after at all points.
 
     Raises:
-        ConfigError: if the sequences are empty or differ in length.
+        ConfigError: if the sequences are empty or differ in length, or have no such point.
         IncompatiblePosteriors: if they have different parameters.
         SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
@@ -319,16 +334,19 @@ def align_sequences(
             f"got sequences of {len(reference)} and {len(other)} posteriors, expected equal "
             "lengths, at the same times"
         )
+    if point is not None and not 0 <= point < len(reference):
+        raise ConfigError(f"point={point}: expected an index from 0 to {len(reference) - 1}")
     check_same_parameters([*reference, *other])
     group = group or symmetry_group(reference[0].model.net, move_statistics=True)
     parts = [
         alignment_objective(first, second, group.spec, cost)
         for first, second in zip(reference, other, strict=True)
     ]
+    minimized = parts if point is None else [parts[point]]
     objective = Objective(
         group.spec,
-        tuple(term for part in parts for term in part.terms),
-        sum(part.constant for part in parts),
+        tuple(term for part in minimized for term in part.terms),
+        sum(part.constant for part in minimized),
     )
     identity = group.spec.identity()
     starts = (
@@ -348,6 +366,7 @@ def align_sequences(
     return SequenceAlignment(
         permutation=best,
         cost=cost,
+        point=point,
         solver="none" if group.is_trivial else solver,
         starts=len(starts),
         distances_before=tuple(part.distance(identity) for part in parts),

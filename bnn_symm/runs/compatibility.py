@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -209,7 +210,11 @@ _ELBO_TERMS = ("expected_log_likelihood", "kl")
 
 
 def save_derived_run(
-    path: Path, source: Run, posterior: Posterior, derived: Mapping[str, Any]
+    path: Path,
+    source: Run,
+    posterior: Posterior,
+    derived: Mapping[str, Any],
+    checkpoints: Mapping[int, Posterior] = MappingProxyType({}),
 ) -> None:
     """Write a posterior derived from other runs as a run of its own.
 
@@ -218,6 +223,7 @@ def save_derived_run(
         source: the run whose configuration, preprocessing and data the new run inherits.
         posterior: a posterior in the parameter space of that run.
         derived: how it was derived; stored in `run.json` under `derived`.
+        checkpoints: posteriors of earlier steps by step, derived in the same way.
 
     Raises:
         InvalidRun: if the directory exists or cannot be written.
@@ -241,6 +247,11 @@ def save_derived_run(
             kept = NetworkRecord.of(moved, kept.points)
             record["constants_fingerprint"] = kept.fingerprint
         network = kept.to_bytes()
+
+    def complete(run: RunDirectory) -> None:
+        run.keep_posteriors(checkpoints, max_megabytes)
+        run.write_result(posterior, metrics, max_megabytes)
+
     RunDirectory.create(
         path,
         config=dump_config(source.config),
@@ -250,5 +261,5 @@ def save_derived_run(
         prior_mean=source.directory.read_prior_mean(source.record),
         network=network,
         fixed_parameters=chosen_fixed_values(source.model, source.full_model),
-        complete=lambda run: run.write_result(posterior, metrics, max_megabytes),
+        complete=complete,
     ).release()

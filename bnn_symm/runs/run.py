@@ -128,6 +128,11 @@ class Run:
             InvalidRun: if a file is damaged.
         """
         scaling, seed = self.preprocessing.scaling, self.config.seed
+        derived = self.directory.kept_posteriors()
+        if derived:
+            return {
+                step: load_posterior(path, self.model, scaling) for step, path in derived.items()
+            }
         states = self.directory.kept_states()
         with parser_errors(self.directory.kept, "restore the original files", problem="is damaged"):
             return {

@@ -19,7 +19,8 @@ def add(commands: Any) -> None:
         _align,
         "permute the hidden units of posteriors to minimize their distance to a reference",
         details="Writes each aligned posterior as a new run DIR/<name of the run> with the same "
-        "predictions, alignment.json with the solver, distances and baselines, and a figure.",
+        "predictions, alignment.json with the solver, distances and baselines, and a figure. "
+        "--sequence aligns whole sequences of states.",
         example="bnn-symm align runs/a runs/b runs/c -o runs/aligned-to-a",
         module=True,
     )
@@ -58,12 +59,29 @@ def add(commands: Any) -> None:
         help="compare the singular vectors of each weight before and after: how far the alignment "
         "turns them, and the share of the distance that no permutation can remove",
     )
+    _add_sequence(parser)
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
         help="seed of random starts (default: %(default)s)",
+    )
+
+
+def _add_sequence(parser: argparse.ArgumentParser) -> None:
+    """Add the options of sequences of states."""
+    parser.add_argument(
+        "--sequence",
+        action="store_true",
+        help="find one permutation for all states that each run kept (checkpoint.keep) and its "
+        "end; the new runs have the permuted states",
+    )
+    parser.add_argument(
+        "--point",
+        metavar="NAME",
+        help="with --sequence: joint, the permutation for which all points together are nearest, "
+        "or first, last or the step of the point whose permutation serves all (default: joint)",
     )
 
 
@@ -85,6 +103,65 @@ def _names(options: argparse.Namespace) -> list[str]:
 
 
 def _align(options: argparse.Namespace) -> int:
+    from bnn_symm.errors import ConfigError
+
+    if options.sequence:
+        return _align_sequences(options)
+    if options.point is not None:
+        raise ConfigError(f"--point {options.point} chooses a point of --sequence; name both")
+    return _align_posteriors(options)
+
+
+def _align_sequences(options: argparse.Namespace) -> int:
+    from bnn_symm.analyses.sequences import align_run_sequences, sequence_of
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.text.sequences import sequence_alignment_text
+    from bnn_symm.runs.compatibility import save_derived_run
+    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
+
+    is_default = (options.solver, options.symmetries) == ("auto", "permutation")
+    if not is_default or options.singular_vectors:
+        raise ConfigError(
+            "--sequence matches permutations by two solvers of its own; leave out --solver, "
+            "--symmetries and --singular-vectors"
+        )
+    names = _names(options)
+    (reference, *others), warnings = open_comparable(options, [options.reference, *options.runs])
+    warn(warnings)
+    check_free(Path(options.out))
+    alignments = align_run_sequences(
+        reference,
+        others,
+        point=options.point or "joint",
+        matching=options.matching,
+        seed=options.seed,
+    )
+    steps = sequence_of(reference).steps
+    out = new_directory(Path(options.out), "align")
+    shared = {"reference": str(reference.path), "steps": list(steps)}
+    content = {
+        **shared,
+        "matching": options.matching,
+        "alignments": [
+            {"run": str(run.path), **own.to_dict()}
+            for run, own in zip(others, alignments, strict=True)
+        ],
+        "warnings": warnings,
+    }
+    with disk_errors(out, "free some space, then align again"):
+        write_json(out / "alignment.json", content)
+    for name, run, own in zip(names, others, alignments, strict=True):
+        derived = {"by": "align", "from": str(run.path), **shared, **own.to_dict()}
+        moved = {step: kept.permute(own.permutation) for step, kept in run.checkpoints().items()}
+        save_derived_run(out / name, run, run.posterior.permute(own.permutation), derived, moved)
+    lines = [sequence_alignment_text(dict(zip(names, alignments, strict=True)), steps)]
+    lines += [file_line("run", out / name) for name in names]
+    answer(options, content, "\n".join(lines))
+    return 0
+
+
+def _align_posteriors(options: argparse.Namespace) -> int:
     from bnn_symm.analyses.alignment import align_runs
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.comparisons.distances import plot_distances

@@ -2,9 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import add_command, answer, file_line, open_comparable, warn
+
+if TYPE_CHECKING:
+    from bnn_symm.analyses.barriers import BarrierOptions
 
 
 def add(commands: Any) -> None:
@@ -22,6 +25,7 @@ def add(commands: Any) -> None:
         "three or more: the loss over the simplex, aligned jointly. --path line connects the "
         "means, and also shows the loss from the initial value of each network to its mean; one "
         "run suffices for it. --path bezier learns a curve of low loss on the training split. "
+        "--sequence measures along the training of the runs. "
         "Writes barrier.json and figures into the output directory.",
         example="bnn-symm barrier runs/a runs/b -o barriers/a-b",
         module=True,
@@ -29,22 +33,24 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="two or more run directories; one for --path line"
     )
-    parser.add_argument("--no-align", action="store_true", help="skip the alignment")
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="a new directory (default: runs/barrier-1, -2, ...)"
     )
+    _add_alignment(parser)
+    _add_path(parser)
+    _add_parts(parser)
     parser.add_argument(
-        "--path",
-        choices=["geodesic", "line", "bezier"],
-        default="geodesic",
-        help="the path between two posteriors (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--curve-steps",
+        "--seed",
         type=int,
+        default=0,
         metavar="N",
-        help="number of Adam steps that learn the curve of --path bezier (default: 500)",
+        help="seed of draws and random starts (default: %(default)s)",
     )
+
+
+def _add_alignment(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the alignment, and that of sequences of points."""
+    parser.add_argument("--no-align", action="store_true", help="skip the alignment")
     parser.add_argument(
         "--matching",
         choices=["w2", "means", "precision", "activations"],
@@ -59,6 +65,46 @@ def add(commands: Any) -> None:
         "and rotation (heads of attention, for posteriors of draws); for two runs, measured after "
         "each (default: %(default)s)",
     )
+    parser.add_argument(
+        "--sequence",
+        action="store_true",
+        help="measure the barrier at every state that the runs kept (checkpoint.keep) and at the "
+        "end: without a permutation, with that of the state, of the last or first state, and with "
+        "one permutation for all; members of an ensemble count as runs",
+    )
+
+
+def _add_path(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the path and its draws."""
+    parser.add_argument(
+        "--path",
+        choices=["geodesic", "line", "bezier"],
+        default="geodesic",
+        help="the path between two posteriors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--curve-steps",
+        type=int,
+        metavar="N",
+        help="number of Adam steps that learn the curve of --path bezier (default: 500)",
+    )
+    parser.add_argument(
+        "--coupling",
+        choices=["moment", "assignment", "independent"],
+        default="moment",
+        help="the coupling of draws, for posteriors of draws (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=50,
+        metavar="N",
+        help="number of draws at every position of the path (default: %(default)s)",
+    )
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add the options that show what a barrier consists of."""
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -85,37 +131,14 @@ def add(commands: Any) -> None:
         "statistics, confidence, posterior spread and remainder, removed in this order; of three "
         "or more runs, the mean over all pairs",
     )
-    parser.add_argument(
-        "--coupling",
-        choices=["moment", "assignment", "independent"],
-        default="moment",
-        help="the coupling of draws, for posteriors of draws (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--draws",
-        type=int,
-        default=50,
-        metavar="N",
-        help="number of draws at every position of the path (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of draws and random starts (default: %(default)s)",
-    )
 
 
-def _barrier(options: argparse.Namespace) -> int:
-    from bnn_symm.analyses.barriers import BarrierOptions, barrier_runs
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that have no effect together."""
     from bnn_symm.errors import ConfigError
-    from bnn_symm.io.atomic import write_json
-    from bnn_symm.report.plots.comparisons.barrier_figures import draw_barrier
-    from bnn_symm.report.text.barriers import barrier_text
-    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
 
-    if len(options.runs) < 2 and options.path != "line":
+    several = len(options.runs) != 2
+    if len(options.runs) < 2 and options.path != "line" and not options.sequence:
         raise ConfigError(
             "a barrier needs at least two posteriors; name two runs, or use --path line for one"
         )
@@ -127,16 +150,12 @@ def _barrier(options: argparse.Namespace) -> int:
         raise ConfigError(
             "--draws and --coupling have no effect with --path line, which connects points"
         )
-    if (
-        options.path == "line"
-        and len(options.runs) != 2
-        and (options.no_align or options.matching != "w2")
-    ):
+    if options.path == "line" and several and (options.no_align or options.matching != "w2"):
         raise ConfigError(
             f"--path line for {len(options.runs)} runs starts at their initial values and aligns "
             "nothing; leave out --no-align and --matching, or name two runs"
         )
-    if options.repair and (len(options.runs) != 2 or options.path == "bezier"):
+    if options.repair and (several or options.path == "bezier"):
         raise ConfigError(
             "--repair is for two runs and a straight path; name two runs, with --path geodesic or "
             "line"
@@ -147,13 +166,15 @@ def _barrier(options: argparse.Namespace) -> int:
         )
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: expected 1 or more")
-    runs, warnings = open_comparable(options, options.runs)
-    warn(warnings)
-    if options.out:
-        check_free(Path(options.out))
-    chosen = BarrierOptions(
+
+
+def _chosen(options: argparse.Namespace) -> "BarrierOptions":
+    """Return what is measured."""
+    from bnn_symm.analyses.barriers import BarrierOptions
+
+    return BarrierOptions(
         aligned=not options.no_align,
-        symmetries=options.symmetries.split(","),
+        symmetries=tuple(options.symmetries.split(",")),
         matching=options.matching,
         path=options.path,
         coupling=options.coupling,
@@ -165,7 +186,23 @@ def _barrier(options: argparse.Namespace) -> int:
         seed=options.seed,
         **({} if options.curve_steps is None else {"curve_steps": options.curve_steps}),
     )
-    result = barrier_runs(runs, chosen)
+
+
+def _barrier(options: argparse.Namespace) -> int:
+    from bnn_symm.analyses.barriers import barrier_runs
+    from bnn_symm.analyses.sequences import barrier_sequences
+    from bnn_symm.io.atomic import write_json
+    from bnn_symm.report.plots.comparisons.barrier_figures import draw_barrier
+    from bnn_symm.report.text.barriers import barrier_text
+    from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
+
+    _check(options)
+    runs, warnings = open_comparable(options, options.runs)
+    warn(warnings)
+    if options.out:
+        check_free(Path(options.out))
+    measure = barrier_sequences if options.sequence else barrier_runs
+    result = measure(runs, _chosen(options))
     content = result.to_dict() | {"warnings": warnings}
     out = new_directory(Path(options.out) if options.out else None, "barrier")
     with disk_errors(out, "free some space, then measure the barrier again"):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bnn_symm.analyses.barrier_results import LineBarrier, PairBarrier, SeveralBarrier
+from bnn_symm.analyses.sequence_results import SequenceBarrier
 from bnn_symm.diagnostics.barriers.barriers import Barrier
 from bnn_symm.diagnostics.barriers.curves import above_chord
 from bnn_symm.diagnostics.barriers.decomposition import (
@@ -16,6 +17,7 @@ from bnn_symm.diagnostics.barriers.monotonicity import LineShape
 from bnn_symm.diagnostics.barriers.temperature_scaled import TemperatureScaledBarrier, is_bounded
 from bnn_symm.formatting import count, listed, number, percent, with_error
 from bnn_symm.report.text.alignment import continuous_text
+from bnn_symm.report.text.sequences import sequence_barrier_text
 from bnn_symm.report.text.tables import table
 
 _PARTS = ("test", "train")
@@ -25,15 +27,17 @@ _UNDETERMINED = (
 )
 
 
-def barrier_text(result: PairBarrier | SeveralBarrier | LineBarrier) -> str:
+def barrier_text(result: PairBarrier | SeveralBarrier | LineBarrier | SequenceBarrier) -> str:
     """Return the heights of barriers in all conventions, or the shapes of straight lines.
 
     Args:
-        result: of `barrier_runs`.
+        result: of `barrier_runs` or `barrier_sequences`.
 
     Returns:
         The text.
     """
+    if isinstance(result, SequenceBarrier):
+        return sequence_barrier_text(result)
     if isinstance(result, SeveralBarrier):
         return _simplex_text(result)
     if isinstance(result, PairBarrier):

@@ -66,7 +66,7 @@ RUN_SCHEMA = 1
 _KEYS = ("status", "threads", "versions", "num_outputs", "dataset", "mask_fingerprint")
 # Names of the states of a run that is not complete yet.
 _STATE = re.compile(r"chain-\d{4,}\.safetensors")
-_KEPT = re.compile(r"step-\d{9,}-chain-\d{4,}\.safetensors")
+_KEPT = re.compile(r"step-\d{9,}(-chain-\d{4,}\.safetensors|\.nc)")
 # The file that a study adds to each of its runs.
 MEASURES = "measures.json"
 
@@ -346,10 +346,8 @@ class RunDirectory:
         return DrawLog(self.draws, run=self.signature.token(self.draws))
 
     def _kept_files(self) -> list[Path]:
-        """List the files of the states that `checkpoint.keep` selected."""
-        return sorted(
-            path for path in self.kept.glob("step-*.safetensors") if _KEPT.fullmatch(path.name)
-        )
+        """List the files of the states that were preserved, or of posteriors derived from them."""
+        return sorted(path for path in self.kept.glob("step-*") if _KEPT.fullmatch(path.name))
 
     # -- the lock of the writer
 
@@ -405,6 +403,31 @@ class RunDirectory:
         """
         make_folder(self.kept)
         self._write_state(self.kept / f"step-{step:09d}-chain-{chain:04d}.safetensors", state)
+
+    def keep_posteriors(
+        self, posteriors: Mapping[int, Posterior], max_megabytes: float = 200.0
+    ) -> None:
+        """Write posteriors of steps, in a run that is derived from one with preserved states.
+
+        Args:
+            posteriors: by step.
+            max_megabytes: the limit on draws of a closed-form posterior.
+        """
+        if posteriors:
+            make_folder(self.kept)
+        for step, posterior in posteriors.items():
+            path = self.kept / f"step-{step:09d}.nc"
+            save_posterior(posterior, path, max_megabytes=max_megabytes)
+
+    def kept_posteriors(self) -> dict[int, Path]:
+        """Return the files of the posteriors of steps in a derived run.
+
+        Raises:
+            InvalidRun: if a file is damaged.
+        """
+        files = [path for path in self._kept_files() if path.suffix == ".nc"]
+        self.signature.check(*files)
+        return {int(path.stem.removeprefix("step-")): path for path in files}
 
     def _write_state(self, path: Path, state: State) -> None:
         # `save_file` would report a full disk with an exception of another type.

@@ -3,26 +3,34 @@
 from pathlib import Path
 
 from bnn_symm.analyses.barrier_results import LineBarrier, PairBarrier, SeveralBarrier
+from bnn_symm.analyses.sequence_results import SequenceBarrier
 from bnn_symm.formatting import number
 from bnn_symm.report.plots.comparisons.barrier_shares import plot_layers, plot_shares
 from bnn_symm.report.plots.comparisons.barriers import plot_barrier_curves, plot_simplex
 from bnn_symm.report.plots.comparisons.matrices import barrier_matrix_figure
 from bnn_symm.report.plots.comparisons.monotonicity import plot_line_shapes
+from bnn_symm.report.plots.comparisons.sequences import plot_sequences
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.text.barriers import named_lines, run_names
 
 
-def draw_barrier(result: PairBarrier | SeveralBarrier | LineBarrier, folder: Path) -> list[Path]:
+def draw_barrier(
+    result: PairBarrier | SeveralBarrier | LineBarrier | SequenceBarrier, folder: Path
+) -> list[Path]:
     """Draw the figures of a barrier.
 
     Args:
-        result: of `barrier_runs`.
+        result: of `barrier_runs` or `barrier_sequences`.
         folder: of the figures.
 
     Returns:
         The paths of the figures.
     """
     folder.mkdir(exist_ok=True)
+    if isinstance(result, SequenceBarrier):
+        path = folder / "sequence.png"
+        plot_sequences(result, path)
+        return [path]
     if isinstance(result, LineBarrier):
         path = folder / "lines.png"
         plot_line_shapes(named_lines(result), path, title="along straight lines")
