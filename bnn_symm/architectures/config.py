@@ -15,11 +15,12 @@ SymmetryKind = Literal[
     "weight_asymmetric",
     "sigma_asymmetric",
     "bias_asymmetric",
+    "bias_ordered",
     "init_matched",
     "parameter_matched",
     "block_fixed",
 ]
-"""How the permutation symmetry is treated: kept, broken in one of three ways, or one of three
+"""How the permutation symmetry is treated: kept, broken in one of four ways, or one of three
 controls."""
 
 MaskKind = Literal["random", "densest", "filters"]
@@ -41,7 +42,8 @@ class SymmetryConfig:
 
     Attributes:
         kind: `weight_asymmetric`: weights have fixed entries. `sigma_asymmetric`: FiGLU replaces
-            every activation. `bias_asymmetric`: the biases of hidden units are fixed. Controls:
+            every activation. `bias_asymmetric`: the biases of hidden units are fixed.
+            `bias_ordered`: they increase from unit to unit; nothing is fixed. Controls:
             `init_matched` starts at the values of the weight-asymmetric network and trains all
             parameters; `parameter_matched` is a standard network with fewer
             units and as many parameters; `block_fixed` has as many fixed entries of the same size,
@@ -49,8 +51,8 @@ class SymmetryConfig:
         fixed_per_row: number of fixed entries per row (the inputs of one unit, or of one output
             channel): one number, or one per layer. With `mask: filters`, the number of fixed input
             channels.
-        kappa: standard deviation of the fixed values: one number, or one per layer; of fixed biases
-            one number, by default 1.
+        kappa: standard deviation of the fixed values: one number, or one per layer; of fixed or
+            ordered biases one number, by default 1.
         mask: `random`: random fixed entries. `densest`: the fewest that make all rows differ.
             `filters`: random input channels of a convolution as a whole.
         block: for `block_fixed`: number of units per block; with 1 the network is the

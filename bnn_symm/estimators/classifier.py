@@ -34,8 +34,8 @@ class BNNClassifier(ClassifierMixin, BNNEstimator):
         activation: relu, gelu, tanh or silu.
         norm: none or layer.
         symmetry: how the permutation symmetry of hidden units is treated: standard,
-            weight_asymmetric, sigma_asymmetric, bias_asymmetric, init_matched, parameter_matched
-            or block_fixed.
+            weight_asymmetric, sigma_asymmetric, bias_asymmetric, bias_ordered, init_matched,
+            parameter_matched or block_fixed.
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
         method: mean_field_vi, nuts, hmc, map or deep_ensemble; or its settings, such as
             `NUTS(num_draws=1000)`. `auto` chooses by the size of the data, with its own defaults of

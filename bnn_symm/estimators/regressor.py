@@ -32,8 +32,8 @@ class BNNRegressor(RegressorMixin, BNNEstimator):
         activation: relu, gelu, tanh or silu.
         norm: none or layer.
         symmetry: how the permutation symmetry of hidden units is treated: standard,
-            weight_asymmetric, sigma_asymmetric, bias_asymmetric, init_matched, parameter_matched
-            or block_fixed.
+            weight_asymmetric, sigma_asymmetric, bias_asymmetric, bias_ordered, init_matched,
+            parameter_matched or block_fixed.
         prior_scale: scale of the prior of every weight, or `fan_in` (see `Prior`).
         noise: `learned`, or its standard deviation as a fraction of that of the target; learned for
             each of several targets.

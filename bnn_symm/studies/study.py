@@ -59,6 +59,7 @@ _USED_KEYS: dict[str, tuple[str, ...]] = {
     "weight_asymmetric": ("fixed_per_row", "kappa", "mask", "seed"),
     "sigma_asymmetric": ("gate_scale", "seed"),
     "bias_asymmetric": ("kappa", "seed"),
+    "bias_ordered": ("kappa",),
     "init_matched": ("fixed_per_row", "kappa", "mask", "seed"),
     "parameter_matched": ("fixed_per_row", "kappa", "mask", "seed"),
     "block_fixed": ("fixed_per_row", "kappa", "mask", "block", "seed"),
@@ -354,7 +355,7 @@ def _without_symmetry(config: Config) -> Config:
 def _role(symmetry: SymmetryConfig, is_control: bool) -> Role:
     if symmetry.kind == "standard":
         return "baseline"
-    broken = symmetry.kind.endswith("_asymmetric")
+    broken = symmetry.kind.endswith(("_asymmetric", "_ordered"))
     if not is_control and broken:
         return "asymmetric"
     return (

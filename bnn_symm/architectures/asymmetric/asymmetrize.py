@@ -19,6 +19,7 @@ from bnn_symm.architectures.asymmetric.fixed_biases import fix_biases
 from bnn_symm.architectures.asymmetric.fixed_entries import fix_entries
 from bnn_symm.architectures.asymmetric.init_matched import set_initial_entries
 from bnn_symm.architectures.asymmetric.masks import fixed_values, layer_mask
+from bnn_symm.architectures.asymmetric.ordered_biases import order_biases
 from bnn_symm.architectures.asymmetric.settings import (
     describe_layer,
     fixed_counts,
@@ -50,12 +51,14 @@ def asymmetrize(
     `nn.Conv3d`. Subclasses are left unchanged, since they may use their weight in other ways; this
     includes the output projection of `nn.MultiheadAttention`. Norms, biases and all other
     parameters are left unchanged. Free entries keep their present values. With `bias_asymmetric`
-    the biases of the hidden units of these layers are fixed instead.
+    the biases of the hidden units of these layers are fixed instead, and with `bias_ordered` they
+    are ordered.
 
     Args:
         module: Any network; it is not changed.
         kind: `weight_asymmetric`, `sigma_asymmetric` (FiGLU replaces every activation module),
-            `bias_asymmetric` (hidden units have fixed biases), `init_matched` (all trainable,
+            `bias_asymmetric` (hidden units have fixed biases), `bias_ordered` (their biases
+            increase from unit to unit), `init_matched` (all trainable,
             starts at the weight-asymmetric network's values),
             `block_fixed` (as many fixed entries, the same for the units of a block) or `standard`
             (a plain copy).
@@ -69,8 +72,8 @@ def asymmetrize(
         gate_scale: For `sigma_asymmetric`: standard deviation of the gate's matrix; auto is 1 /
             sqrt(width).
         seed: Seed of masks and fixed values.
-        input_shape: Shape of one point; `sigma_asymmetric`, `bias_asymmetric` and `block_fixed`
-            need it.
+        input_shape: Shape of one point; the kinds other than `standard`, `weight_asymmetric` and
+            `init_matched` need it.
 
     Returns:
         The changed copy. Its parameters keep their names.
@@ -132,6 +135,8 @@ def apply_symmetry(
         )
     if settings.kind == "bias_asymmetric":
         return fix_biases(net, layers, settings, input_shape)
+    if settings.kind == "bias_ordered":
+        return order_biases(net, layers, settings, input_shape)
     _refuse_tied(net, layers)
     change = set_initial_entries if settings.kind == "init_matched" else fix_entries
     for name, (mask, fixed) in masks_and_values(net, layers, settings, input_shape).items():

@@ -52,37 +52,71 @@ def fix_biases(
         ConfigError: If there is no input shape, if no such layer has a bias, or if `kappa` is a
             list or 0.
     """
-    if input_shape is None:
-        raise ConfigError(
-            "bias_asymmetric finds the hidden units in a forward pass; pass input_shape, the shape "
-            "of one point"
-        )
+    kappa = bias_kappa(settings)
+    for path, layer in hidden_biases(net, layers, settings.kind, input_shape):
+        bias = layer.get_parameter("bias")
+        values = fixed_values(settings.seed, path, tuple(bias.shape), kappa)
+        bias.copy_(torch.from_numpy(values))
+        bias.requires_grad_(False)
+        setattr(layer, _MARK, True)
+    return net
+
+
+def bias_kappa(settings: SymmetryConfig) -> float:
+    """Return the scale of the biases of a kind that acts on them.
+
+    Args:
+        settings: How the symmetry is broken.
+
+    Raises:
+        ConfigError: If `kappa` is a list or 0.
+    """
     kappa = BIAS_KAPPA if settings.kappa == "auto" else settings.kappa
     if isinstance(kappa, tuple) or kappa == 0:
         raise ConfigError(
-            f"kappa: got {settings.kappa} for bias_asymmetric, want one number above 0: with equal "
+            f"kappa: got {settings.kappa} for {settings.kind}, want one number above 0: with equal "
             "biases units remain interchangeable"
+        )
+    return float(kappa)
+
+
+def hidden_biases(
+    net: nn.Module,
+    layers: Mapping[str, nn.Module],
+    kind: str,
+    input_shape: tuple[int, ...] | None,
+) -> list[tuple[str, nn.Module]]:
+    """Return the layers with a trained bias whose units can be permuted, with the bias's name.
+
+    Args:
+        net: The network.
+        layers: Its linear and convolution layers, by name.
+        kind: The kind of symmetry, for messages.
+        input_shape: Shape of one point.
+
+    Raises:
+        ConfigError: If there is no input shape, or no such layer.
+    """
+    if input_shape is None:
+        raise ConfigError(
+            f"{kind} finds the hidden units in a forward pass; pass input_shape, the shape of one "
+            "point"
         )
     from bnn_symm.symmetry import permutation_spec
 
     axes = permutation_spec(net, input_shape).axes
-    found = False
+    found = []
     for name, layer in layers.items():
         path = f"{name}.bias" if name else "bias"
         bias = layer._parameters.get("bias")
-        if bias is None or not bias.requires_grad or not _moves(axes.get(path, ())):
-            continue
-        values = fixed_values(settings.seed, path, tuple(bias.shape), float(kappa))
-        bias.copy_(torch.from_numpy(values))
-        bias.requires_grad_(False)
-        setattr(layer, _MARK, True)
-        found = True
+        if bias is not None and bias.requires_grad and _moves(axes.get(path, ())):
+            found.append((path, layer))
     if not found:
         raise ConfigError(
-            f"bias_asymmetric found no hidden layer with a bias in {type(net).__name__}; use "
+            f"{kind} found no hidden layer with a bias in {type(net).__name__}; use "
             "kind=weight_asymmetric, or layers with biases"
         )
-    return net
+    return found
 
 
 def _moves(axes: Sequence["Axis"]) -> bool:

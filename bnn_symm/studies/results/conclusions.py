@@ -21,8 +21,8 @@ effect.
 
 A barrier that remains where fixed entries are equal within blocks may be due to their lower rank.
 Only the part that alignment within the blocks removes is due to the symmetry; it must be at least
-half of the gap. Gates (`sigma_asymmetric`) and fixed biases (`bias_asymmetric`) have no control
-that shares them and keeps the symmetry.
+half of the gap. Gates (`sigma_asymmetric`) and fixed or ordered biases (`bias_asymmetric`,
+`bias_ordered`) have no control that shares them and keeps the symmetry.
 """
 
 import math
@@ -198,7 +198,7 @@ def _cause(
     """Return whether the symmetry explains an effect, the evidence, and the controls not run."""
     kinds = {i: context.settings[i]["kind"] for i in range(len(context.settings))}
     kind = kinds[effect["first"]]
-    if kind in ("sigma_asymmetric", "bias_asymmetric"):
+    if kind in ("sigma_asymmetric", "bias_asymmetric", "bias_ordered"):
         return Cause.INCONCLUSIVE, [], []
     breaking = [i for i in context.breaks if kinds[i] in (kind, "block_fixed")]
     controls = [_control(comparisons, context, effect, i) for i in (*context.keeps, *breaking)]

@@ -72,7 +72,18 @@ _NEITHER = (
         "log10",
         "log1p",
     ),
-    *("sqrt", "rsqrt", "clamp_min", "clamp_max", "erfc", "floor", "ceil", "nan_to_num"),
+    *(
+        "sqrt",
+        "rsqrt",
+        "clamp_min",
+        "clamp_max",
+        "erfc",
+        "special_erfcx",
+        "special_ndtri",
+        "floor",
+        "ceil",
+        "nan_to_num",
+    ),
 )
 
 
