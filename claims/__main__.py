@@ -1,6 +1,7 @@
 """Run experiments, judge claims and write the page of the ledger."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -57,7 +58,7 @@ def _list() -> None:
     for claim in load_claims():
         result = page.result_of(claim)
         verdict = result["verdict"] if result else "not judged"
-        print(f"{claim.name:44} {claim.paper:10} {verdict}")
+        print(f"{claim.name:44} {claim.paper:10} {claim.size:8} {verdict}")
 
 
 def _judge(name: str, runs: Path, measured: bool) -> int:
@@ -82,4 +83,5 @@ def _run(name: str, runs: Path, measured: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with contextlib.suppress(BrokenPipeError):  # the reader of a list is gone, as after `| head`
+        sys.exit(main())

@@ -47,7 +47,8 @@ def measure(replicate: int, runs: Path) -> list[dict[str, Any]]:
         order = symmetry_group(_network(symmetry, replicate)).log10_order
         rows.append({"setting": setting, "log10_order": order, "excess": order - whole})
     for setting, noise in (("planted", 0.0), ("planted, noise", 0.5)):
-        rows.append({"setting": setting, "recovered": _recovered(replicate, noise)})
+        found = recovered(_network(SymmetryConfig(), replicate), replicate, noise)
+        rows.append({"setting": setting, "recovered": found})
     return rows
 
 
@@ -56,8 +57,15 @@ def _network(symmetry: SymmetryConfig, seed: int) -> torch.nn.Module:
     return build_network(config, input_shape=(64,), num_outputs=10, seed=seed)
 
 
-def _recovered(seed: int, noise: float) -> float:
-    model = BayesianModel(_network(SymmetryConfig(), seed), Prior(), Categorical())
+def recovered(net: torch.nn.Module, seed: int, noise: float) -> float:
+    """Return 1 if a random permutation of a network's initial values is found exactly, else 0.
+
+    Args:
+        net: the network.
+        seed: of the values, of the permutation and of the alignment.
+        noise: its standard deviation over that of the weights.
+    """
+    model = BayesianModel(net, Prior(), Categorical())
     flat = model.initial(seed)
     group = symmetry_group(model.net)
     planted = group.random("planted", seed)
