@@ -39,6 +39,7 @@ from bnn_symm.inference import SWAG as SWAG
 from bnn_symm.inference import ChEESHMC as ChEESHMC
 from bnn_symm.inference import CyclicalSGHMC as CyclicalSGHMC
 from bnn_symm.inference import DeepEnsemble as DeepEnsemble
+from bnn_symm.inference import IterativePruning as IterativePruning
 from bnn_symm.inference import LaplaceApproximation as LaplaceApproximation
 from bnn_symm.inference import LowRankVI as LowRankVI
 from bnn_symm.inference import MCDropout as MCDropout

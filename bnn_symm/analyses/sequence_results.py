@@ -25,12 +25,14 @@ class SequencePoint(Result):
         epoch: the same in epochs.
         nll: marginal test NLL of the networks, mean over them.
         error: test error of the networks, mean over them.
+        weights_left: fraction of the weights that are not pruned, mean over the networks.
     """
 
     step: int
     epoch: float
     nll: float
     error: float
+    weights_left: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from bnn_symm.analyses.sequence_results import (
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics import Barrier, barrier
 from bnn_symm.errors import ConfigError
+from bnn_symm.inference.optimization.iterative_pruning import prunable_weights, weights_left
 from bnn_symm.posteriors import MixturePosterior, Posterior, SamplePosterior
 from bnn_symm.runs.run import Run
 from bnn_symm.symmetry import Permutation, PermutationSpec
@@ -364,9 +365,17 @@ def _points(sequences: Sequence[PointSequence], heights: _Heights) -> list[Seque
                 epoch=epoch,
                 nll=float(np.mean([curve.marginal_nll[end] for curve, end in ends])),
                 error=float(np.mean([curve.error[end] for curve, end in ends])),
+                weights_left=float(
+                    np.mean([_fraction_left(own.posteriors[point]) for own in sequences])
+                ),
             )
         )
     return points
+
+
+def _fraction_left(posterior: Posterior) -> float:
+    weights = prunable_weights(posterior.model)
+    return float(weights_left(posterior)[weights].double().mean()) if weights.any() else 1.0
 
 
 def _pair_rows(

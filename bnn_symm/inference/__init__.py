@@ -21,6 +21,7 @@ from bnn_symm.inference.method import Method, versions
 from bnn_symm.inference.microcanonical.mclmc import MCLMC
 from bnn_symm.inference.mixture import Mixture
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
+from bnn_symm.inference.optimization.iterative_pruning import IterativePruning
 from bnn_symm.inference.optimization.map import MAP
 from bnn_symm.inference.optimization.mc_dropout import MCDropout
 from bnn_symm.inference.optimization.permutation_training import PermutationTraining
@@ -51,6 +52,7 @@ AnyMethod = Annotated[
     | MCLMC
     | MAP
     | DeepEnsemble
+    | IterativePruning
     | LaplaceApproximation
     | SWAG
     | MCDropout
@@ -82,6 +84,7 @@ __all__ = [
     "EarlyStopping",
     "FitState",
     "HistoryRecorder",
+    "IterativePruning",
     "LaplaceApproximation",
     "LowRankVI",
     "MCDropout",

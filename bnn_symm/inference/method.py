@@ -83,6 +83,14 @@ class Method(metaclass=SettingsType):
         """
         return getattr(self, "num_steps", None)
 
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """Return the steps whose states are results themselves and are always preserved in a run.
+
+        The method reports each of these states as essential.
+        """
+        return ()
+
     def num_draws_override(self, number: int) -> str | None:
         """Return the override of the configuration for at least a number of draws per chain.
 

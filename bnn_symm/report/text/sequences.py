@@ -60,9 +60,15 @@ def sequence_barrier_text(result: SequenceBarrier) -> str:
         The text.
     """
     points = list(enumerate(result.points))
-    header = ["step", "epoch", "NLL", *RULE_LABELS.values()]
+    is_pruned = any(own.weights_left < 1 for own in result.points)
+    header = ["step", "weights left" if is_pruned else "epoch", "NLL", *RULE_LABELS.values()]
     rows = [
-        [own.step, own.epoch, own.nll, *(_height(result, point, rule) for rule in RULES)]
+        [
+            own.step,
+            percent(own.weights_left, 1) if is_pruned else own.epoch,
+            own.nll,
+            *(_height(result, point, rule) for rule in RULES),
+        ]
         for point, own in points
     ]
     number_of_pairs = count(len(result.pairs), "pair")

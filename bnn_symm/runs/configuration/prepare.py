@@ -372,17 +372,24 @@ def resolve_prior_mean(
 
 
 def steps_to_keep(config: Config, num_points: int) -> list[int]:
-    """Return the steps of the epochs in `checkpoint.keep`.
+    """Return the steps of the epochs in `checkpoint.keep`, or those that the method keeps itself.
 
     Args:
         config: the configuration.
         num_points: the number of training points.
 
     Raises:
-        ConfigError: if the method draws samples, which have no such states, or ends too early.
+        ConfigError: if the method draws samples, which have no such states, has states of its own,
+            or ends too early.
     """
+    own = config.inference.kept_steps
+    if own and config.checkpoint.keep:
+        raise ConfigError(
+            f"checkpoint.keep: {config.inference.name} keeps the states at the ends of its "
+            f"{len(own)} levels; leave it out"
+        )
     if not config.checkpoint.keep:
-        return []
+        return list(own)
     num_steps = config.inference.steps_per_chain
     if config.inference.is_sampler or num_steps is None:
         raise ConfigError(

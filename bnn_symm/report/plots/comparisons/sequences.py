@@ -45,10 +45,14 @@ def plot_sequences(result: SequenceBarrier, path: Path) -> None:
     _plot_agreement(result, every[1])
     if with_paths:
         _plot_paths(result, every[2])
-    labels = [number(own.epoch) for own in result.points]
+    is_pruned = any(own.weights_left < 1 for own in result.points)
+    labels = [
+        number(100 * own.weights_left, 2) if is_pruned else number(own.epoch)
+        for own in result.points
+    ]
     for axes in every:
         axes.set_xticks(range(len(labels)), labels)
-        axes.set_xlabel("epoch of the point")
+        axes.set_xlabel("weights left, %" if is_pruned else "epoch of the point")
     legend_below(figure)
     save_png(figure, path)
 
