@@ -53,8 +53,9 @@ class SymmetryConfig:
             channels.
         kappa: standard deviation of the fixed values: one number, or one per layer; of fixed or
             ordered biases one number, by default 1.
-        mask: `random`: random fixed entries. `densest`: the fewest that make all rows differ.
-            `filters`: random input channels of a convolution as a whole.
+        mask: `random`: random fixed entries. `densest`: the fewest that make all rows differ, at
+            most one per unit where there are enough inputs (with `kappa: 0` they are pruned, as in
+            Rochussen 2024). `filters`: random input channels of a convolution as a whole.
         block: for `block_fixed`: number of units per block; with 1 the network is the
             weight-asymmetric one.
         gate_scale: for `sigma_asymmetric`: standard deviation of the matrix in the gate; auto is 1
@@ -64,7 +65,8 @@ class SymmetryConfig:
 
     References:
         Lim, Putterman, Walters, Maron and Jegelka (2024), The Empirical Impact of Neural Parameter
-        Symmetries, or Lack Thereof, arXiv:2405.20231.
+        Symmetries, or Lack Thereof, arXiv:2405.20231. Rochussen (2024), Structured Partial
+        Stochasticity in Bayesian Neural Networks, arXiv:2405.17666.
 
     Example:
         >>> SymmetryConfig(kind="weight_asymmetric", fixed_per_row=2).mask
