@@ -10,6 +10,7 @@ from bnn_symm import posteriors as posteriors
 from bnn_symm import runs as runs
 from bnn_symm import studies as studies
 from bnn_symm import symmetry as symmetry
+from bnn_symm import zoo as zoo
 from bnn_symm.alignment import align as align
 from bnn_symm.alignment import align_samples as align_samples
 from bnn_symm.alignment import synchronize as synchronize

@@ -11,6 +11,7 @@ from bnn_symm.report.glossary import GLOSSARY
 from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import ConfigKey, config_keys, config_schema
 from bnn_symm.studies.config import StudyConfig
+from bnn_symm.zoo.config import ZooConfig
 
 NAMESPACES = (
     "data",
@@ -24,6 +25,7 @@ NAMESPACES = (
     "diagnostics",
     "runs",
     "studies",
+    "zoo",
     "estimators",
     "plots",
     "testing",
@@ -66,7 +68,7 @@ def _commands() -> Iterator[str]:
 
 
 def _configuration() -> Iterator[str]:
-    keys = config_keys(config_schema({"study": StudyConfig}))
+    keys = config_keys(config_schema({"study": StudyConfig, "zoo": ZooConfig}))
     yield "# Configuration\n"
     yield "Every key has a default, so that an empty file is valid. `bnn-symm config` prints this"
     yield "list, and `bnn-symm config --schema` a JSON Schema, by which editors complete and check"

@@ -14,7 +14,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from bnn_symm.advice import for_command_line
-from bnn_symm.cli.analysis import align, barrier, diagnose, fidelity, merge, prior, sbc, symmetry
+from bnn_symm.cli.analysis import (
+    align,
+    barrier,
+    diagnose,
+    fidelity,
+    merge,
+    prior,
+    sbc,
+    symmetry,
+    zoo,
+)
 from bnn_symm.cli.command import INTERRUPTED, LONGEST, HelpFormatter, exit_status, warn
 from bnn_symm.cli.fitting import (
     compare,
@@ -34,7 +44,7 @@ from bnn_symm.errors import BnnSymmError, one_line, printable
 # In the order of `--help`.
 _COMMANDS = (
     *(fit, evaluate, predict, diagnose, fidelity, prior, symmetry),
-    *(align, barrier, merge, compare, report, import_, sbc, sign, data, config, examples),
+    *(align, barrier, merge, compare, report, import_, sbc, zoo, sign, data, config, examples),
 )
 
 

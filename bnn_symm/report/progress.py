@@ -101,6 +101,14 @@ class CountBar(_Bars):
             one_line(label, _LONGEST), total=total, completed=done, status=""
         )
 
+    def advance(self, number: int = 1) -> None:
+        """Count finished items.
+
+        Args:
+            number: of items.
+        """
+        self._progress.update(self._task, advance=number)
+
 
 class StudyBar(CountBar):
     """Progress bar of the fits and barriers of a study."""

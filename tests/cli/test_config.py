@@ -10,8 +10,9 @@ from bnn_symm.runs.configuration.examples import list_examples
 from bnn_symm.runs.configuration.reference import config_keys, config_schema
 from bnn_symm.studies.config import StudyConfig
 from bnn_symm.studies.study import load_study
+from bnn_symm.zoo.config import ZooConfig
 
-SCHEMA = config_schema({"study": StudyConfig})
+SCHEMA = config_schema({"study": StudyConfig, "zoo": ZooConfig})
 
 
 def is_valid(content) -> bool:
@@ -29,7 +30,7 @@ def test_every_default_is_the_one_of_an_empty_configuration():
     for key in config_keys(SCHEMA):
         section, _, rest = key.key.partition(".")
         kind = {"architecture": "mlp", "inference": "mean_field_vi", "likelihood": "gaussian"}
-        if (key.names and kind[section] not in key.names) or section == "study":
+        if (key.names and kind[section] not in key.names) or section in ("study", "zoo"):
             continue
         value = resolved[section]
         for part in rest.split(".") if rest else ():

@@ -44,6 +44,7 @@ def _config(options: argparse.Namespace) -> int:
     from bnn_symm.errors import ConfigError
     from bnn_symm.runs.configuration.reference import config_keys, config_schema
     from bnn_symm.studies.config import StudyConfig
+    from bnn_symm.zoo.config import ZooConfig
 
     if options.key == "show":
         return _show(options)
@@ -52,7 +53,7 @@ def _config(options: argparse.Namespace) -> int:
             "a CONFIG and --set are for showing a resolved configuration; type: bnn-symm config "
             "show CONFIG --set KEY=VALUE"
         )
-    schema = config_schema({"study": StudyConfig})
+    schema = config_schema({"study": StudyConfig, "zoo": ZooConfig})
     if options.schema:
         print(json.dumps(schema, indent=2))
         return 0
@@ -66,9 +67,13 @@ def _show(options: argparse.Namespace) -> int:
     from bnn_symm.io.documents import parse_yaml
     from bnn_symm.runs.configuration.config import dump_config, parse_config, read_raw
     from bnn_symm.studies.study import Study, load_study
+    from bnn_symm.zoo.config import load_zoo_plan
 
     take_config_from_overrides(options)
-    if "study" in read_raw(options.config, options.set):
+    raw = read_raw(options.config, options.set)
+    if "zoo" in raw:
+        text = load_zoo_plan(options.config, options.set).to_yaml()
+    elif "study" in raw:
         study = load_study(options.config, options.set)
         base = parse_yaml(dump_config(parse_config(study.base)), "the configuration")
         del base["seed"]  # a study has its own seeds

@@ -1,4 +1,4 @@
-"""Measure how well a score ranks points: areas under curves, for many resamples at once.
+"""Measure how well a score ranks points, for many resamples at once.
 
 Every function takes weights (resample, point), the count of a point in each resample, and returns
 one number per resample; weights of one give the value of the data. Libraries compute one resample
@@ -150,6 +150,35 @@ def area_under_risk_coverage(
         )
         result[resample] = np.mean(accumulated / covered)
     return result
+
+
+def kendall_tau(
+    weights: Weights, score: Float[np.ndarray, " point"], target: Float[np.ndarray, " point"]
+) -> PerResample:
+    """Return Kendall's tau-b of a score and a target: 1 for the same order, -1 for the reverse.
+
+    Among pairs of points, the difference between the numbers of concordant and discordant ones,
+    divided by the geometric mean of the numbers of pairs that are not tied in the score and in the
+    target (Kendall 1945, doi:10.1093/biomet/33.3.239).
+
+    Args:
+        weights: Counts (resample, point).
+        score: The score of every point.
+        target: The target of every point.
+
+    Returns:
+        One tau per resample; NaN where all scores or all targets are equal.
+
+    Example:
+        >>> kendall_tau(np.ones((1, 4)), np.array([1.0, 2.0, 4.0, 3.0]), np.arange(4.0)).tolist()
+        [0.6666666666666666]
+    """
+    if np.isnan(score).any() or np.isnan(target).any():
+        return np.full(len(weights), np.nan)
+    orders = [np.sign(values[:, None] - values[None]) for values in (score, target)]
+    pairs = (orders[0] * orders[1], np.abs(orders[0]), np.abs(orders[1]))
+    agreement, in_score, in_target = (((weights @ own) * weights).sum(1) for own in pairs)
+    return _ratio(agreement, np.sqrt(in_score * in_target))
 
 
 def _by_score(

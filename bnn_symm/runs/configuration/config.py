@@ -194,6 +194,11 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             "this configuration describes a study; "
             + advise("type: bnn-symm compare CONFIG", "use load_study and run_study")
         )
+    if "zoo" in raw:
+        raise ConfigError(
+            "this configuration describes a zoo of networks; "
+            + advise("type: bnn-symm zoo train CONFIG", "use load_zoo_plan and create_zoo")
+        )
     _check_keys(raw, Config, "")
     for section in (*_ANNOTATED, *_SECTIONS):
         if raw.get(section) is None:

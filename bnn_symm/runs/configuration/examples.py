@@ -81,7 +81,7 @@ def _example(path: Path) -> Example:
     lines = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
     comment = " ".join(line.removeprefix("# ") for line in lines)
     name = path.relative_to(_FOLDER).with_suffix("").as_posix()
-    command = "compare" if "\nstudy:" in text else "fit"
+    command = "compare" if "\nstudy:" in text else "zoo train" if "\nzoo:" in text else "fit"
     description = re.split(r"(?<=[.?])(?<!al\.) ", comment)[0].removesuffix(".")
     return Example(
         name=name, description=description, command=f"bnn-symm {command} {name}", path=path

@@ -18,7 +18,7 @@ PLACEHOLDER = "PACKAGE.MODULE:FACTORY"
 
 # Files beside a configuration which show that it belongs to the directory of a run, a study or a
 # check, and was not written by the user.
-_DIRECTORY_MARKERS = ("run.json", "plan.json", "sbc.json")
+_DIRECTORY_MARKERS = ("run.json", "plan.json", "sbc.json", "zoo.json")
 _MAX_NAME = 80  # characters of a name in a message
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from sklearn import metrics
 
 from bnn_symm.diagnostics.scores.ranking import (
@@ -7,6 +8,7 @@ from bnn_symm.diagnostics.scores.ranking import (
     auroc,
     average_precision,
     false_positive_rate,
+    kendall_tau,
     tie_starts,
 )
 from bnn_symm.randomness import numpy_generator
@@ -159,3 +161,13 @@ def test_a_score_that_is_no_number_makes_areas_that_are_none():
     broken = np.append(SCORE[:59], np.nan)
     for area in (auroc, average_precision, false_positive_rate, area_under_risk_coverage):
         assert np.isnan(area(COUNTS, broken, POSITIVE)).all()
+
+
+@pytest.mark.parametrize("score", [SCORE, TIED], ids=["distinct", "tied"])
+def test_kendall_tau_is_that_of_scipy(score):
+    target = np.round(score + RANDOM.normal(size=60), 1)
+    for counts, own in zip(COUNTS, kendall_tau(COUNTS, score, target), strict=True):
+        rows = np.repeat(np.arange(60), counts.astype(int))
+        assert own == pytest.approx(kendalltau(score[rows], target[rows]).statistic)
+    assert kendall_tau(ONES, target, target) == pytest.approx(1)
+    assert np.isnan(kendall_tau(ONES, score, np.ones(60))).all()
