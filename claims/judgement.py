@@ -123,7 +123,7 @@ def _verdict(expected: Expected, low: float, high: float) -> str:
     return FAILS if high <= above or low >= below else INCONCLUSIVE
 
 
-def _control(control: Control, effect: Mapping[Unit, float], rows: Rows) -> ControlResult:
+def _control(control: Control, effect: Mapping[Any, float], rows: Rows) -> ControlResult:
     share = share_of_effect(_values(control.contrast, rows), effect)
     explains = share.value is not None and (
         share.value >= _HALF if control.symmetry == "kept" else share.value < _HALF

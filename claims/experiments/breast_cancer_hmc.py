@@ -17,6 +17,7 @@ import torch
 
 from bnn_symm import load_config
 from bnn_symm.diagnostics import mixing
+from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.runs import Run
 from claims.fits import fitted
 
@@ -72,6 +73,7 @@ def measure(replicate: int, runs: Path) -> list[dict[str, Any]]:
             "total_variation": float(0.5 * np.abs(probabilities - reference).sum(1).mean()),
         }
         if setting == "hmc":
+            assert isinstance(run.posterior, SamplePosterior)
             found = mixing(run.posterior, run.dataset().test, per_draw=False)
             row["rhat_weights"] = found.raw.rhat_max
             row["rhat_functions"] = found.function.rhat_max

@@ -133,7 +133,7 @@ def _calibrated_height(first: Posterior, second: Posterior, data: Dataset) -> fl
     for tau in _PLACES:
         flat = (1 - tau) * first.mean() + tau * second.mean()
         validation, test = (_logits(first, flat, own.x) for own in (data.validation, data.test))
-        best = minimize_scalar(
+        best: Any = minimize_scalar(
             lambda log, logits=validation: _nll(logits, data.validation.y, float(np.exp(log))),
             bounds=(-4, 4),
             method="bounded",

@@ -54,7 +54,9 @@ def _row(points: int, noise: float, units: int, seed: int) -> dict[str, Any]:
             model, data.scaling, loc=start, scale=torch.full_like(start, fit.initial_scale)
         )
         posterior = fit.fit(model, data, seed=seed, initial=initial)
+        assert isinstance(posterior, GaussianPosterior)
         plain = elbo(posterior, data.train, seed=seed)
+        assert plain is not None
         found = symmetrized_elbo(posterior, plain, seed=seed)
         row |= {
             f"{name}_elbo": found.value,
