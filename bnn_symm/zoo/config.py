@@ -51,7 +51,14 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
-_RANGE = (BeforeValidator(_pair), AfterValidator(_ascending))
+
+
+_ASCENDING = AfterValidator(_ascending)
+
+
+def _numbers(kind: Any) -> BeforeValidator:
+    """Return the validator that accepts a number of a type for a range of one value."""
+    return BeforeValidator(_pair, json_schema_input_type=kind | list[kind])
 
 
 @settings
@@ -70,11 +77,25 @@ class ZooConfig:
         batch_size: points per step, drawn with replacement.
     """
 
-    learning_rate: Annotated[tuple[Positive, Positive], *_RANGE] = (0.001, 0.05)
-    prior_weight: Annotated[tuple[Positive, Positive], *_RANGE] = (0.01, 10.0)
-    num_steps: Annotated[tuple[PositiveInt, PositiveInt], *_RANGE] = (50, 500)
-    train_fraction: Annotated[tuple[_PositiveShare, _PositiveShare], *_RANGE] = (0.1, 1.0)
-    label_noise: Annotated[tuple[_Share, _Share], *_RANGE] = (0.0, 0.5)
+    learning_rate: Annotated[tuple[Positive, Positive], _numbers(Positive), _ASCENDING] = (
+        0.001,
+        0.05,
+    )
+    prior_weight: Annotated[tuple[Positive, Positive], _numbers(Positive), _ASCENDING] = (
+        0.01,
+        10.0,
+    )
+    num_steps: Annotated[tuple[PositiveInt, PositiveInt], _numbers(PositiveInt), _ASCENDING] = (
+        50,
+        500,
+    )
+    train_fraction: Annotated[
+        tuple[_PositiveShare, _PositiveShare], _numbers(_PositiveShare), _ASCENDING
+    ] = (
+        0.1,
+        1.0,
+    )
+    label_noise: Annotated[tuple[_Share, _Share], _numbers(_Share), _ASCENDING] = (0.0, 0.5)
     batch_size: PositiveInt = 32
 
     def hyperparameters(self, seed: int, number: int) -> dict[str, float]:

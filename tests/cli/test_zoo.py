@@ -122,3 +122,21 @@ def test_wrong_input_is_refused_in_one_line(cli, refused, trained):
     arrays = {name: own[:10] for name, own in np.load("small/networks.npz").items()}
     np.savez("small/networks.npz", **arrays)
     assert "at least 30" in refused("zoo", "predict", "small")
+
+
+def test_a_network_of_the_user_is_trained_and_has_to_be_named_again(
+    cli, refused, tmp_path, monkeypatch
+):
+    Path("zoo_of_user.py").write_text(
+        "from torch import nn\n"
+        "def build(input_shape, num_outputs):\n"
+        "    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, num_outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = ("--module", "zoo_of_user:build")
+    words = ("--jobs", 1, "--networks", 3, "--set", "data.name=iris", "zoo.num_steps=[2,3]")
+    status, _, err = cli("zoo", "train", *module, *words, "-o", "zoo")
+    assert (status, err) == (0, "")
+    assert load_zoo("zoo", module=module[1]).weights.shape == (3, 43)
+    assert "repeat it: --module zoo_of_user:build" in refused("zoo", "predict", "zoo")
+    assert "--module" in refused("zoo", "train", "zoo/config.yaml", "--networks", 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import HelpFormatter, add_command, answer, file_line
-from bnn_symm.cli.fitting.fit import add_config, take_config_from_overrides
+from bnn_symm.cli.fitting.fit import add_config, overrides_of, take_config_from_overrides
 
 if TYPE_CHECKING:
     from bnn_symm.zoo import ZooRun
@@ -135,7 +135,7 @@ def _zoo_run(options: argparse.Namespace) -> "ZooRun":
     out = Path(options.out) if options.out else None
     if out is not None:
         check_free(out)
-    plan = load_zoo_plan(options.config, options.set)
+    plan = load_zoo_plan(options.config, overrides_of(options))
     if options.config:
         check_configuration(options.config, factories_of([plan.base]), options.module)
     return create_zoo(plan, out, num_networks=options.networks or _NETWORKS)

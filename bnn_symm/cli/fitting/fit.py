@@ -109,10 +109,24 @@ def config_of(options: argparse.Namespace, *, choose: bool = True) -> "Config":
     Returns:
         The resolved configuration.
     """
-    from bnn_symm.errors import ConfigError
     from bnn_symm.runs import load_config
-    from bnn_symm.runs.configuration.config import read_raw
     from bnn_symm.runs.configuration.factories import check_configuration, factories_of
+
+    overrides = overrides_of(options)
+    config = load_config(options.config, overrides, choose=choose)
+    if options.config:
+        check_configuration(options.config, factories_of([config]), options.module)
+    return config
+
+
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """Return the overrides of --set, and those that name the factory of --module.
+
+    Args:
+        options: of the command line; a CONFIG after --set is taken from it.
+    """
+    from bnn_symm.errors import ConfigError
+    from bnn_symm.runs.configuration.config import read_raw
 
     take_config_from_overrides(options)
     raw = read_raw(options.config, options.set)
@@ -127,10 +141,7 @@ def config_of(options: argparse.Namespace, *, choose: bool = True) -> "Config":
     overrides = list(options.set)
     for name in factories:
         overrides += ["architecture.name=module", f"architecture.factory={name}"]
-    config = load_config(options.config, overrides, choose=choose)
-    if options.config:
-        check_configuration(options.config, factories_of([config]), options.module)
-    return config
+    return overrides
 
 
 def _fit(options: argparse.Namespace) -> int:
