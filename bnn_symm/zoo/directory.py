@@ -89,7 +89,7 @@ def load_zoo(path: str | Path, *, module: str | Sequence[str] | None = None) -> 
     if content["status"] != "complete":
         command = f"bnn-symm {shell_words('zoo', 'train', '--resume', path)}"
         raise InvalidRun(
-            f"{path} is {content['status']}: some of its networks are missing; train them with "
+            f"{path} is not complete (status: {content['status']}); train what is missing with "
             f"{advise(command, 'resume_zoo')}"
         )
     config, shape = with_available_device(plan.base), tuple(content["input_shape"])

@@ -69,7 +69,7 @@ def test_an_interrupted_zoo_keeps_complete_batches(cli, refused, monkeypatch):
     status, _, err = cli(*words, "-o", "zoo")
     assert status == 130
     assert "bnn-symm zoo train --resume zoo" in err
-    assert "is interrupted: some of its networks are missing" in refused("zoo", "predict", "zoo")
+    assert "is not complete (status: interrupted)" in refused("zoo", "predict", "zoo")
     status, _, err = cli("zoo", "train", "--resume", "zoo", "--jobs", 1)
     assert (status, err) == (0, "")
     assert [own.start for own in calls] == [0, 5, 10, 10, 15]
