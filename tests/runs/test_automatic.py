@@ -10,8 +10,12 @@ from bnn_symm import Prior, fit_run, load_config
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
 from bnn_symm.models import HeteroscedasticStudentT
-from bnn_symm.runs.configuration.automatic import automatic_prior
+from bnn_symm.runs.configuration.automatic import automatic_prior, open_prior
+from bnn_symm.runs.configuration.config import parse_config, plain_config
 from bnn_symm.runs.configuration.prepare import prepare
+
+# What a regression has by default, given by hand.
+PRIOR = "{scale: fan_in, overrides: {head.*: {scale: 1.0}}}"
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +35,29 @@ def of_table(table: str, *overrides: str):
 def test_what_a_table_leaves_open_is_chosen(table):
     config = of_table(table, "architecture.widths=[16]")
     assert isinstance(config.inference, Automatic)
-    assert config.prior == automatic_prior(config.architecture)
+    assert config.prior == open_prior(config.architecture)
     assert config.prior.overrides["head.*"].scale == 1.0
     prepared = prepare(config)
+    assert prepared.config.prior == automatic_prior(config.architecture, "regression")
     assert isinstance(prepared.config.likelihood, HeteroscedasticStudentT)
     assert isinstance(prepared.config.inference, MCLMC)
     assert [type(stage) for stage in prepared.config.warm_start] == [DeepEnsemble]
     assert prepared.reason in prepared.notes
     assert prepared.record()["method_reason"] == prepared.reason
+
+
+def test_the_prior_of_classes_is_wider(tmp_path):
+    path = tmp_path / "kinds.csv"
+    pd.DataFrame({"size": range(60), "kind": ["a", "b", "c"] * 20}).to_csv(path, index=False)
+    keys = [f"data.name={path}", "data.target=kind", "architecture.widths=[16]"]
+    config = load_config(None, keys, choose=True)
+    # Left open in a file too, where the prior of a regression would be a setting.
+    assert plain_config(config)["prior"] is None
+    assert parse_config(plain_config(config)) == config
+    prepared = prepare(config)
+    assert prepared.config.prior.overrides["head.*"].scale == 2.0
+    given = load_config(None, [*keys, f"prior={PRIOR}"], choose=True)
+    assert prepare(given).config.prior == given.prior
 
 
 @pytest.mark.parametrize(
@@ -62,7 +81,7 @@ def test_other_data_keep_the_default():
     assert isinstance(load_config(None, ["data.name=diabetes"], choose=True).inference, MeanFieldVI)
     assert isinstance(load_config(None, ["data.name=x.npz"], choose=True).inference, MeanFieldVI)
     named = load_config(None, ["data.name=diabetes", "inference.name=auto"])
-    assert named.prior == automatic_prior(named.architecture)
+    assert named.prior == open_prior(named.architecture)
 
 
 def test_the_method_chooses_its_own_warm_start(table):

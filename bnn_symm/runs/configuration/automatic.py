@@ -11,12 +11,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from bnn_symm.architectures.config import MLPConfig
+from bnn_symm.architectures.config import ArchitectureConfig, MLPConfig
 from bnn_symm.data.loaders.files import is_table_name
 from bnn_symm.models import AnyLikelihood, HeteroscedasticStudentT, Prior, PriorOverride
+from bnn_symm.settings import settings
 
-_OUTPUT_SD = 4.0
-"""Prior standard deviation of an output, about: that of 64 units with weights of scale 0.5."""
+_OUTPUT_SD, _CLASS_SD = 4.0, 8.0
+"""Prior standard deviation of an output, about, and of one for classes: that of 64 units with
+weights of scale 0.5 and 1."""
+
+
+@settings
+class OpenPrior(Prior):
+    """The prior of a configuration with the method `auto`, left open until the task is known.
+
+    It has the values for a regression, and `chosen_prior` replaces it.
+    """
 
 
 def with_automatic_method(raw: dict[str, Any]) -> dict[str, Any]:
@@ -36,20 +46,47 @@ def with_automatic_method(raw: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def automatic_prior(architecture: MLPConfig) -> Prior:
-    """Return the prior of a network with the method `auto`.
-
-    Hidden layers have variance 2 / fan-in. The last layer is wider: the prior standard deviation of
-    an output is about 4, so that a large effect and a confident class are not unlikely. With a
-    standard normal prior of all weights it would be dozens, and predictions were much worse.
+def open_prior(architecture: MLPConfig) -> OpenPrior:
+    """Return the prior that a configuration with the method `auto` leaves open.
 
     Args:
         architecture: the network, whose last layer is `head`.
     """
+    prior = automatic_prior(architecture, "regression")
+    return OpenPrior(scale=prior.scale, overrides=prior.overrides)
+
+
+def automatic_prior(architecture: MLPConfig, task: str) -> Prior:
+    """Return the prior of a network with the method `auto`.
+
+    Hidden layers have variance 2 / fan-in. The last layer is wider: the prior standard deviation of
+    an output is about 4, or 8 for classes, so that a large effect and a confident class are not
+    unlikely. With a
+    standard normal prior of all weights it would be dozens, and predictions were much worse.
+
+    Args:
+        architecture: the network, whose last layer is `head`.
+        task: the task of the data set.
+    """
     if not architecture.widths:
         return Prior()
-    scale = round(_OUTPUT_SD / math.sqrt(architecture.widths[-1]), 6)
+    sd = _CLASS_SD if task == "classification" else _OUTPUT_SD
+    scale = round(sd / math.sqrt(architecture.widths[-1]), 6)
     return Prior(scale="fan_in", overrides={"head.*": PriorOverride(scale=scale)})
+
+
+def chosen_prior(prior: Prior, architecture: ArchitectureConfig, task: str) -> Prior:
+    """Return the prior of a fit: by the task if it was left open, and otherwise unchanged.
+
+    Args:
+        prior: that of the configuration.
+        architecture: the network.
+        task: the task of the data set.
+    """
+    if not isinstance(prior, OpenPrior):
+        return prior
+    assert isinstance(architecture, MLPConfig)
+    return automatic_prior(architecture, task)
 
 
 def automatic_likelihood(task: str, num_outputs: int) -> AnyLikelihood | None:

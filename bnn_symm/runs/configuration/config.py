@@ -25,7 +25,7 @@ from bnn_symm.models import AnyLikelihood, Imported, Prior
 from bnn_symm.models.imported import is_class_name
 from bnn_symm.models.priors.families import FAMILIES, own_settings
 from bnn_symm.models.priors.prior import CLASS_SCHEMA
-from bnn_symm.runs.configuration.automatic import automatic_prior, with_automatic_method
+from bnn_symm.runs.configuration.automatic import OpenPrior, open_prior, with_automatic_method
 from bnn_symm.runs.configuration.examples import config_path
 from bnn_symm.runs.configuration.overrides import apply_override
 from bnn_symm.settings import NonNegativeInt, NumThreads, Positive, settings
@@ -127,7 +127,8 @@ def load_config(
 ) -> Config:
     """Read a configuration from a YAML file, or from the defaults, and apply overrides.
 
-    With the method `auto` (see `Automatic`), a prior that is left out is that of `automatic_prior`.
+    With the method `auto` (see `Automatic`), a prior that is left out is chosen by the task, when
+    the data are read (`automatic_prior`).
 
     Args:
         path: a YAML file, or the name of an example; None for all defaults.
@@ -224,7 +225,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         raise ConfigError("; ".join(problems)) from None
     is_automatic = isinstance(config.inference, Automatic)
     if is_automatic and "prior" not in raw and isinstance(config.architecture, MLPConfig):
-        return dataclasses.replace(config, prior=automatic_prior(config.architecture))
+        return dataclasses.replace(config, prior=open_prior(config.architecture))
     return config
 
 
@@ -246,7 +247,9 @@ def plain_config(config: Config) -> dict[str, Any]:
     raw = _plain(dataclasses.asdict(config))
     if isinstance(config.likelihood, Imported):
         raw["likelihood"] = {"name": config.likelihood.name, **raw["likelihood"]["settings"]}
-    if isinstance(config.prior.name, Imported):
+    if isinstance(config.prior, OpenPrior):
+        raw["prior"] = None
+    elif isinstance(config.prior.name, Imported):
         raw["prior"] |= {"name": config.prior.name.name, **raw["prior"]["name"]["settings"]}
         for setting in _OF_FAMILIES:
             if setting not in config.prior.name.settings:

@@ -32,7 +32,7 @@ from bnn_symm.models import (
 from bnn_symm.models.likelihoods import is_ordered
 from bnn_symm.models.priors.families import build_family
 from bnn_symm.posteriors import Posterior
-from bnn_symm.runs.configuration.automatic import automatic_likelihood
+from bnn_symm.runs.configuration.automatic import automatic_likelihood, chosen_prior
 from bnn_symm.runs.configuration.batch_norm import batch_norm_report, statistics_of_run
 from bnn_symm.runs.configuration.config import Config
 from bnn_symm.runs.configuration.prior_mean import read_prior_mean
@@ -202,6 +202,8 @@ def prepare(
     config = with_likelihood(
         config, dataset.task, dataset.num_outputs, has_exposure=data.exposure is not None
     )
+    prior = chosen_prior(config.prior, config.architecture, dataset.task)
+    config = dataclasses.replace(config, prior=prior)
     assert config.likelihood is not None
     if is_ordered(build_likelihood(config.likelihood)):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
