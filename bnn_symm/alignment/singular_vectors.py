@@ -29,6 +29,9 @@ from bnn_symm.posteriors import Posterior
 _LEADING = 0.3
 """Singular vectors whose singular value is at least this share of the largest are leading."""
 
+_ZERO = 1e-6
+"""Singular values below this share of the largest are zero up to the rounding of float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SingularVectors:
@@ -41,7 +44,8 @@ class SingularVectors:
         leading: the number k of leading singular vectors, whose singular value is at least 0.3 of
             the largest, in the weight that has more of them.
         leading_alignment: ``<U_k V_k', P_k Q_k'> / k``, from -1 to 1: the same for the leading
-            ones, all with equal weight.
+            ones, all with equal weight. NaN if a weight has a lower rank than k, such as a weight
+            of zero: some of its leading vectors are arbitrary.
         from_values: the part of the squared distance that comes from different singular values.
         from_vectors: the part that comes from different singular vectors.
     """
@@ -115,11 +119,13 @@ def _compare(name: str, first: Tensor, second: Tensor) -> SingularVectors:
     inner, largest = float((first * second).sum()), float(s @ t)
     k = max(int((values >= _LEADING * values[0]).sum()) for values in (s, t))
     cosines = (u[:, :k].T @ p[:, :k]) * (v[:k] @ q[:k].T)
+    # Vectors of a singular value of zero, up to rounding, depend on the implementation.
+    is_known = all(float(values[k - 1]) > _ZERO * float(values[0]) for values in (s, t))
     return SingularVectors(
         weight=name,
         alignment=inner / largest if largest > 0 else float("nan"),
         leading=k,
-        leading_alignment=float(cosines.sum()) / k,
+        leading_alignment=float(cosines.sum()) / k if is_known else float("nan"),
         from_values=float((s - t).square().sum()),
         from_vectors=2 * (largest - inner),
     )

@@ -93,20 +93,20 @@ def compare_predictors(
         The results of each zoo.
 
     Raises:
-        ConfigError: if a zoo has too few networks.
+        ConfigError: if a zoo has too few networks, or is named twice.
 
     Example:
         >>> from bnn_symm.zoo import compare_predictors, load_zoo
         >>> zoos = [load_zoo(f"runs/zoo-{i}") for i in (1, 2)]  # doctest: +SKIP
         >>> compare_predictors(zoos)[0].scores[0].tau.value  # doctest: +SKIP
     """
+    labels = _labels(zoos)
     problems = [_Problem.of(zoo) for zoo in zoos]
     pairs = list(itertools.product(range(len(zoos)), seeds))
     predicted: dict[tuple[int, int], dict[str, np.ndarray]] = {}
     for number, result in map_unordered(_Fits(problems, pairs), range(len(pairs)), jobs=jobs):
         predicted[pairs[number]] = result
         on_fit()
-    labels = _labels(zoos)
     return tuple(
         problem.result(zoo, label, [predicted[number, seed] for seed in seeds])
         for number, (problem, zoo, label) in enumerate(zip(problems, zoos, labels, strict=True))
@@ -235,8 +235,14 @@ def _r2(counts: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> np.ndar
 
 
 def _labels(zoos: Sequence[Zoo]) -> list[str]:
-    kinds = [zoo.kind for zoo in zoos]
+    """Return the kind of symmetry of each zoo, with its directory where kinds are equal."""
+    paths = [zoo.path.resolve() for zoo in zoos]
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise ConfigError(f"{twice[0]} is named twice; name each zoo once")
+    kinds, names = [zoo.kind for zoo in zoos], [path.name for path in paths]
     return [
-        kind if kinds.count(kind) == 1 else f"{kind}, {zoo.path.name}"
-        for kind, zoo in zip(kinds, zoos, strict=True)
+        kind
+        if kinds.count(kind) == 1
+        else f"{kind}, {path.name if names.count(path.name) == 1 else path}"
+        for kind, path in zip(kinds, paths, strict=True)
     ]

@@ -62,7 +62,9 @@ def midpoint_barriers(
         weights: flat vectors.
         nll: their test NLL.
     """
-    best = int(np.argmin(nll))
+    if not np.isfinite(nll).any():
+        return np.full_like(nll, np.nan)
+    best = int(np.nanargmin(nll))
     middle = score_networks(model, dataset, (weights + weights[best]) / 2)["nll"]
     return middle - (nll + nll[best]) / 2
 

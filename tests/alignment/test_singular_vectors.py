@@ -78,8 +78,18 @@ def test_equal_vectors_with_other_values_differ_in_values_only():
 def test_a_zero_weight_has_no_vectors():
     net = nn.Sequential(nn.Linear(2, 2, bias=False))
     model = BayesianModel(net, Prior(), Gaussian(noise=0.1))
-    zero = SamplePosterior.from_draws(model, torch.zeros(1, 1, 4))
-    assert math.isnan(singular_vectors(zero, zero)[0].alignment)
+    zero, whole, part = (
+        SamplePosterior.from_draws(model, torch.tensor(own).view(1, 1, 4))
+        for own in ([0.0, 0, 0, 0], [2.0, 0, 0, 1], [1.0, 1, 1, 1])
+    )
+    for first, other in ((zero, zero), (zero, whole), (whole, zero)):
+        (own,) = singular_vectors(first, other)
+        assert math.isnan(own.alignment)
+        assert math.isnan(own.leading_alignment)
+    # A weight of rank one has no second vector to compare.
+    (own,) = singular_vectors(whole, part)
+    assert math.isnan(own.leading_alignment)
+    assert own.alignment == pytest.approx(0.75)
 
 
 def test_other_networks_are_refused():

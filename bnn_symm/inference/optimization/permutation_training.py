@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bnn_symm.advice import advise
 from bnn_symm.architectures import free_parameters, weight_shapes
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
@@ -55,7 +56,19 @@ class PermutationTraining(DeepEnsemble):
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
         # The objective rises with each rearrangement, and an arrangement is no mode.
-        return []
+        weights = _row_numbers(fit.model).numpy() >= 0
+        is_unmoved = [
+            bool(weights.any())
+            and np.array_equal(_arranged(fit.model, state)[weights], state["initial"][weights])
+            for state in fit_state.states.values()
+        ]
+        if not any(is_unmoved):
+            return []
+        remedy = advise("inference.period or inference.learning_rate", "period or learning_rate")
+        return [
+            f"every weight is where it started, in {sum(is_unmoved)} of {len(is_unmoved)} "
+            f"networks: Adam changed no order within a period; raise {remedy}"
+        ]
 
     def _posterior(self, outcome: FitOutcome) -> Posterior:
         states = {
@@ -105,8 +118,7 @@ class Rearrangement:
 def _row_numbers(model: BayesianModel) -> Int[Tensor, " parameter"]:
     """Return the number of the row of every parameter, -1 for those that are not rearranged.
 
-    Rows are those of weights with two axes or more. Of a weight with fixed entries they are the
-    free entries of a row.
+    Rows are those of weights with two axes or more. Only entries that are inferred belong to one.
     """
     whole, count = {}, 0
     for name, shape in weight_shapes(model.net).items():

@@ -1,5 +1,7 @@
 """Test permutation training: rows keep their values, and a planted arrangement is found."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -69,3 +71,14 @@ def test_values_are_arranged_in_the_order_of_others():
     position = torch.tensor([0.3, 0.1, 0.2, -1.0, 7.0, 0.0, 8.0, 9.0])
     arranged = Rearrangement(model, values)(position)
     assert arranged.tolist() == [3.0, 1.0, 2.0, 4.0, 6.0, 5.0, 8.0, 9.0]
+
+
+def test_a_fit_that_moves_no_weight_says_so():
+    model = BayesianModel(nn.Sequential(nn.Linear(4, 3)), Prior(), Categorical())
+    for rate, is_noted in ((1e-6, True), (0.3, False)):
+        method = PermutationTraining(num_steps=20, period=10, learning_rate=rate)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            method.fit(model, load_dataset("iris"), seed=0)
+        notes = [note for note in caught if "where it started, in 1 of 1" in str(note.message)]
+        assert bool(notes) == is_noted

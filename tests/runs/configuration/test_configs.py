@@ -12,6 +12,7 @@ from bnn_symm.inference.optimization.optimizer import OptimizationMethod
 from bnn_symm.runs.configuration.config import Config, load_config
 from bnn_symm.runs.configuration.examples import find_example
 from bnn_symm.studies.study import Study, load_study
+from bnn_symm.zoo import load_zoo_plan
 
 FOLDER = Path(__file__).parents[3] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))
@@ -32,7 +33,9 @@ def is_study(path):
 
 
 def configs_of(path) -> list[Config]:
-    """Return all fits that a file describes."""
+    """Return all fits that a file describes, or the settings that all networks of a zoo share."""
+    if "zoo" in yaml.safe_load(path.read_text(encoding="utf-8")):
+        return [load_zoo_plan(path).base]
     if not is_study(path):
         return [load_config(path)]
     study = load_study(path)

@@ -122,5 +122,5 @@ def test_a_file_that_means_a_text_gets_the_remedy(line, tmp_path):
 def test_messages_are_short_whatever_the_value(override):
     with pytest.raises(ConfigError) as error:
         load_config(None, [override])
-    assert len(str(error.value)) <= 300
+    assert len(str(error.value)) <= 320
     assert "\n" not in str(error.value)
