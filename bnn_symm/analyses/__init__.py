@@ -2,6 +2,6 @@
 
 Input: opened runs. Output: dictionaries, which are the JSON of the commands. Reading order:
 `diagnosis` (which uses `mixing`, `predictions`, `elbo` and `convergence`), `alignment`, `barriers`,
-`sequences`, `merging`, `monotonicity`, `symmetry`, `prior`, `sbc_runner`, `raw_draws`,
-`posterior_scales`.
+`sequences`, `sequence_barriers`, `merging`, `monotonicity`, `symmetry`, `prior`, `sbc_runner`,
+`raw_draws`, `posterior_scales`.
 """

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bnn_symm.analyses.mask_transport import permuted_mask, random_mask, transport_masks
-from bnn_symm.analyses.sequences import align_run_sequences, barrier_sequences
+from bnn_symm.analyses.sequence_barriers import barrier_sequences
+from bnn_symm.analyses.sequences import align_run_sequences
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.optimization.iterative_pruning import prunable_weights, weights_left
 from bnn_symm.runs import load_run

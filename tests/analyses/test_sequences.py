@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bnn_symm.analyses.barriers import BarrierOptions
+from bnn_symm.analyses.sequence_barriers import barrier_sequences
 from bnn_symm.analyses.sequence_results import RULES
-from bnn_symm.analyses.sequences import align_run_sequences, barrier_sequences, sequence_of
+from bnn_symm.analyses.sequences import align_run_sequences, sequence_of
 from bnn_symm.errors import ConfigError
 from bnn_symm.runs import load_run
 from bnn_symm.runs.compatibility import save_derived_run

@@ -190,7 +190,7 @@ def _chosen(options: argparse.Namespace) -> "BarrierOptions":
 
 def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.analyses.barriers import barrier_runs
-    from bnn_symm.analyses.sequences import barrier_sequences
+    from bnn_symm.analyses.sequence_barriers import barrier_sequences
     from bnn_symm.io.atomic import write_json
     from bnn_symm.report.plots.comparisons.barrier_figures import draw_barrier
     from bnn_symm.report.text.barriers import barrier_text

@@ -59,18 +59,21 @@ def plot_sequences(result: SequenceBarrier, path: Path) -> None:
 
 def _plot_heights(result: SequenceBarrier, axes: Axes) -> None:
     positions = range(len(result.points))
-    shown: list[list[float | None]] = []
+    shown: list[list[float]] = []
     for place, (rule, (label, color, marker)) in enumerate(_STYLES.items()):
         estimates = [result.mean(point, rule) for point in positions]
         heights = [own.mean for own in estimates]
         halves = [_half(result, point, rule) for point in positions]
-        shown.append(heights)
+        bars = [
+            (own, half or 0.0) for own, half in zip(heights, halves, strict=True) if own is not None
+        ]
+        shown += [[own - half for own, half in bars], [own + half for own, half in bars]]
         values, errors = with_gaps(axes, heights, halves)
         x = [point + _SHIFT * (place - (len(_STYLES) - 1) / 2) for point in positions]
         style = {"color": color, "marker": marker, "ms": 4, "lw": 1.2, "capsize": 2}
         axes.errorbar(x, values, yerr=errors, label=label, elinewidth=0.7, **style)
     axes.axhline(0, color="0.35", lw=0.8)
-    set_limits(axes, "y", [0.0], *shown, above=0.2)
+    set_limits(axes, "y", [0.0], *shown)
     what = "standard error" if len(result.pairs) == 1 else "95 % interval over runs"
     axes.set_ylabel(f"test NLL above the chord\n(bars: {what})")
 
