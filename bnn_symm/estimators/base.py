@@ -26,7 +26,7 @@ from bnn_symm.runs.configuration.prepare import (
     gradient_flops,
     resolve_prior_mean,
     with_chosen_method,
-    with_likelihood,
+    with_task_defaults,
 )
 from bnn_symm.runs.run import build_model
 from bnn_symm.threads import choose_threads, use_threads
@@ -155,7 +155,7 @@ class BNNEstimator(BaseEstimator):
         target_names: tuple[str, ...] = ("y",),
     ) -> None:
         """Fit checked inputs and a target of class indices or numbers, one column for each name."""
-        config = with_likelihood(config, task, len(class_labels) or len(target_names))
+        config = with_task_defaults(config, task, len(class_labels) or len(target_names))
         names = getattr(self, "feature_names_in_", None)
         with _LOCK:
             dataset = training_data(

@@ -16,7 +16,7 @@ import numpy as np
 from bnn_symm.data import DataConfig
 from bnn_symm.errors import ConfigError, nearest
 from bnn_symm.inference import AnyMethod, Method
-from bnn_symm.runs.configuration.config import Config, parse_config
+from bnn_symm.runs.configuration.config import Config, parse_config, with_open_prior
 from bnn_symm.runs.configuration.overrides import set_nested
 
 KEYS = {
@@ -96,7 +96,7 @@ def resolve(
             set_nested(raw, key, value, f"{name}={value!r}")
     config = dataclasses.replace(parse_config(raw), seed=seed)
     if isinstance(method, Method):
-        config = dataclasses.replace(config, inference=method)
+        config = with_open_prior(dataclasses.replace(config, inference=method), raw)
     return dataclasses.replace(config, inference=_sequential(config.inference))
 
 

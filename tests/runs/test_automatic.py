@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnn_symm import Prior, fit_run, load_config
+from bnn_symm import BNNClassifier, BNNRegressor, Prior, fit_run, load_config
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
 from bnn_symm.models import HeteroscedasticStudentT
@@ -58,6 +58,17 @@ def test_the_prior_of_classes_is_wider(tmp_path):
     assert prepared.config.prior.overrides["head.*"].scale == 2.0
     given = load_config(None, [*keys, f"prior={PRIOR}"], choose=True)
     assert prepare(given).config.prior == given.prior
+
+
+def test_estimators_have_the_same_prior(monkeypatch):
+    monkeypatch.setattr(automatic, "MeanFieldVI", lambda: MeanFieldVI(num_steps=5))
+    x, method = np.arange(60.0).reshape(30, 2), Automatic(max_size=1)
+    classifier = BNNClassifier(widths=(16,), method=method).fit(x, ["a", "b", "c"] * 10)
+    regressor = BNNRegressor(widths=(16,), method=method).fit(x, x[:, 0])
+    scales = [
+        own.posterior_.model.prior.overrides["head.*"].scale for own in (classifier, regressor)
+    ]
+    assert scales == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(

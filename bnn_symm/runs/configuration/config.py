@@ -223,6 +223,16 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         if len(problems) > _MAX_PROBLEMS:
             problems[_MAX_PROBLEMS:] = [f"and {len(problems) - _MAX_PROBLEMS} more"]
         raise ConfigError("; ".join(problems)) from None
+    return with_open_prior(config, raw)
+
+
+def with_open_prior(config: Config, raw: Mapping[str, Any]) -> Config:
+    """Return a configuration whose prior is left open, if its method is `auto` and it names none.
+
+    Args:
+        config: the configuration.
+        raw: the sections that it was made of.
+    """
     is_automatic = isinstance(config.inference, Automatic)
     if is_automatic and "prior" not in raw and isinstance(config.architecture, MLPConfig):
         return dataclasses.replace(config, prior=open_prior(config.architecture))

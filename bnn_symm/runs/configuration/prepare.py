@@ -199,11 +199,9 @@ def prepare(
             data = dataclasses.replace(data, **{key: os.path.abspath(file)})
     dataset = load(data, dtype=getattr(torch, config.dtype))
     config = dataclasses.replace(config, data=data)
-    config = with_likelihood(
+    config = with_task_defaults(
         config, dataset.task, dataset.num_outputs, has_exposure=data.exposure is not None
     )
-    prior = chosen_prior(config.prior, config.architecture, dataset.task)
-    config = dataclasses.replace(config, prior=prior)
     assert config.likelihood is not None
     if is_ordered(build_likelihood(config.likelihood)):
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, _order_note(dataset)))
@@ -250,10 +248,10 @@ def _order_note(dataset: Dataset) -> str:
     return one_line(note)
 
 
-def with_likelihood(
+def with_task_defaults(
     config: Config, task: str, num_outputs: int, *, has_exposure: bool = False
 ) -> Config:
-    """Return the configuration with the default likelihood of a task if it names none.
+    """Return the configuration with the likelihood and the prior of a task, if it leaves them open.
 
     Args:
         config: the configuration.
@@ -271,7 +269,8 @@ def with_likelihood(
     resolved: Any = resolve_likelihood(likelihood, task, num_outputs, has_exposure=has_exposure)
     if isinstance(named, Imported):
         resolved = named.resolved(resolved)
-    return dataclasses.replace(config, likelihood=resolved)
+    prior = chosen_prior(config.prior, config.architecture, task)
+    return dataclasses.replace(config, likelihood=resolved, prior=prior)
 
 
 def with_family(config: Config) -> Config:
