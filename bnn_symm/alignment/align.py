@@ -113,8 +113,7 @@ class Alignment(Summarized):
         content = dict(vars(self))
         del content["group"]
         return content | {
-            "permutation": {n: own.tolist() for n, own in self.permutation.indices.items()},
-            "signs": {name: own.tolist() for name, own in self.permutation.signs.items()},
+            **self.permutation.to_dict(),
             "note": self.note,
             "fixed_points": self.permutation.fixed_points(),
         }

@@ -290,8 +290,7 @@ class SequenceAlignment:
         """Return the alignment as JSON types; see `Alignment.to_dict` for the permutation."""
         content = {key: plain(value) for key, value in vars(self).items() if key != "group"}
         return content | {
-            "permutation": {n: own.tolist() for n, own in self.permutation.indices.items()},
-            "signs": {name: own.tolist() for name, own in self.permutation.signs.items()},
+            **self.permutation.to_dict(),
             "fixed_points": self.permutation.fixed_points(),
         }
 

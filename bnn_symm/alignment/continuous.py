@@ -92,8 +92,7 @@ class ContinuousAlignment:
             "distance_permutation": self.distance_permutation,
             "distance_after": self.distance_after,
             "function_difference": self.function_difference,
-            "permutation": {n: own.tolist() for n, own in self.permutation.indices.items()},
-            "signs": {name: own.tolist() for name, own in self.permutation.signs.items()},
+            **self.permutation.to_dict(),
             "scales": {name: own.tolist() for name, own in self.transport.factors.items()},
             "rotations": {own.where: matrices.tolist() for own, matrices in self.transport.maps},
         }

@@ -147,7 +147,7 @@ def _optimize(
         active = sum(plan.num_steps > step for plan in plans)
         now = slice(0, active)
         rows = torch.stack([plan.batches[step] for plan in plans[:active]])
-        y = torch.stack([plan.targets[plan.batches[step]] for plan in plans[:active]])
+        y = torch.stack([plan.targets[own] for plan, own in zip(plans[:active], rows, strict=True)])
         with torch.no_grad(), batchable_kernels(model.net):
             slope = gradient(position[now], dataset.train.x[rows], y, prior[now])
             slope = torch.where(torch.isfinite(slope).all(1, keepdim=True), slope, 0.0)

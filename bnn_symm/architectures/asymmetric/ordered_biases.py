@@ -66,6 +66,10 @@ def ordered_normals(u: Float[Tensor, "*draw unit"]) -> Float[Tensor, "*draw unit
     return torch.where(is_upper, -normal, normal)
 
 
+# torch.fx cannot trace the shape, so it treats the function as one operation.
+torch.fx.wrap("ordered_normals")
+
+
 def _log_normal_cdf(u: Tensor) -> Tensor:
     """Return log Phi(u); torch's own function cannot be batched by vmap."""
     lower, upper = u.clamp(max=0.0), u.clamp(min=0.0)
@@ -87,19 +91,11 @@ class OrderedBias(nn.Module):
 
     def ordered_bias(self) -> Float[Tensor, " unit"]:
         """Return the biases that the layer computes with."""
-        return self.kappa * _ordered(self.bias / self.kappa)
+        return self.kappa * ordered_normals(self.bias / self.kappa)
 
     def extra_repr(self) -> str:
         """Return the plain layer's description and the scale of the biases."""
         return f"{super().extra_repr()}, ordered biases of scale {self.kappa:g}"
-
-
-def _ordered(u: Tensor) -> Tensor:
-    return ordered_normals(u)
-
-
-# torch.fx cannot trace the shape, so it treats the function as one operation.
-torch.fx.wrap("_ordered")
 
 
 class OrderedBiasLinear(OrderedBias, nn.Linear):

@@ -14,9 +14,14 @@ from torch import Tensor
 from bnn_symm.inference.callbacks import Callback, State
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
 from bnn_symm.inference.optimization.map import mode_problem
-from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import (
+    AdamStepper,
+    OptimizationMethod,
+    OptimizationProblem,
+)
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
-from bnn_symm.inference.training_loop import train
+from bnn_symm.inference.training_loop import Stepper, train
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import key_seed
 from bnn_symm.settings import Positive, PositiveInt, settings
@@ -45,8 +50,13 @@ class DeepEnsemble(OptimizationMethod):
     def _run_member(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
         seed = key_seed(fit.seed, "ensemble member", chain)
         problem = mode_problem(self, fit.model, fit.dataset, seed, chain, start)
-        state, stopped = train(AdamStepper(problem), callbacks, fit.fit_state.states.get(chain))
+        stepper = self._stepper(fit.model, problem)
+        state, stopped = train(stepper, callbacks, fit.fit_state.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}
+
+    def _stepper(self, model: BayesianModel, problem: OptimizationProblem) -> Stepper:
+        """Return what takes the steps of a member."""
+        return AdamStepper(problem)
 
     def _posterior(self, outcome: FitOutcome) -> Posterior:
         return outcome.last_positions()

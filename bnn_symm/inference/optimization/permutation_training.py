@@ -20,15 +20,13 @@ from torch import Tensor
 
 from bnn_symm.advice import advise
 from bnn_symm.architectures import free_parameters, weight_shapes
-from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
+from bnn_symm.inference.callbacks import FitState, State, to_numpy
 from bnn_symm.inference.fit_context import FitContext, FitOutcome
 from bnn_symm.inference.optimization.deep_ensemble import DeepEnsemble
-from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationProblem
-from bnn_symm.inference.training_loop import train
+from bnn_symm.inference.training_loop import Stepper
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
-from bnn_symm.randomness import key_seed
 from bnn_symm.settings import PositiveInt, settings
 
 
@@ -45,12 +43,8 @@ class PermutationTraining(DeepEnsemble):
     num_members: PositiveInt = 1
     period: PositiveInt = 20
 
-    def _run_member(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
-        seed = key_seed(fit.seed, "ensemble member", chain)
-        problem = mode_problem(self, fit.model, fit.dataset, seed, chain, start)
-        stepper = _PermutationStepper(problem, fit.model, start, self.period)
-        state, stopped = train(stepper, callbacks, fit.fit_state.states.get(chain))
-        return {**state, "stopped": np.asarray(stopped)}
+    def _stepper(self, model: BayesianModel, problem: OptimizationProblem) -> Stepper:
+        return _PermutationStepper(problem, model, self.period)
 
     def _end_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
@@ -138,12 +132,10 @@ def _row_numbers(model: BayesianModel) -> Int[Tensor, " parameter"]:
 class _PermutationStepper(AdamStepper):
     """Steps of Adam, after every `period` of which the initial values are rearranged."""
 
-    def __init__(
-        self, problem: OptimizationProblem, model: BayesianModel, start: Tensor, period: int
-    ) -> None:
+    def __init__(self, problem: OptimizationProblem, model: BayesianModel, period: int) -> None:
         super().__init__(problem)
         self._model, self._period = model, period
-        self._initial = start.detach().clone()
+        self._initial = self.tensors["position"].detach().clone()
         self._rearrange = Rearrangement(model, self._initial)
 
     @torch.no_grad()

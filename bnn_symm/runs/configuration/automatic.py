@@ -61,8 +61,8 @@ def automatic_prior(architecture: MLPConfig, task: str) -> Prior:
 
     Hidden layers have variance 2 / fan-in. The last layer is wider: the prior standard deviation of
     an output is about 4, or 8 for classes, so that a large effect and a confident class are not
-    unlikely. With a
-    standard normal prior of all weights it would be dozens, and predictions were much worse.
+    unlikely. With a standard normal prior of all weights it would be dozens, and predictions were
+    much worse.
 
     Args:
         architecture: the network, whose last layer is `head`.

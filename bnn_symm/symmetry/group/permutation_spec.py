@@ -379,6 +379,21 @@ class Permutation(Summarized):
         signs = {name: sign[indices[name]] for name, sign in self.signs.items()}
         return Permutation(self.spec, indices, signs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the old index (`permutation`) and the sign (`signs`) of every new unit, by group.
+
+        Example:
+            >>> from torch import nn
+            >>> from bnn_symm.symmetry import permutation_spec
+            >>> spec = permutation_spec(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+            >>> spec.transposition("0", (0, 1)).to_dict()["permutation"]
+            {'0': [1, 0, 2]}
+        """
+        return {
+            "permutation": {name: own.tolist() for name, own in self.indices.items()},
+            "signs": {name: own.tolist() for name, own in self.signs.items()},
+        }
+
     def fixed_points(self) -> dict[str, int]:
         """Return group -> number of units that keep their position and sign."""
         return {name: int(stays.sum()) for name, stays in self._stays().items()}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from bnn_symm.analyses.sequence_results import Rule, SequenceBarrier, mean_or_none
@@ -59,16 +60,13 @@ def plot_sequences(result: SequenceBarrier, path: Path) -> None:
 
 def _plot_heights(result: SequenceBarrier, axes: Axes) -> None:
     positions = range(len(result.points))
-    shown: list[list[float]] = []
+    shown: list[np.ndarray] = []
     for place, (rule, (label, color, marker)) in enumerate(_STYLES.items()):
         estimates = [result.mean(point, rule) for point in positions]
         heights = [own.mean for own in estimates]
         halves = [_half(result, point, rule) for point in positions]
-        bars = [
-            (own, half or 0.0) for own, half in zip(heights, halves, strict=True) if own is not None
-        ]
-        shown += [[own - half for own, half in bars], [own + half for own, half in bars]]
         values, errors = with_gaps(axes, heights, halves)
+        shown += [values - np.nan_to_num(errors), values + np.nan_to_num(errors)]
         x = [point + _SHIFT * (place - (len(_STYLES) - 1) / 2) for point in positions]
         style = {"color": color, "marker": marker, "ms": 4, "lw": 1.2, "capsize": 2}
         axes.errorbar(x, values, yerr=errors, label=label, elinewidth=0.7, **style)
