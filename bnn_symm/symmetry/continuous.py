@@ -17,7 +17,13 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from bnn_symm.randomness import torch_generator
-from bnn_symm.symmetry.certificate import TOLERANCE, evaluate, random_values, relative_difference
+from bnn_symm.symmetry.certificate import (
+    TOLERANCE,
+    evaluate,
+    random_values,
+    relative_change,
+    relative_difference,
+)
 from bnn_symm.symmetry.derive import NUM_POINTS
 from bnn_symm.symmetry.group.fixed_values import FixedTensor, dense_copy
 from bnn_symm.symmetry.group.permutation_spec import PermutationSpec
@@ -204,6 +210,7 @@ def _biases_without_effect(
     """Return the biases, or parts of them, on which the outputs do not depend."""
     clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
     values, others = (random_values(clone, "bias", number) for number in (0, 1))
+    before = evaluate(clone, values, x)
     symmetries = []
     for name, value in clone.named_parameters():
         if value.dim() != 1 or name not in spec.axes:
@@ -214,7 +221,7 @@ def _biases_without_effect(
             start += segment.length
             changed = {**values, name: values[name].clone()}
             changed[name][part] = others[name][part]
-            if relative_difference(clone, values, changed, x) <= TOLERANCE:
+            if relative_change(before, evaluate(clone, changed, x)) <= TOLERANCE:
                 free = fixed[name].free[part] if name in fixed else None
                 left = segment.length if free is None else int(free.sum())
                 removed = segment.length - left
@@ -231,6 +238,7 @@ def _before_norms(
     """Return the layers whose weights can all be doubled, or those of each unit alone."""
     clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
     values, others = (random_values(clone, "scale before a norm", number) for number in (0, 1))
+    before = evaluate(clone, values, x)
     layers: dict[str, list[str]] = {}
     for name, value in clone.named_parameters():
         if name in spec.axes and (value.dim() >= 2 or name.endswith(".bias")):
@@ -243,13 +251,15 @@ def _before_norms(
         # A layer whose weights do not affect the outputs, such as one dead unit, is no evidence of
         # a norm.
         changed = {**values, **{name: others[name] for name in names}}
-        if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
+        if relative_change(before, evaluate(clone, changed, x)) < _SAME_OUTPUTS:
             continue
-        if relative_difference(clone, values, doubled, x) >= _SAME_OUTPUTS:
+        if relative_change(before, evaluate(clone, doubled, x)) >= _SAME_OUTPUTS:
             continue
         one = {**values, **{name: _with_first_doubled(values[name]) for name in names}}
         units = {len(values[name]) for name in names}  # axis 0 is not that of units in all layers
-        by_unit = len(units) == 1 and relative_difference(clone, values, one, x) < _SAME_OUTPUTS
+        by_unit = (
+            len(units) == 1 and relative_change(before, evaluate(clone, one, x)) < _SAME_OUTPUTS
+        )
         size = units.pop() if by_unit else 1
         kept = torch.zeros(size, dtype=torch.bool)  # those with a fixed entry
         for name in names:
@@ -276,16 +286,17 @@ def _shifts_before_norms(
     """Return the tensors of hidden units to which one row can be added without effect."""
     clone, x = dense_copy(net).double(), input_points(net, input_shape, _POINTS)
     values, others = (random_values(clone, "shift before a norm", number) for number in (0, 1))
+    before = evaluate(clone, values, x)
     outputs = {name for name, dim in spec.output_axes.items() if dim == 0}
     symmetries = []
     for name, value in clone.named_parameters():
         if name not in spec.axes or name in outputs or value.dim() == 0 or len(value) == 1:
             continue
         changed = {**values, name: others[name]}
-        if relative_difference(clone, values, changed, x) < _SAME_OUTPUTS:
+        if relative_change(before, evaluate(clone, changed, x)) < _SAME_OUTPUTS:
             continue
         shifted = {**values, name: values[name] + others[name][:1]}
-        if relative_difference(clone, values, shifted, x) <= TOLERANCE:
+        if relative_change(before, evaluate(clone, shifted, x)) <= TOLERANCE:
             symmetries.append(_shift("shift before a norm", name, values[name], 0, fixed))
     return symmetries
 

@@ -41,7 +41,7 @@ def coordinate(
     """
     cells = movable_groups(group)
     names, gains = list(cells), objective.gains()
-    current, size = start, abs(objective.value(start))
+    current, start_value = start, objective.value(start)
     neighbors = {name: objective.neighbors(name) & cells.keys() for name in names}
     pending = set(names)
     for sweep in range(_MAX_SWEEPS):
@@ -58,7 +58,7 @@ def coordinate(
             if objective.is_quadratic(name):
                 # A tensor with the group on two axes is not bilinear: the gain is first-order only.
                 better = objective.value(moved) - objective.value(current)
-            if better > _TOLERANCE * size:
+            if better > _TOLERANCE * abs(start_value):
                 current = moved
                 pending |= neighbors[name]
         current, improved_any = _entangled(objective, group, current)
@@ -66,13 +66,9 @@ def coordinate(
             pending = set(names)
         if not pending:
             break
-    new_value = objective.value(current)
+    new_value = start_value if current is start else objective.value(current)
     # Gains are updated in float32, so the last moves may have decreased the objective slightly.
-    return (
-        (current, new_value)
-        if new_value >= objective.value(start)
-        else (start, objective.value(start))
-    )
+    return (current, new_value) if new_value >= start_value else (start, start_value)
 
 
 def _entangled(

@@ -445,6 +445,11 @@ class Permutation(Summarized):
 
     def _gather(self, segments: Axis) -> tuple[Tensor, Tensor]:
         """Return the old entry and the sign for every entry of an axis."""
+        if len(segments) == 1 and (s := segments[0]).length == s.size and s.group is not None:
+            # Units are entries, as in most axes: solvers permute these thousands of times.
+            units = self.indices[s.group]
+            sign = self.signs.get(s.group) if s.signed else None
+            return units, torch.ones_like(units) if sign is None else sign
         indices, signs, start = [], [], 0
         for s in segments:
             units = torch.arange(s.size) if s.group is None else self.indices[s.group]
