@@ -48,10 +48,14 @@ def test_the_curve_of_a_barrier_is_the_barrier(fits):
     first, second = (fits("data.name=iris", *VI, f"seed={seed}").posterior for seed in (0, 1))
     data = load_dataset("iris")
     naive = barrier(first, second, data)
-    axes = plots.barrier(naive, barrier(first, align(first, second).apply(second), data))
+    aligned = barrier(first, align(first, second).apply(second), data)
+    axes = plots.barrier(naive, aligned)
     curves = {line.get_label().partition(":")[0]: line for line in axes.get_lines()}
     assert {"naive", "aligned", "chord"} <= set(curves)
     np.testing.assert_allclose(curves["naive"].get_ydata(), naive.test.marginal_nll)
+    chords = [line.get_ydata() for line in axes.get_lines() if line.get_linestyle() == ":"]
+    ends = [[own.test.marginal_nll[end] for end in (0, -1)] for own in (naive, aligned)]
+    np.testing.assert_allclose(chords, ends)
     assert "aligned" not in " ".join(labels(plots.barrier(naive)))
 
 

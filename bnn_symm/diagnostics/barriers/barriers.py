@@ -139,8 +139,10 @@ def barrier(
         first: Posterior at tau = 0.
         second: Posterior at tau = 1, in the same parameter space.
         dataset: Its test and training splits are predicted.
-        num_draws: Draws at each tau; the marginal NLL is biased upwards by O(1 / num_draws),
-            equally at all tau.
+        num_draws: Draws at each tau. The marginal NLL is biased upwards by O(1 / num_draws), more
+            where predictions differ more between draws. A permuted posterior gives other draws from
+            the same noise, so its loss at tau = 1 is that of the unpermuted one up to Monte Carlo
+            error.
         num_tau: Evenly spaced positions; up to six more are added around the maximum.
         path: `geodesic`: between the full posteriors (see `interpolation`); `line`: between their
             means, as points; `bezier`: the geodesic bent to the curve with the lowest training loss

@@ -121,6 +121,20 @@ def test_there_is_none_between_a_posterior_and_itself(kind) -> None:
     assert result.end_nll == pytest.approx(result.test.marginal_nll[-1], rel=1e-12)
 
 
+def test_a_permutation_changes_the_draws_at_the_end_but_not_the_loss() -> None:
+    model = model_of()
+    first, second = gaussian(model, 0), gaussian(model, 1, size=2.0)
+    # Uneven scales: a mean that is permuted without its scale would be another posterior.
+    second.scale[:10] *= 6.0
+    permuted = second.permute(symmetry_group(model.net).random("other order"))
+    own, other = (
+        losses(first, couple([first, end], num_draws=1000).draws[1], DATA.test).marginal_nll
+        for end in (second, permuted)
+    )
+    assert other != own
+    assert other == pytest.approx(own, rel=0.04)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_there_is_none_to_its_own_permutation_after_aligning(activation) -> None:
     model = model_of(activation)

@@ -161,6 +161,16 @@ EXACT = MCLMC(
 
 
 @pytest.mark.thorough
+def test_adjusted_chains_recover_the_exact_posterior():
+    model, data = linear_regression()
+    method = dataclasses.replace(EXACT, num_chains=40, num_warmup=40, num_draws=24, compile=False)
+    posterior = method.fit(model, data, seed=0)
+    assert_exact_moments(posterior, exact_posterior(data), min_ess=200, max_rhat=1.1)
+    assert isinstance(posterior, SamplePosterior)
+    assert not posterior.sample_stats["diverging"].any()
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("temperature", "tempering"),
     [

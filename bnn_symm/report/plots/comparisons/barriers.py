@@ -34,7 +34,7 @@ def plot_barrier_curves(
     title: str,
     scaled: Mapping[str, TemperatureScaledCurve] | None = None,
 ) -> None:
-    """Plot the marginal NLL along the path with bands, the chord and the mixture path.
+    """Plot the marginal NLL along the path with bands, the chords and the mixture path.
 
     Args:
         curves: `naive`, and possibly `aligned` and the other ways of a `PairBarrier`.
@@ -52,7 +52,7 @@ def draw_barrier_curves(
     curves: Mapping[str, BarrierCurve],
     scaled: Mapping[str, TemperatureScaledCurve] | None = None,
 ) -> None:
-    """Draw the marginal NLL along the path with bands, the chord and the mixture path.
+    """Draw the marginal NLL along the path with bands, the chords and the mixture path.
 
     Args:
         axes: the panel.
@@ -67,6 +67,9 @@ def draw_barrier_curves(
         axes.fill_between(tau, nll - half, nll + half, color=color, alpha=0.2, lw=0)
         label = f"{name}: height {with_error(curve.height, curve.standard_error)}"
         axes.plot(tau, nll, dash, color=color, lw=1.8, label=label)
+        # Ends are estimated from other draws after a permutation, so each curve has its own chord.
+        chord = None if every else "chord"
+        axes.plot([0, 1], nll[[0, -1]], ":", color="0.35", lw=1.2, label=chord)
         every += [nll]
     for name, curve in (scaled or {}).items():
         color, _ = _STYLES[name]
@@ -78,7 +81,6 @@ def draw_barrier_curves(
         axes.plot(curve.tau, nll, "-", color=color, lw=0.9, marker="o", ms=3, mfc="w", label=label)
         every += [nll]
     first = next(iter(curves.values()))
-    axes.plot([0, 1], every[0][[0, -1]], ":", color="0.35", lw=1.2, label="chord")
     (mixture,) = with_gaps(axes, first.mixture_nll)
     axes.plot(first.tau, mixture, "-.", color="0.6", lw=1.0, label="mixture of the two")
     axes.set_xlabel("tau, from the first posterior to the second")
