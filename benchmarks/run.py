@@ -21,7 +21,7 @@ from bnn_symm.io.atomic import write_json
 
 ROWS = (
     "gradient",
-    "leapfrog",
+    "sampler_gradients",
     "effective_samples",
     "vi_step",
     "vi_target",

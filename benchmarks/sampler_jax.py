@@ -1,4 +1,4 @@
-"""Provide the NUTS of NumPyro and of BlackJAX on one problem, for `sampler_peers`."""
+"""Provide the NUTS of NumPyro, and NUTS and MCLMC of BlackJAX, for `sampler_peers`."""
 
 import itertools
 import time
@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 Answer = dict[str, Any]
+
+# Steps of MCLMC from one draw to the next, of two gradients each, here and in this toolkit.
+STEPS_PER_DRAW = 10
+# The step size of BlackJAX's MCLMC, in units of the square root of the number of parameters. It
+# does not change the cost of a step.
+_MCLMC_STEP_SIZE = 0.003
 
 
 class CompileClock:
@@ -236,6 +242,70 @@ class BlackJaxNUTS(_Jax):
             np.asarray(array).swapaxes(0, 1) for array in info_of_draw
         )
         return sampled(seconds, self.clock.busy, compiling, steps, diverging, accepted), positions
+
+
+class BlackJaxMCLMC(_Jax):
+    """Run blackjax.mclmc (steps of minimal norm) per chain with a fixed step size.
+
+    A draw has `STEPS_PER_DRAW` steps. `depth` and `accept` do not apply.
+    """
+
+    def warmup(
+        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+    ) -> Answer:
+        import blackjax
+        import jax
+        import jax.numpy as jnp
+
+        starts = self.starts[seed][:chains]
+        radius = float(np.sqrt(starts.shape[1]))
+        self._keys = jax.random.key(seed)
+        if chains != getattr(self, "_chains", None):
+            self._chains = chains
+            sampler = blackjax.mclmc(
+                self.log_density, L=radius, step_size=_MCLMC_STEP_SIZE * radius
+            )
+
+            def step(state: Any, key: Any) -> Any:
+                state, info = sampler.step(key, state)
+                return state, info.energy_change
+
+            def draw(state: Any, key: Any) -> Any:
+                state, errors = jax.lax.scan(step, state, jax.random.split(key, STEPS_PER_DRAW))
+                diverging = ~jnp.isfinite(errors).all()
+                return state, (state.position, diverging, jnp.exp(-jnp.maximum(errors, 0)).mean())
+
+            self._init = jax.jit(jax.vmap(sampler.init))
+            self._run_sampling = jax.jit(
+                lambda states, keys: jax.lax.scan(jax.vmap(draw), states, keys)
+            )
+        self._states = self._init(starts, self._next_keys(()))
+        _, seconds, compiling = self.clock.timed(lambda: self._draw(iterations))
+        steps = 2 * STEPS_PER_DRAW * iterations * chains
+        return {
+            "seconds": seconds,
+            "busy_seconds": self.clock.busy,
+            "compile_seconds": compiling,
+            "steps": steps,
+            "lane_steps": steps,
+            "step_size": [_MCLMC_STEP_SIZE] * chains,
+        }
+
+    def sample(self, draws: int) -> tuple[Answer, np.ndarray]:
+        found, seconds, compiling = self.clock.timed(lambda: self._draw(draws))
+        positions, diverging, accepted = (np.asarray(array).swapaxes(0, 1) for array in found)
+        steps = np.full(diverging.shape, 2 * STEPS_PER_DRAW)
+        return sampled(seconds, self.clock.busy, compiling, steps, diverging, accepted), positions
+
+    def _draw(self, draws: int) -> Any:
+        self._states, found = self._run_sampling(self._states, self._next_keys((draws,)))
+        return found
+
+    def _next_keys(self, shape: tuple[int, ...]) -> Any:
+        import jax
+
+        self._keys, key = jax.random.split(self._keys)
+        return jax.random.split(key, (*shape, self._chains))
 
 
 def sampled(

@@ -16,8 +16,8 @@ seconds of each phase, and `sample` returns the draws.
 Seconds of compilation are measured separately. JAX reports when it traces, lowers and compiles. In
 this toolkit the first call of each compiled function counts as compilation (every fit traces
 anew). All samplers use one flat vector (Pyro, whose `jit_compile` requires a model, one site per
-layer) with a diagonal mass matrix and a step size adapted by dual averaging, as is their default.
-Pyro runs chains one after another.
+layer). NUTS and HMC have a diagonal mass matrix and a step size adapted by dual averaging, as is
+their default. Pyro runs chains one after another.
 """
 
 import argparse
@@ -32,7 +32,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.sampler_jax import Answer, BlackJaxNUTS, NumPyroNUTS, sampled
+from benchmarks.sampler_jax import (
+    STEPS_PER_DRAW,
+    Answer,
+    BlackJaxMCLMC,
+    BlackJaxNUTS,
+    NumPyroNUTS,
+    sampled,
+)
 from bnn_symm.inference.callbacks import Callback
 
 
@@ -227,7 +234,7 @@ class _Ours:
     def _fit(
         self, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
     ) -> Any:
-        from bnn_symm.inference import HMC, NUTS, ChEESHMC
+        from bnn_symm.inference import HMC, MCLMC, NUTS, ChEESHMC
 
         keywords: dict[str, Any] = {
             "num_chains": chains,
@@ -240,8 +247,12 @@ class _Ours:
                 method = NUTS(max_tree_depth=depth, target_accept_prob=accept, **keywords)
             case "hmc":
                 method = HMC(target_accept_prob=accept, **keywords)
-            case _:
+            case "mclmc":
+                method = MCLMC(steps_per_draw=STEPS_PER_DRAW, **keywords)
+            case "chees_hmc":
                 method = ChEESHMC(**keywords)
+            case other:
+                raise SystemExit(f"no method {other!r}")
         self._busy: dict[str, float] = {"start": time.process_time()}
         with _CompileClock() as self._compiling:
             return method.fit(
@@ -294,13 +305,19 @@ class OurChEESHMC(_Ours):
     method = "chees_hmc"
 
 
+class OurMCLMC(_Ours):
+    method = "mclmc"
+
+
 ENGINES = {
     "numpyro": NumPyroNUTS,
     "blackjax": BlackJaxNUTS,
+    "blackjax_mclmc": BlackJaxMCLMC,
     "pyro": PyroNUTS,
     "nuts": _Ours,
     "hmc": OurHMC,
     "chees_hmc": OurChEESHMC,
+    "mclmc": OurMCLMC,
 }
 
 

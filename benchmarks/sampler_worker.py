@@ -21,7 +21,7 @@ THREADS = {
 # Largest relative difference of log densities and gradients: a hundred roundings of float32.
 _AGREES = 1e-5
 # Engines with a density that is not this toolkit's, which is checked.
-PEERS = ("numpyro", "blackjax", "pyro")
+PEERS = ("numpyro", "blackjax", "blackjax_mclmc", "pyro")
 
 Answer = dict[str, Any]
 
