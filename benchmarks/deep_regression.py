@@ -28,6 +28,10 @@ from scipy.special import logsumexp
 MEMBERS = 10
 # Name -> (epochs or steps of the members, draws of warm-up, draws), 10 steps from draw to draw.
 BUDGETS = {"short": (1000, 650, 150), "equal steps": (1000, 1000, 500), "long": (1000, 4000, 1000)}
+# The same for minibatches: (steps of the members, steps of warm-up, draws), 40 steps from draw to
+# draw.
+MINIBATCH_BUDGETS = {"minibatches": (4000, 4000, 100), "minibatches, long": (4000, 12000, 200)}
+_BATCH_SIZE = 1024
 _BIKE = [
     *("season", "yr", "mnth", "hr", "holiday", "weekday", "workingday", "weathersit"),
     *("temp", "atemp", "hum", "windspeed"),
@@ -86,12 +90,20 @@ def fit_peer(parts: dict[str, np.ndarray], seed: int, warmup: int, draws: int) -
 
 
 def fit_ours(
-    parts: dict[str, np.ndarray], seed: int, steps: int, warmup: int, draws: int
+    parts: dict[str, np.ndarray], seed: int, steps: int, warmup: int, draws: int, minibatches: int
 ) -> dict[str, float]:
-    """Fit an ensemble and MCLMC from each member, and return the scores of the draws."""
+    """Fit an ensemble and MCLMC or SGMCLMC from each member, and return the scores of the draws."""
     import torch
 
-    from bnn_symm import MCLMC, BayesianModel, DeepEnsemble, MLPConfig, Prior, build_network
+    from bnn_symm import (
+        MCLMC,
+        SGMCLMC,
+        BayesianModel,
+        DeepEnsemble,
+        MLPConfig,
+        Prior,
+        build_network,
+    )
     from bnn_symm.data import DataConfig
     from bnn_symm.estimators.training_data import training_data
     from bnn_symm.likelihoods import HeteroscedasticGaussian
@@ -103,6 +115,7 @@ def fit_ours(
         DataConfig(validation_fraction=0.0, standardize=False),
         task="regression",
         class_labels=(),
+        target_names=("target",),
         feature_names=None,
         dtype=torch.float32,
         seed=0,
@@ -116,9 +129,13 @@ def fit_ours(
         num_members=MEMBERS, num_steps=steps, learning_rate=0.01, chain_method="sequential"
     ).fit(model, data, seed=seed)
     members = time.process_time() - started
-    posterior = MCLMC(num_chains=MEMBERS, num_warmup=warmup, num_draws=draws).fit(
-        model, data, seed=seed, initial=ensemble
+    lengths = {"num_chains": MEMBERS, "num_warmup": warmup, "num_draws": draws}
+    method = (
+        SGMCLMC(batch_size=_BATCH_SIZE, thinning=40, chain_method="sequential", **lengths)
+        if minibatches
+        else MCLMC(**lengths)
     )
+    posterior = method.fit(model, data, seed=seed, initial=ensemble)
     seconds = time.process_time() - started
     with torch.no_grad():
         outputs = torch.func.vmap(model.outputs, in_dims=(0, None), chunk_size=200)(
@@ -163,11 +180,12 @@ def measure(options: argparse.Namespace) -> None:
             path = Path(temporary) / "arrays.npz"
             np.savez(path, **arrays(options.data, folder, seed, options.rows))
             for name in options.budgets:
-                steps, warmup, draws = BUDGETS[name]
+                steps, warmup, draws = (BUDGETS | MINIBATCH_BUDGETS)[name]
                 if name == "equal steps":
                     row = run(options.peer, path, "peer", seed, warmup, draws)
                     show(rows, "bde", seed, row)
-                row = run(sys.executable, path, "ours", seed, steps, warmup, draws)
+                minibatches = int(name in MINIBATCH_BUDGETS)
+                row = run(sys.executable, path, "ours", seed, steps, warmup, draws, minibatches)
                 show(rows, f"bnn_symm, {name}", seed, row)
     print(f"| {options.data} | NLL | RMSE | CPU seconds |\n| --- | --- | --- | --- |")
     for name, found in rows.items():
@@ -197,7 +215,9 @@ def main() -> None:
     parser.add_argument("--data", choices=("airfoil", "bike"), default="airfoil")
     parser.add_argument("--rows", type=int, help="use this many random rows")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budgets", nargs="+", choices=tuple(BUDGETS), default=list(BUDGETS))
+    parser.add_argument(
+        "--budgets", nargs="+", choices=(*BUDGETS, *MINIBATCH_BUDGETS), default=list(BUDGETS)
+    )
     measure(parser.parse_args())
 
 

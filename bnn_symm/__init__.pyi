@@ -36,6 +36,7 @@ from bnn_symm.inference import MCLMC as MCLMC
 from bnn_symm.inference import NUTS as NUTS
 from bnn_symm.inference import SGHMC as SGHMC
 from bnn_symm.inference import SGLD as SGLD
+from bnn_symm.inference import SGMCLMC as SGMCLMC
 from bnn_symm.inference import SWAG as SWAG
 from bnn_symm.inference import ChEESHMC as ChEESHMC
 from bnn_symm.inference import CyclicalSGHMC as CyclicalSGHMC

@@ -31,6 +31,7 @@ from bnn_symm.inference.sgmcmc.preconditioning import RMSprop
 from bnn_symm.inference.sgmcmc.sampler import StochasticGradientMethod
 from bnn_symm.inference.sgmcmc.sghmc import SGHMC
 from bnn_symm.inference.sgmcmc.sgld import SGLD
+from bnn_symm.inference.sgmcmc.sgmclmc import SGMCLMC
 from bnn_symm.inference.stochastic_part import (
     chosen_fixed_values,
     point_posterior,
@@ -60,6 +61,7 @@ AnyMethod = Annotated[
     | SGLD
     | SGHMC
     | CyclicalSGHMC
+    | SGMCLMC
     | LowRankVI
     | Mixture
     | Automatic,
@@ -74,6 +76,7 @@ __all__ = [
     "NUTS",
     "SGHMC",
     "SGLD",
+    "SGMCLMC",
     "SWAG",
     "AnyMethod",
     "Automatic",

@@ -1,6 +1,7 @@
 """Minibatches as functions of (seed, step): each epoch is a keyed shuffle, cut into equal batches.
 
 The remainder of an epoch, less than a batch, is skipped. It has different points in every epoch.
+Where steps need batches that do not depend on each other, each is drawn with replacement.
 """
 
 from typing import Any, Literal
@@ -85,4 +86,24 @@ class Minibatches:
             )
         index = self._order[place * size : (place + 1) * size]
         # For whole rows this is several times faster than indexing entry by entry.
+        return train.x.index_select(0, index), train.targets.index_select(0, index)
+
+
+class IndependentMinibatches(Minibatches):
+    """A minibatch of every step that does not depend on those of other steps.
+
+    Points are drawn with replacement. So sums over a batch of B points, times N / B, have N^2 / B
+    times the covariance of a point, and no correlation over time, also with B = N.
+    """
+
+    def take(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the features and targets of a step, with the weights of the points, if any.
+
+        Args:
+            step: counted from 0.
+        """
+        train = self._train
+        generator = torch_generator(self._seed, "points", step)
+        index = torch.randint(len(train), (self._batch_size,), generator=generator)
+        index = index.to(train.x.device)
         return train.x.index_select(0, index), train.targets.index_select(0, index)

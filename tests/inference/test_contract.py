@@ -15,6 +15,7 @@ from bnn_symm.inference import (
     NUTS,
     SGHMC,
     SGLD,
+    SGMCLMC,
     SWAG,
     AnyMethod,
     Automatic,
@@ -35,8 +36,10 @@ from bnn_symm.models import BayesianModel, Categorical, Prior
 from bnn_symm.testing import MethodContract
 
 CHAINS = {"num_chains": 2, "num_warmup": 12, "num_draws": 10}
-SEQUENTIAL = {"num_chains": 2, "chain_method": "sequential", "learning_rate": 0.01, "log_every": 7}
-MINIBATCHES = {"num_warmup": 12, "num_draws": 6, "thinning": 2, **SEQUENTIAL}
+PARTS = {"num_chains": 2, "chain_method": "sequential", "log_every": 7}
+SEQUENTIAL = {"learning_rate": 0.01, **PARTS}
+EVENLY_SPACED = {"num_warmup": 12, "num_draws": 6, "thinning": 2}
+MINIBATCHES = {**EVENLY_SPACED, **SEQUENTIAL}
 PYRO = {**CHAINS, "engine": "pyro", "chain_method": "sequential"}
 STEPS = {"num_steps": 24, "log_every": 7}
 GAUSSIAN = {**STEPS, "num_draws": 5}
@@ -78,6 +81,7 @@ METHODS = [
     MCLMC(adjusted=True, max_num_steps=4, **CHAINS),
     SGLD(preconditioner=RMSprop(), schedule="polynomial", **MINIBATCHES),
     SGHMC(batch_size=32, **MINIBATCHES),
+    SGMCLMC(batch_size=32, **EVENLY_SPACED, **PARTS),
     CyclicalSGHMC(num_cycles=2, cycle_steps=20, exploration=0.5, draws_per_cycle=3, **SEQUENTIAL),
     HMC(max_num_steps=3, **PYRO),
     NUTS(max_tree_depth=2, **PYRO),

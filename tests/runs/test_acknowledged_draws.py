@@ -19,6 +19,7 @@ _CHAINS = "num_warmup: 20, num_draws: 100, num_chains: 2, chain_method: sequenti
 FITS = {
     "sgld": [f"inference={{name: sgld, {_CHAINS}}}"],
     "sghmc": [f"inference={{name: sghmc, {_CHAINS}}}"],
+    "sgmclmc": [f"inference={{name: sgmclmc, {_CHAINS}}}"],
     "map": ["inference={name: map, num_steps: 200, log_every: 5}"],
     "mean_field_vi": [
         "inference={name: mean_field_vi, num_steps: 100, num_draws: 5, log_every: 5}"

@@ -54,7 +54,7 @@ _BACK_OFF = 1.5
 # so large that its rounding alone exceeds any threshold, they would shrink without end.
 _LEAST_STEP = 1e-5
 # An energy error within this fraction of U is rounding, not divergence.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 # Maximum number of random numbers that are drawn at once: 16 MB.
 _MOST_NOISE = 4_000_000
 
@@ -341,7 +341,7 @@ def path(
             evaluate, position, direction, gradient, energy, signed, scale
         )
         fine = torch.isfinite(new[2].sum(-1)) & torch.isfinite(new[3])
-        fine = fine & (change.abs() < MAX_ENERGY_ERROR + _ROUNDING * energy.abs())
+        fine = fine & (change.abs() < MAX_ENERGY_ERROR + ROUNDING * energy.abs())
         row = fine[:, None]
         direction = torch.where(row, new[1], -direction)
         direction = refresh(direction, noise.index_select(0, index[None])[0], signed, length)

@@ -1,5 +1,5 @@
-"""Sample the posterior with stochastic gradients: SGLD, SGHMC and cyclical SGHMC.
+"""Sample the posterior with stochastic gradients: SGLD, SGHMC, cyclical SGHMC and SGMCLMC.
 
-Reading order: `sgld`, `sghmc`, `cyclical_sghmc` (settings), `stationary`, `sampler`,
-`preconditioning`.
+Reading order: `sgld`, `sghmc`, `cyclical_sghmc`, `sgmclmc` (settings), `stationary`, `langevin`,
+`sampler`, `preconditioning`.
 """

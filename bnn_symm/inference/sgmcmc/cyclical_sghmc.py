@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.sgmcmc.sampler import Stage
+from bnn_symm.inference.sgmcmc.langevin import LangevinStage
 from bnn_symm.inference.sgmcmc.sghmc import MomentumSampler
 from bnn_symm.settings import Fraction, Positive, PositiveInt, settings
 
@@ -52,7 +52,7 @@ class CyclicalSGHMC(MomentumSampler):
         """Return the total number of steps of all cycles."""
         return self.num_cycles * self.cycle_steps
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> LangevinStage:
         """Return the settings of a step, of exploration or of sampling.
 
         Args:
@@ -62,7 +62,7 @@ class CyclicalSGHMC(MomentumSampler):
         exploring = done < self.num_warmup
         thinning = (self.cycle_steps - self.num_warmup) // self.draws_per_cycle
         left = self.cycle_steps - 1 - done
-        return Stage(
+        return LangevinStage(
             phase="exploration" if exploring else "sampling",
             learning_rate=0.5
             * self.learning_rate

@@ -22,13 +22,13 @@ from pydantic import Field
 
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference.sgmcmc.sampler import Stage, StochasticGradientMethod
+from bnn_symm.inference.sgmcmc.langevin import LangevinMethod, LangevinStage
 from bnn_symm.inference.sgmcmc.stationary import StationarySampler
 from bnn_symm.settings import NonNegative, Positive, settings
 
 
 @settings
-class MomentumSampler(StochasticGradientMethod):
+class MomentumSampler(LangevinMethod):
     """Settings of samplers with momentum.
 
     Attributes:
@@ -70,7 +70,7 @@ class SGHMC(MomentumSampler, StationarySampler):
     name: Literal["sghmc"] = "sghmc"
     learning_rate: Positive = 0.05
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> LangevinStage:
         """Return the settings of a step; the noise is the same at every step, warm-up included.
 
         Args:

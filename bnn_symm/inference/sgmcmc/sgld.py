@@ -13,7 +13,7 @@ References:
 import math
 from typing import Literal
 
-from bnn_symm.inference.sgmcmc.sampler import Stage
+from bnn_symm.inference.sgmcmc.langevin import LangevinStage
 from bnn_symm.inference.sgmcmc.stationary import StationarySampler
 from bnn_symm.settings import Positive, settings
 
@@ -25,7 +25,7 @@ class SGLD(StationarySampler):
     name: Literal["sgld"] = "sgld"
     learning_rate: Positive = 0.1
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> LangevinStage:
         """Return the settings of a step: without momentum, all of it decays at every step.
 
         Args:
