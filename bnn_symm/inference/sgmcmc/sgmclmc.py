@@ -66,8 +66,8 @@ _DAMPING = 0.1
 # The variances are means over this fraction of the steps so far, and over this number at least.
 _MEMORY, _LEAST_MEMORY = 0.25, 100
 _LEAST_WARMUP = 4
-# U falls if the halves of at least so many rows differ by more than so many standard errors, and by
-# more than U varies in the posterior, the square root of the number of parameters.
+# U falls if the halves of this number of rows, or more, differ by more than this number of standard
+# errors plus the square root of the number of parameters, the variation of U in the posterior.
 _LEAST_ROWS, _SURE = 8, 4.0
 # The first angle and the smallest one, in units of the step size, and the factor by which a step
 # that fails reduces it.
@@ -131,9 +131,8 @@ class SGMCLMC(EvenlySpacedDraws):
             if len(values) >= _LEAST_ROWS:
                 error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
                 fall = float(parts[0].mean() - parts[1].mean())
-                falls += (
-                    [fall] if fall > _SURE * error + math.sqrt(fit.model.num_parameters) else []
-                )
+                if fall > _SURE * error + math.sqrt(fit.model.num_parameters):
+                    falls.append(fall)
         if not falls:
             return []
         return [
