@@ -96,14 +96,19 @@ class IndependentMinibatches(Minibatches):
     times the covariance of a point, and no correlation over time, also with B = N.
     """
 
+    _step, _batch = -1, (torch.empty(0), torch.empty(0))
+
     def take(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the features and targets of a step, with the weights of the points, if any.
 
         Args:
             step: counted from 0.
         """
-        train = self._train
-        generator = torch_generator(self._seed, "points", step)
-        index = torch.randint(len(train), (self._batch_size,), generator=generator)
-        index = index.to(train.x.device)
-        return train.x.index_select(0, index), train.targets.index_select(0, index)
+        if step != self._step:
+            train = self._train
+            generator = torch_generator(self._seed, "points", step)
+            index = torch.randint(len(train), (self._batch_size,), generator=generator)
+            index = index.to(train.x.device)
+            self._batch = train.x.index_select(0, index), train.targets.index_select(0, index)
+            self._step = step
+        return self._batch

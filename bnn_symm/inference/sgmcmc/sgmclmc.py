@@ -17,8 +17,8 @@ variance of the gradient in a coordinate and r^2 the mean of v,
 In these units a step of length eps = step_size sqrt(d), with d the number of parameters, turns the
 direction by step_size, an angle in radians, so that steps are the smaller the noisier their
 gradients. Where gradients have little noise, it is the curvature that limits steps: in warm-up the
-energy error E of a step, on its minibatch, is measured, and the angle is at most that with a mean
-of E^2 / d equal to `energy_variance`, as in MCLMC. Every step draws its own minibatch, with
+energy error E of every fourth step is measured on its minibatch, and the angle is at most that with
+a mean of E^2 / d equal to `energy_variance`, as in MCLMC. Every step draws its own minibatch, with
 replacement, because the batches of a shuffled epoch cancel each other's noise.
 
 What remains is a bias of the variances of step_size^2 / 12, relative to them, because a gradient
@@ -66,8 +66,11 @@ _DAMPING = 0.1
 # The variances are means over this fraction of the steps so far, and over this number at least.
 _MEMORY, _LEAST_MEMORY = 0.25, 100
 _LEAST_WARMUP = 4
-# U falls if the halves of this number of rows, or more, differ by more than this number of standard
-# errors plus the square root of the number of parameters, the variation of U in the posterior.
+# Every fourth step of warm-up measures its energy error, which costs two passes without gradient.
+_MEASURED = 4
+# U changes if the halves of this number of rows, or more, differ by more than this number of
+# standard errors plus the square root of the number of parameters, the variation of U in the
+# posterior.
 _LEAST_ROWS, _SURE = 8, 4.0
 # The first angle and the smallest one, in units of the step size, and the factor by which a step
 # that fails reduces it.
@@ -116,7 +119,7 @@ class SGMCLMC(EvenlySpacedDraws):
     def convergence_warnings(
         self, fit: FitContext, fit_state: FitState, posterior: Posterior
     ) -> list[str]:
-        """Return a message if U still fell while draws were collected.
+        """Return a message if U still changed while draws were collected.
 
         Args:
             fit: the arguments of the fit.
@@ -124,21 +127,23 @@ class SGMCLMC(EvenlySpacedDraws):
             posterior: not used.
         """
         rows = [row for row in fit_state.history if row.get("phase") == "sampling"]
-        falls = []
+        changes = []
         for chain in {row["chain"] for row in rows}:
             values = np.array([row["objective"] for row in rows if row["chain"] == chain])
             parts = np.array_split(values, 2)
             if len(values) >= _LEAST_ROWS:
                 error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
-                fall = float(parts[0].mean() - parts[1].mean())
-                if fall > _SURE * error + math.sqrt(fit.model.num_parameters):
-                    falls.append(fall)
-        if not falls:
+                change = float(parts[1].mean() - parts[0].mean())
+                if abs(change) > _SURE * error + math.sqrt(fit.model.num_parameters):
+                    changes.append(change)
+        if not changes:
             return []
+        most = max(changes, key=abs)
+        change = f"{'rose' if most > 0 else 'fell'} by {number(abs(most))} nats"
+        ensemble = "" if most > 0 else "start from an ensemble with warm_start=[deep_ensemble], or "
         return [
-            f"the potential of {count(len(falls), 'chain')} still fell by {number(max(falls))} "
-            "nats while draws were collected, so they had not reached the posterior; start from "
-            "an ensemble with warm_start=[deep_ensemble], or raise "
+            f"the potential of {count(len(changes), 'chain')} still {change} while draws were "
+            f"collected, so they had not reached the posterior; {ensemble}raise "
             f"inference.num_warmup={self.num_warmup}"
         ]
 
@@ -191,35 +196,35 @@ class MicrocanonicalStepper(SGMCMCStepper):
             step: its number.
 
         Returns:
-            The terms of U on the minibatch, at the start of the step in warm-up and in its middle
-            afterwards, and the `angle` by which the gradient turned the direction, in radians.
+            The terms of U on the minibatch, in the middle of the step, and the `angle` by which the
+            gradient turned the direction, in radians.
         """
         position, direction = self.tensors["position"], self.tensors["direction"]
+        size, angle = len(position), self.step_size(step)
         learns = self._method.stage(step).phase == "warmup"
-        start = self._potential(position, step) if learns else {}
-        if not math.isfinite(start.get("objective", 0.0)):
-            return start
-        length = self.step_size(step) * math.sqrt(len(position))
+        length = angle * math.sqrt(size)
         half = (0.5 * length) * self._scale
         moved = position + half * direction
         gradient, terms = self.potential_gradient(moved, step)
         if gradient is None:
-            return self._turn_back(start) if learns else terms
+            return self._turn_back(self._potential(position, step)) if learns else terms
         scaled = self._scale * gradient
         time = torch.full((1,), length, dtype=torch.float64, device=position.device)
         turned, kinetic = turn(direction[None], scaled[None], time)
         end = moved + half * turned[0]
-        if learns and self._is_moving():
-            error = self._potential(end, step)["objective"] - start["objective"] + float(kinetic)
+        if learns and self._is_moving() and step % _MEASURED == 0:
+            start = self._potential(position, step)
+            change = self._potential(end, step)["objective"] - start["objective"]
+            error = change + float(kinetic)
             if not abs(error) < MAX_ENERGY_ERROR + ROUNDING * abs(start["objective"]):
                 return self._turn_back(start)
-            self._learn_energy(error, step)
-        noise = self._refreshment(step) * self.noise("noise", step)
+            self._learn_energy(error, angle)
+        noise = self._refreshment(angle) * self.noise("noise", step)
         direction.copy_(normalized(turned + noise)[0])
         position.copy_(end)
         if learns:
             self._learn(gradient)
-        return (start or terms) | {"angle": length * float(scaled.norm()) / (len(position) - 1)}
+        return terms | {"angle": length * float(scaled.norm()) / (size - 1)}
 
     def _potential(self, position: Tensor, step: int) -> dict[str, float]:
         """Return the terms of U on the minibatch of a step."""
@@ -229,10 +234,10 @@ class MicrocanonicalStepper(SGMCMCStepper):
     def _is_moving(self) -> bool:
         return self.counts["learned"] >= self._rest
 
-    def _learn_energy(self, error: float, step: int) -> None:
+    def _learn_energy(self, error: float, angle: float) -> None:
         """Update the mean of E^2 / (d angle^6), exponentially weighted."""
         rate = self.tensors["energy_rate"]
-        new = error**2 / len(self._scale) / self.step_size(step) ** 6
+        new = error**2 / len(self._scale) / angle**6
         rate.lerp_(torch.full_like(rate, new), _weight(self.counts["tuned"]))
         self.counts["tuned"] += 1
 
@@ -243,10 +248,10 @@ class MicrocanonicalStepper(SGMCMCStepper):
         self.tensors["direction"].neg_()
         return terms | {"angle": 0.0}
 
-    def _refreshment(self, step: int) -> Tensor:
+    def _refreshment(self, angle: float) -> Tensor:
         """Return the standard deviation of the noise that is added to each coordinate."""
-        angle, length = self.step_size(step), self._method.decoherence_length
-        variance = angle**2 * self._missing + math.expm1(2 * angle / length)
+        refreshed = math.expm1(2 * angle / self._method.decoherence_length)
+        variance = angle**2 * self._missing + refreshed
         return (variance / len(self._missing)).sqrt()
 
     def _learn(self, gradient: Tensor) -> None:

@@ -125,6 +125,17 @@ def test_a_chain_that_comes_from_afar_says_so():
     assert not method.fit(model, data, seed=0, initial=start).info["warnings"]
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_chain_that_still_spreads_from_a_mode_says_so():
+    """From the mode, U rises by half the number of parameters."""
+    model, data, *_ = regression(200, 60)
+    settings = {"num_warmup": 100, "num_draws": 400, "thinning": 1, "log_every": 10, **ONE}
+    method = SGMCLMC(batch_size=200, step_size=0.003, **settings)
+    start = MAP(num_steps=300, learning_rate=0.05).fit(model, data, seed=0)
+    with pytest.warns(ConvergenceWarning, match="still rose by .* so .*; raise inference.num_warm"):
+        method.fit(model, data, seed=0, initial=start)
+
+
 def test_batches_are_drawn_with_replacement_and_keyed_by_their_step():
     _, data, *_ = regression(40, 2)
     batches = IndependentMinibatches(data.train, 40, seed=3)
