@@ -24,9 +24,9 @@ test-types: $(INSTALLED)
 	$(PYTEST) -m "not slow and not thorough" --jaxtyping-packages=bnn_symm,beartype.beartype \
 		$(NUMERICAL:%=tests/%)
 
-# The lines of the package that the fast tests run: at least 90 %.
+# The lines of the package that the tests run: at least 90 %.
 coverage: $(INSTALLED)
-	$(PYTEST) -m "not slow and not thorough" --cov=bnn_symm --cov-report=term --cov-fail-under=90
+	$(PYTEST) -m "not slow" --cov=bnn_symm --cov-report=term --cov-fail-under=90
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

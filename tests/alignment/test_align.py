@@ -61,6 +61,7 @@ def planted(name: str, seed: int = 0) -> tuple[SymmetryGroup, GaussianPosterior,
 # -- planted permutations
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", [0.0, NOISE], ids=["exact", "noisy"])
 @pytest.mark.parametrize("name", RECOVERED)
 def test_a_planted_permutation_is_recovered(name, level) -> None:
@@ -167,6 +168,7 @@ def test_units_that_move_together_come_nearer(name) -> None:
     assert after < share * before
 
 
+@pytest.mark.thorough
 def test_blocks_of_a_grouped_convolution_are_recovered() -> None:
     found = 0
     for seed in range(3):
@@ -220,6 +222,7 @@ def unrelated() -> tuple[GaussianPosterior, GaussianPosterior, Alignment]:
     return first, second, align(first, second, seed=3)
 
 
+@pytest.mark.thorough
 def test_the_result_says_what_was_done(unrelated) -> None:
     first, second, result = unrelated
     objective = alignment_objective(first, second, result.group.spec)
@@ -248,6 +251,7 @@ def test_the_same_seed_finds_the_same(unrelated) -> None:
     assert dataclasses.replace(again, permutation=result.permutation, group=result.group) == result
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["mlp", "tanh", "resnet-20"])
 def test_never_worse_than_coordinate_matching_from_the_identity(name) -> None:
     model = model_of(NETWORKS[name]())

@@ -69,6 +69,7 @@ def planted(posterior: Posterior, group: SymmetryGroup, *, rotated: bool) -> Pos
     return transport_posterior(posterior.permute(group.random("planted")), transport)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("build", "symmetries"), [(mlp, ALL[:2]), (Small, ALL)])
 def test_a_planted_element_is_recovered(build, symmetries):
     reference = draws(build)
@@ -93,6 +94,7 @@ def test_a_planted_element_is_recovered(build, symmetries):
     torch.testing.assert_close(middle.predict(x).outputs, outputs[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_draws_are_transported_one_by_one():
     reference = draws(Small, 3)
     group = group_of(Small)
@@ -104,6 +106,7 @@ def test_draws_are_transported_one_by_one():
     assert not torch.allclose(moved.mean(), reference.mean())
 
 
+@pytest.mark.thorough
 def test_scales_of_independent_normals():
     model = draws(mlp).model
     loc = draws(mlp).mean()

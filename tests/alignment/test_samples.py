@@ -68,6 +68,7 @@ def dispersion(draws: Tensor) -> float:
 # -- chains
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_planted_permutations_of_chains_are_undone(activation):
     model = model_of(activation)
@@ -97,6 +98,7 @@ def test_planted_permutations_of_chains_are_undone(activation):
         assert {name: int(counts[1]) for name, counts in found.agreement.flips.items()} == flips
 
 
+@pytest.mark.thorough
 def test_chains_are_aligned_whatever_their_order():
     model = model_of("tanh", widths=(5,))
     posterior = SamplePosterior.from_draws(model, normal(3, 6, model.num_parameters))
@@ -114,6 +116,7 @@ def test_chains_are_aligned_whatever_their_order():
             assert mine.same_as(theirs)
 
 
+@pytest.mark.thorough
 def test_an_ensemble_is_chains_of_one_draw():
     model = model_of()
     group = symmetry_group(model.net)
@@ -130,6 +133,7 @@ def test_an_ensemble_is_chains_of_one_draw():
 # -- draws
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_planted_permutations_of_draws_are_undone(activation):
     """Every draw is in a different mode, so their mean is uninformative at first."""
@@ -173,6 +177,7 @@ def test_a_draw_that_jumps_is_told_from_its_chain():
     ]  # a 3-cycle and a swap each
 
 
+@pytest.mark.thorough
 def test_aligning_draws_never_raises_their_dispersion():
     """With restarts or without, for draws that have no mode in common at all."""
     model = model_of("tanh")
@@ -214,6 +219,7 @@ def test_aligning_draws_of_the_prior_one_by_one_manufactures_agreement():
     assert float(per_chain.posterior.draws().mean(0)[:weights].abs().mean()) < 0.1
 
 
+@pytest.mark.thorough
 def test_the_null_stands_beside_the_result_and_is_the_same_procedure():
     model = one_unit_wide(4)
     posterior = mode(model, 2, 10, noise=0.1)
@@ -358,6 +364,7 @@ class Attention(nn.Module):
         return self.out(mixed).mean(1)
 
 
+@pytest.mark.thorough
 def test_units_that_move_together_are_matched_draw_by_draw():
     model = BayesianModel(Attention().double(), Prior(), Categorical())
     group = symmetry_group(model.net)
@@ -477,6 +484,7 @@ def test_units_held_by_fixed_values_and_dead_units_stay():
     torch.testing.assert_close(outputs, model.outputs(flat, x), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_draws_that_differ_by_scale_and_order_only_agree_once_balanced():
     model = model_of()
     group = symmetry_group(model.net)

@@ -280,6 +280,7 @@ def test_half_way_to_the_center_is_an_average_of_permutations(name) -> None:
 # -- Sinkhorn matching
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TINY)
 def test_sinkhorn_from_one_start_finds_the_optimum_of_tiny_networks(name) -> None:
     """Of 30 unrelated pairs at least 27: an ascent that ends at a local optimum now and then is no
@@ -309,6 +310,7 @@ def test_sinkhorn_recovers_a_planted_permutation(name, from_identity) -> None:
     assert sinkhorn(objective, group, start, "key")[0].same_as(planted)
 
 
+@pytest.mark.thorough
 def test_sinkhorn_is_above_coordinate_matching_on_unrelated_networks() -> None:
     """More than 1 % above in the mean of 8 pairs, and nowhere more than 1 % below."""
     model = model_of(mlp(12, 12, 12))

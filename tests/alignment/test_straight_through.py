@@ -79,6 +79,7 @@ def test_the_gradient_is_that_of_the_loss(pair) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("noisy", [False, True])
 def test_it_lowers_the_midpoint_loss_of_a_trained_pair(pair, noisy) -> None:
     """Below weight matching, its first step. Seen, by means: 0.345 nats as they are, 0.081 by
@@ -94,6 +95,7 @@ def test_it_lowers_the_midpoint_loss_of_a_trained_pair(pair, noisy) -> None:
     assert loss < middle.loss(weights.permutation, part, 0)
 
 
+@pytest.mark.thorough
 def test_the_same_seed_finds_the_same_and_leaves_the_generator_alone(pair) -> None:
     first, second, part = pair
     group, before = symmetry_group(first.model.net), torch.get_rng_state()
@@ -104,6 +106,7 @@ def test_the_same_seed_finds_the_same_and_leaves_the_generator_alone(pair) -> No
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_it_recovers_a_planted_permutation(activation) -> None:
     """Of a fit the loss is lowest, or nearly, where no unit meets another one."""
@@ -122,6 +125,7 @@ def test_it_recovers_a_planted_permutation(activation) -> None:
     assert (found.solver, found.starts) == ("straight_through", 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["cnn", "blocks"])
 def test_it_stays_in_the_group_of_other_networks(name) -> None:
     model = model_of(NETWORKS[name]())
@@ -136,6 +140,7 @@ def test_it_stays_in_the_group_of_other_networks(name) -> None:
 # -- which solver
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("solver", ["coordinate", "frank_wolfe", "sinkhorn"])
 def test_the_solver_that_is_asked_for_is_used(solver) -> None:
     model = model_of(mlp(8, 8, 8))
@@ -156,6 +161,7 @@ def test_the_solver_that_is_asked_for_is_used(solver) -> None:
     assert objective.distance(one.permutation) == one.distance_after
 
 
+@pytest.mark.thorough
 def test_the_best_of_all_is_the_best_of_each() -> None:
     model = model_of(mlp(6, 6))
     group = symmetry_group(model.net)

@@ -79,6 +79,7 @@ def pair_sum(posteriors: list[Posterior], permutations: list[Permutation]) -> fl
 # -- jointly
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_planted_permutations_of_four_are_recovered(activation):
     posteriors, back, group = planted(model_of(activation), 4)
@@ -108,6 +109,7 @@ def test_the_order_of_the_arguments_changes_nothing(number):
             assert other.between(a, b).same_as(found.between(order[a], order[b]))
 
 
+@pytest.mark.thorough
 def test_copies_among_the_arguments_have_no_order_either():
     first, second, third = unrelated(model_of(), 3)
     found = synchronize([first, second, first, third])
@@ -120,6 +122,7 @@ def test_copies_among_the_arguments_have_no_order_either():
     )
 
 
+@pytest.mark.thorough
 def test_the_objective_is_the_sum_over_pairs_and_gains():
     posteriors = unrelated(model_of("tanh"), 4)
     found = synchronize(posteriors)
@@ -148,6 +151,7 @@ def test_no_single_posterior_could_still_be_aligned_better():
             assert pair_sum(posteriors, changed) <= found.objective_after + 1e-5
 
 
+@pytest.mark.thorough
 def test_a_small_universe_is_searched_exhaustively():
     """One hidden layer of three units, three posteriors: 36 relative arrangements, the best of
     which is found."""
@@ -240,6 +244,7 @@ def test_a_single_posterior_and_foreign_ones_are_refused():
 # -- pairs, paths and cycles
 
 
+@pytest.mark.thorough
 def test_paths_and_cycles_of_planted_permutations_close():
     posteriors, back, _ = planted(model_of("tanh"), 4)
     pairs = align_pairs(posteriors)
@@ -254,6 +259,7 @@ def test_paths_and_cycles_of_planted_permutations_close():
     assert all(cycle.permutation.is_identity for cycle in of_four)
 
 
+@pytest.mark.thorough
 def test_cycles_of_unrelated_posteriors_do_not_close():
     posteriors = unrelated(model_of(widths=(8, 8)), 4)
     pairs = align_pairs(posteriors)
@@ -274,6 +280,7 @@ def test_cycles_of_unrelated_posteriors_do_not_close():
         assert cycle.distance > 0 or total.is_identity
 
 
+@pytest.mark.thorough
 def test_a_composed_path_goes_over_the_one_between():
     posteriors = unrelated(model_of(widths=(8, 8)), 3)
     pairs = align_pairs(posteriors)
@@ -297,6 +304,7 @@ def test_a_composed_path_goes_over_the_one_between():
     assert any(not path.composed.same_as(path.direct) for path in paths)
 
 
+@pytest.mark.thorough
 def test_pairs_do_not_depend_on_the_order():
     posteriors = unrelated(model_of(), 3)
     found = align_pairs(posteriors)

@@ -141,6 +141,7 @@ def test_a_decayed_learning_rate_is_reported(planted):
     assert kind(content) is RunVerdict.FLAT_BY_DECAY
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
 @pytest.mark.parametrize("status", ["complete", "interrupted", "failed", "running"])
 def test_few_rows_are_answered_in_words(planted, rows, status, tmp_path):
@@ -299,6 +300,7 @@ def rates(planted, number=6, slow=600.0):
     ]
 
 
+@pytest.mark.thorough
 def test_groups_are_compared_paired_by_seed(planted, tmp_path):
     content = describe_convergence(rates(planted))
     assert [group["label"] for group in content["groups"]] == [
@@ -443,6 +445,7 @@ def test_groups_differ_in_more_than_seeds():
 # -- real fits
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["local", "map", "deep_ensemble", "nuts"])
 def test_every_method_is_answered(method, tmp_path):
     run = fit(tmp_path / "run", overrides(method))

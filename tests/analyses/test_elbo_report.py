@@ -37,6 +37,7 @@ def content(run):
     return describe_elbo(run)
 
 
+@pytest.mark.thorough
 def test_it_is_the_elbo_of_the_run_and_its_parts_add_up(run, content):
     metrics = run.metrics
     assert content["value"] == metrics["elbo"]
@@ -68,6 +69,7 @@ def test_the_picture_is_drawn(content, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.thorough
 def test_draws_have_scales_and_a_reason_in_place_of_numbers(tmp_path):
     content = describe_elbo(fit(tmp_path / "run", overrides("hmc")))
     assert all(
@@ -86,6 +88,7 @@ def test_a_point_has_no_scales(tmp_path):
     assert draw_elbo(content, tmp_path, title="map") == []
 
 
+@pytest.mark.thorough
 def test_an_asymmetric_run_has_no_gap(tmp_path):
     keys = [
         *overrides("weight"),

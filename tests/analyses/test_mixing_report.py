@@ -17,6 +17,8 @@ from bnn_symm.report.text.mixing import draw_mixing, mixing_text
 from bnn_symm.symmetry import permutation_spec
 from tests.golden import golden
 
+pytestmark = pytest.mark.thorough
+
 NUMBERS = {
     "rhat_max",
     "rhat_median",

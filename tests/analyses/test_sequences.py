@@ -13,6 +13,8 @@ from bnn_symm.runs.compatibility import save_derived_run
 from bnn_symm.symmetry import symmetry_group
 from tests.runs.fits import fit
 
+pytestmark = pytest.mark.thorough
+
 KEYS = ["data.name=iris", "architecture.widths=[5]", "inference.num_steps=40"]
 POINT = ["inference.name=map", "checkpoint.keep=[20]"]
 

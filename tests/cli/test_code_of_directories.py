@@ -199,6 +199,7 @@ def test_neither_a_changed_plan_nor_a_changed_run_brings_in_code(unmarked, cli, 
     assert "planted_network" not in sys.modules
 
 
+@pytest.mark.thorough
 def test_the_page_of_a_finished_study_needs_no_code(unmarked, cli, tmp_path):
     page = tmp_path / "page.html"
     status, _, err = cli("report", unmarked.done, "-o", page)

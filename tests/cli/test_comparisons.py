@@ -56,6 +56,7 @@ def test_barrier_of_two(cli, pair, tmp_path):
     assert (tmp_path / "runs" / "barrier-1" / "barrier.json").exists()
 
 
+@pytest.mark.thorough
 def test_temperatures_along_a_barrier(cli, pair, fitted, refused, tmp_path):
     status, out, err = cli("barrier", *pair, "-o", "ab", "--draws", 4, "--temperature-scaling")
     assert (status, err) == (0, "")
@@ -74,6 +75,7 @@ def test_temperatures_along_a_barrier(cli, pair, fitted, refused, tmp_path):
     assert "validation_fraction=0.1" in refused("barrier", *[fitted("v", keys)] * 2, flag)
 
 
+@pytest.mark.thorough
 def test_layers_and_shares_of_a_barrier(cli, pair, fitted, refused, tmp_path):
     options = ("--layers", "--decompose", "--draws", 4)
     status, out, err = cli("barrier", *pair, "-o", "ab", *options)
@@ -102,6 +104,7 @@ def test_layers_and_shares_of_a_barrier(cli, pair, fitted, refused, tmp_path):
         )
 
 
+@pytest.mark.thorough
 def test_a_run_and_itself_have_no_barrier(cli, fitted):
     _, printed, _ = cli("barrier", fitted("a"), "a", "--draws", 8, "--json")
     content = json.loads(printed)
@@ -109,6 +112,7 @@ def test_a_run_and_itself_have_no_barrier(cli, fitted):
     assert content["alignment"]["num_moved"] == 0
 
 
+@pytest.mark.thorough
 def test_barrier_along_lines_and_curves(cli, pair, tmp_path):
     status, out, err = cli("barrier", *pair, "--path", "line", "-o", "line")
     assert (status, err) == (0, "")
@@ -160,6 +164,7 @@ def test_unsuitable_paths_are_refused(pair, refused):
     )
 
 
+@pytest.mark.thorough
 def test_barrier_of_three(cli, pair, fitted, tmp_path):
     status, out, _ = cli("barrier", *pair, fitted("c", "seed=2"), "-o", "abc", "--draws", 8)
     assert status == 0
@@ -173,6 +178,7 @@ def test_barrier_of_three(cli, pair, fitted, tmp_path):
         assert (tmp_path / "abc" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.thorough
 def test_scales_are_aligned_after_permutations(cli, pair, tmp_path):
     scales = ("--symmetries", "permutation,scale")
     status, out, err = cli("barrier", *pair, "-o", "ab", "--draws", 8, *scales)
@@ -199,6 +205,7 @@ def test_scales_are_aligned_after_permutations(cli, pair, tmp_path):
     assert "permutation,scale,rotation" in err
 
 
+@pytest.mark.thorough
 def test_an_aligned_run_has_unchanged_predictions(cli, pair, tmp_path):
     status, out, err = cli("align", *pair, "-o", "aligned", "--singular-vectors")
     assert (status, err) == (0, "")
@@ -251,6 +258,7 @@ def test_a_product_of_the_same_data_twice_is_refused(pair, refused):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", ["barycentre", "product"])
 def test_merge(cli, request, rule, tmp_path):
     runs = request.getfixturevalue("pair" if rule == "barycentre" else "halves")
@@ -271,6 +279,7 @@ def test_merge(cli, request, rule, tmp_path):
     assert cli("evaluate", "merged", "--quiet")[0] == 0
 
 
+@pytest.mark.thorough
 def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
     keys = [
         "architecture.widths=[6]",
@@ -281,6 +290,7 @@ def test_an_asymmetric_network_has_nothing_to_align(cli, fitted):
     assert "there is nothing to align: trivial: proved" in out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -304,6 +314,7 @@ def test_incompatible_runs_are_refused(fitted, refused, keys, message):
         assert message in refused(*command)
 
 
+@pytest.mark.thorough
 def test_other_masks_are_refused_with_both_fingerprints(fitted, refused, tmp_path):
     symmetry = "architecture.symmetry={{kind: weight_asymmetric, fixed_per_row: [2, 3], seed: {}}}"
     fitted("a", "architecture.widths=[6]", symmetry.format(0))
@@ -314,6 +325,7 @@ def test_other_masks_are_refused_with_both_fingerprints(fitted, refused, tmp_pat
         assert fingerprint[:12] in message
 
 
+@pytest.mark.thorough
 def test_other_data_is_a_warning(cli, fitted):
     status, _, err = cli(
         "barrier", fitted("a"), fitted("b", "data.split_seed=1"), "--draws", 4, "--quiet"
@@ -339,6 +351,7 @@ def test_wrong_input(fitted, refused, command, message):
     assert message in refused(*command)
 
 
+@pytest.mark.thorough
 def test_points_and_samples(cli, fitted):
     keys = ["inference={name: map, num_steps: 60}"]
     _, printed, _ = cli("barrier", fitted("a", *keys), fitted("b", "seed=1", *keys), "--json")

@@ -9,6 +9,8 @@ import pytest
 from tests.posteriors.external.test_foreign import NUMPYRO
 from tests.runs.fits import METHODS
 
+pytestmark = pytest.mark.thorough
+
 
 def test_a_variational_run(cli, fitted, tmp_path):
     status, out, err = cli("diagnose", fitted("vi", *METHODS["local"]), "-o", "d")
@@ -57,7 +59,6 @@ def test_chains(cli, fitted, tmp_path):
         assert (tmp_path / "one" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.thorough
 def test_runs_side_by_side(cli, fitted, tmp_path):
     runs = [fitted("a", *CHAINS), fitted("b", *CHAINS, "seed=1")]
     status, out, _ = cli("diagnose", *runs, "--no-per-draw", "-o", "both")

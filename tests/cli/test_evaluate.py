@@ -13,6 +13,8 @@ from bnn_symm.report.text.calibration import calibration_text
 from bnn_symm.runs import load_config, load_run
 from bnn_symm.runs.conformal import OTHER_POINTS, conformal_notes
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["architecture.widths=[]", "inference.num_steps=5", "inference.num_draws=5"]
 
 

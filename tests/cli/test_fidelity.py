@@ -8,6 +8,8 @@ import pytest
 
 from bnn_symm.runs import load_run
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["inference.num_steps=60", "inference.num_draws=20"]
 NUTS = ["inference.name=nuts", "inference.num_warmup=30", "inference.num_draws=30"]
 NUTS += ["inference.max_tree_depth=3"]

@@ -35,6 +35,7 @@ def test_quiet_prints_nothing(cli):
     assert cli("fit", *IRIS, "--out", "run", "--quiet") == (0, "", "")
 
 
+@pytest.mark.thorough
 def test_an_unused_dropout_rate_is_noted_and_has_no_effect(cli, tmp_path):
     keys = ["data.name=iris", "architecture.widths=[4]", "inference.num_steps=2"]
     errors = {}
@@ -60,6 +61,7 @@ def test_an_unused_dropout_rate_is_noted_and_has_no_effect(cli, tmp_path):
     assert check_comparable([runs["a"], runs["b"]]) == ["b has dropout rate 0.3, a has 0.1"]
 
 
+@pytest.mark.thorough
 def test_config_file_and_overrides(cli, tmp_path):
     (tmp_path / "c.yaml").write_text(
         "data: {name: iris}\narchitecture: {widths: []}\ninference: {num_steps: 5}\n"

@@ -11,6 +11,8 @@ from torch import nn
 
 from tests.posteriors.external.test_foreign import NUMPYRO
 
+pytestmark = pytest.mark.thorough
+
 DATA = ["data.name=theirs.csv", "data.target=y", "data.standardize=false"]
 NETWORK = ["architecture.widths=[5,5]", "architecture.activation=tanh"]
 

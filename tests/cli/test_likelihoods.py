@@ -52,6 +52,7 @@ def table(tmp_path):
     return write
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_fit_load_predict_and_evaluate(cli, table, tmp_path, name):
     more = [f"data.levels=[{','.join(LEVELS)}]"] if name == "ordinal" else []

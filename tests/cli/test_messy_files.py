@@ -11,6 +11,8 @@ import pytest
 
 from bnn_symm.runs import load_run
 
+pytestmark = pytest.mark.thorough
+
 ROWS = 80
 RANDOM = np.random.default_rng(1)
 SIZE = RANDOM.uniform(20, 200, ROWS).round(1)

@@ -6,6 +6,8 @@ import pytest
 
 from bnn_symm.runs import load_run
 
+pytestmark = pytest.mark.thorough
+
 NUMBERS = [
     "mean",
     "sd",

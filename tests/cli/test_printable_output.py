@@ -111,6 +111,7 @@ def hostile(tmp_path_factory):
     return run, data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "command",
     [
@@ -139,6 +140,7 @@ def test_answers_and_notes_about_hostile_names_are_printable(hostile, command, c
             assert "run: /elsewhere" not in out.splitlines()
 
 
+@pytest.mark.thorough
 def test_a_line_break_in_a_path_does_not_split_the_line_that_names_it(hostile, capsys, tmp_path):
     run, _ = hostile
     page = tmp_path / "a\nwritten: b.html"
@@ -147,6 +149,7 @@ def test_a_line_break_in_a_path_does_not_split_the_line_that_names_it(hostile, c
     assert lines == [f"written: {tmp_path}/a\\nwritten: b.html"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", ["status", "started", "host", "error"])
 def test_a_record_that_was_changed_prints_no_escape(hostile, key, capsys, tmp_path):
     path = shutil.copytree(hostile[0], tmp_path / "run")

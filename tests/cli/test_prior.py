@@ -6,6 +6,8 @@ import pytest
 
 from bnn_symm.cli import main
 
+pytestmark = pytest.mark.thorough
+
 GAP = ["--set", "data.name=gap", "architecture.widths=[16]", "architecture.activation=tanh"]
 
 

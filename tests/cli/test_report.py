@@ -21,6 +21,7 @@ def rows(text):
     return {re.sub("<.*?>", "", cell) for cell in cells}
 
 
+@pytest.mark.thorough
 def test_a_run_has_a_page_with_the_first_questions_first(cli, fitted, tmp_path):
     run = fitted("vi", *METHODS["local"])
     assert cli("report", run) == (0, "written: vi/report.html\n", "")
@@ -46,6 +47,7 @@ def test_a_run_has_a_page_with_the_first_questions_first(cli, fitted, tmp_path):
     assert (tmp_path / "vi" / "report.html").read_text() == before
 
 
+@pytest.mark.thorough
 def test_a_regression_has_its_errors_on_the_page(cli, fit_once, tmp_path):
     keys = ["data.name=diabetes", "architecture.widths=[4]", *METHODS["local"]]
     assert cli("report", fit_once("numbers", *keys), "-o", "page.html")[0] == 0
@@ -56,6 +58,7 @@ def test_a_regression_has_its_errors_on_the_page(cli, fit_once, tmp_path):
     assert text.count("<img ") == 3  # PIT, predicted against observed, convergence
 
 
+@pytest.mark.thorough
 def test_a_custom_network_has_a_page_with_its_factory_in_the_commands(cli, refused, tmp_path):
     (tmp_path / "page_networks.py").write_text(
         "from torch import nn\n\n"
@@ -74,6 +77,7 @@ def test_a_custom_network_has_a_page_with_its_factory_in_the_commands(cli, refus
     assert text.count("<img ") == 3  # reliability, confusion matrix, convergence
 
 
+@pytest.mark.thorough
 def test_counts_without_a_test_split_have_a_page(cli, fit_once, tmp_path):
     lines = [f"{i % 7},{i % 5},{(i * i) % 4}" for i in range(80)]
     (tmp_path / "visits.csv").write_text("\n".join(["age,size,visits", *lines]))
@@ -85,6 +89,7 @@ def test_counts_without_a_test_split_have_a_page(cli, fit_once, tmp_path):
     assert "Note: there are no test points" in text
 
 
+@pytest.mark.thorough
 def test_a_run_whose_data_changed_has_a_page_with_the_reason(cli, fit_once, tmp_path):
     (tmp_path / "own.csv").write_text("\n".join(["a,b", *(f"{i},{i * i}" for i in range(50))]))
     keys = [f"data.name={tmp_path}/own.csv", "data.target=b", "architecture.widths=[4]"]
@@ -96,6 +101,7 @@ def test_a_run_whose_data_changed_has_a_page_with_the_reason(cli, fit_once, tmp_
     assert {"Has it converged?", "What did it cost?", "How to repeat it"} <= {*headings(text)}
 
 
+@pytest.mark.thorough
 def test_chains_are_reported_in_all_views(cli, fitted, tmp_path):
     run = fitted("nuts", *METHODS["nuts"], "inference.chain_method=sequential")
     assert cli("report", run, "-o", "page.html") == (0, "written: page.html\n", "")
@@ -130,6 +136,7 @@ def test_a_study_has_a_page(cli, tmp_path):
     assert "Inconclusive: " in (tmp_path / "new" / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_invalid_directories_are_refused_in_one_line(refused, fitted, tmp_path):
     assert "neither a study nor a run" in refused("report", tmp_path)
     assert "there is no directory" in refused("report", "nowhere")

@@ -6,6 +6,8 @@ import pytest
 
 from bnn_symm.analyses.sbc_runner import default_overrides
 
+pytestmark = pytest.mark.thorough
+
 # Variational inference of a line: quick; after so few steps it is not calibrated, which is not the
 # matter here.
 TINY = ["inference={name: mean_field_vi, num_steps: 20, learning_rate: 0.1}", "data.limit=20"]
@@ -101,7 +103,6 @@ def test_the_default_is_nuts_on_a_linear_model_and_can_be_overridden(cli):
     )
 
 
-@pytest.mark.thorough
 def test_a_config_file_replaces_the_default(cli, tmp_path):
     (tmp_path / "c.yaml").write_text("data: {name: iris, limit: 20}\narchitecture: {widths: [2]}\n")
     keys = ["inference.num_steps=5"]

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+pytestmark = pytest.mark.thorough
+
 KEYS = [
     "data.name=iris",
     "architecture.widths=[4]",

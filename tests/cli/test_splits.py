@@ -8,6 +8,8 @@ import pytest
 
 from bnn_symm.runs import load_run
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["data.name=t.csv", "data.target=y", "architecture.widths=[2]", "inference.name=map"]
 TINY += ["inference.num_steps=2", "save.max_megabytes=1"]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 # Small networks; the four features of iris distinguish six units of a first layer.
 IRIS = ["--set", "data={name: iris, limit: 40}", "architecture.widths=[6, 5]"]
 ASYMMETRIC = [*IRIS, "architecture.symmetry={kind: weight_asymmetric, fixed_per_row: [2, 2, 2]}"]
@@ -273,7 +275,6 @@ def test_a_custom_module_gets_masks_too(content, tmp_path):
 # -- the same everywhere
 
 
-@pytest.mark.thorough
 def test_two_processes_print_the_same_fingerprint(content):
     keys = [word for word in ASYMMETRIC if word != "--set"]
     command = [sys.executable, "-m", "bnn_symm.cli", "symmetry", "--set", *keys, "--json"]

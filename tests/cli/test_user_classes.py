@@ -106,6 +106,7 @@ def planted(tmp_path, cli):
     sys.modules.pop("planted_noise", None)
 
 
+@pytest.mark.thorough
 def test_no_command_imports_a_class_that_only_a_directory_names(planted, cli):
     for words in (
         "evaluate run",

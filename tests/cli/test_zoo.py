@@ -9,6 +9,8 @@ import pytest
 
 from bnn_symm.zoo import load_zoo
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["data.name=iris", "architecture.widths=[3]", "zoo.num_steps=[3,6]"]
 
 

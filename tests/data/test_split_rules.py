@@ -30,6 +30,7 @@ def assert_no_group_in_two_parts(split, groups):
     assert sum(map(len, sets)) == len(set.union(*sets))
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=4, max_size=60),

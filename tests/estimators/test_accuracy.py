@@ -62,6 +62,7 @@ def test_the_standard_deviation_of_nuts_is_that_of_the_exact_predictive_distribu
     check_against_exact(mean, sd, exact_predictive(X, y, new, 0.5), effective_draws=250)
 
 
+@pytest.mark.thorough
 def test_the_standard_deviation_of_mean_field_vi_is_exact_where_the_posterior_factorizes():
     X = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]]) * 5 + 7  # orthogonal, and to the bias
     y = np.array([1.0, 3.0, 8.0, 2.0])

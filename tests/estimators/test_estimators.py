@@ -60,6 +60,7 @@ def quick(estimator, **keywords):
 # -- data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "labels",
     [
@@ -85,6 +86,7 @@ def test_labels_of_any_type_come_back(labels):
     np.testing.assert_array_equal(estimator.classes_[encoded.numpy()], labels[y])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("likelihood", ["categorical", "bernoulli"])
 def test_two_classes_of_booleans(likelihood):
     X, y = blobs(classes=2)
@@ -101,6 +103,7 @@ def test_one_class_only_is_predicted():
     assert set(estimator.predict(X)) == {"only"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", [BNNClassifier, BNNRegressor])
 def test_little_data_and_constant_columns(estimator):
     X, y = blobs(10, 2, 1)
@@ -113,6 +116,7 @@ def test_little_data_and_constant_columns(estimator):
         quick(estimator).fit(X[:1], y[:1])
 
 
+@pytest.mark.thorough
 def test_a_constant_target_is_predicted_in_its_own_units():
     X, _ = line()
     mean, sd = (
@@ -122,6 +126,7 @@ def test_a_constant_target_is_predicted_in_its_own_units():
     assert (sd < 1).all()
 
 
+@pytest.mark.thorough
 def test_predictions_are_in_the_targets_own_units():
     X, y = line()
     mean, sd = quick(BNNRegressor, num_steps=400).fit(X, y).predict(X, return_std=True)
@@ -139,6 +144,7 @@ def test_the_unit_of_the_target_and_of_the_features_does_not_matter():
     np.testing.assert_allclose(1e3 * other, one, rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_counts_and_a_noise_that_depends_on_the_inputs():
     X, _ = line()
     counts = np.random.default_rng(0).poisson(np.exp(1 + X[:, 0]))
@@ -156,6 +162,7 @@ def test_counts_and_a_noise_that_depends_on_the_inputs():
     assert estimator.predict(X).shape == (30,)
 
 
+@pytest.mark.thorough
 def test_frames_keep_their_names_and_give_the_same_bits_as_arrays():
     X, y = blobs()
     frame = pd.DataFrame(X, columns=["height", "weight"])
@@ -180,6 +187,7 @@ def test_in_a_pipeline_with_pandas_output():
     assert pipeline.predict(frame).shape == (30,)
 
 
+@pytest.mark.thorough
 def test_a_float32_network_predicts_probabilities_that_add_up():
     X, y = blobs()
     estimator = quick(BNNClassifier).fit(X.astype(np.float32), y)
@@ -201,6 +209,7 @@ def test_points_held_out_are_watched_and_stop_a_fit():
     assert all(row["validation_nll"] > 0 for row in stopped.history_)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimator", [BNNClassifier, BNNRegressor])
 def test_a_point_of_weight_w_counts_as_w_points(estimator):
     X, y = blobs()
@@ -219,6 +228,7 @@ def test_a_point_of_weight_w_counts_as_w_points(estimator):
         quick(estimator).fit(X, y, sample_weight=np.zeros(30))
 
 
+@pytest.mark.thorough
 def test_weights_are_routed_through_a_pipeline_and_a_grid():
     X, y = blobs()
     weight = np.where(y == 0, 5.0, 1.0)
@@ -251,6 +261,7 @@ def test_balanced_classes_have_one_total_weight():
 # -- methods and symmetry
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("estimator", [BNNClassifier, BNNRegressor])
 def test_every_method_fits_predicts_and_pickles(estimator, method):
@@ -263,6 +274,7 @@ def test_every_method_fits_predicts_and_pickles(estimator, method):
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "kind", ["weight_asymmetric", "sigma_asymmetric", "parameter_matched", "init_matched"]
 )
@@ -283,6 +295,7 @@ def test_kinds_of_symmetry(kind):
 # -- randomness and state
 
 
+@pytest.mark.thorough
 def test_the_same_int_gives_the_same_bits_and_another_does_not():
     X, y = blobs()
     one, same, other = (
@@ -293,6 +306,7 @@ def test_the_same_int_gives_the_same_bits_and_another_does_not():
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.thorough
 def test_a_generator_gives_another_seed_each_time_and_none_is_the_global_one():
     X, y = blobs()
 
@@ -312,6 +326,7 @@ def test_a_generator_gives_another_seed_each_time_and_none_is_the_global_one():
         np.random.set_state(before)  # noqa: NPY002
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["mean_field_vi", *METHODS])
 def test_global_generators_and_threads_are_left_as_they_were(method):
     X, y = blobs()
@@ -334,6 +349,7 @@ def test_global_generators_and_threads_are_left_as_they_were(method):
     np.testing.assert_array_equal(global_state()[1], states[1])
 
 
+@pytest.mark.thorough
 def test_fitting_is_quiet_and_writes_no_files(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     X, y = blobs()

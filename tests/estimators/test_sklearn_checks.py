@@ -30,6 +30,7 @@ def expected_failures(estimator) -> dict[str, str]:
     return {"check_sample_weight_equivalence_on_dense_data": reason}
 
 
+@pytest.mark.thorough
 @parametrize_with_checks(
     [BNNClassifier(**CHEAP), BNNRegressor(**CHEAP)], expected_failed_checks=expected_failures
 )

@@ -57,6 +57,7 @@ def fitted() -> BNNRegressor:
     return BNNRegressor(**QUICK).fit(frame, price(frame))
 
 
+@pytest.mark.thorough
 def test_columns_are_those_of_a_data_set_of_the_same_table(fitted):
     frame = table()
     keys = {"task": "regression", "test_fraction": 0.0, "validation_fraction": 0.0}
@@ -73,6 +74,7 @@ def test_columns_are_those_of_a_data_set_of_the_same_table(fitted):
     assert fitted.score(frame, price(frame)) > 0.7
 
 
+@pytest.mark.thorough
 def test_polars_gives_the_same_numbers_and_copies_remember(fitted):
     frame = table()
     expected = fitted.predict(frame)
@@ -105,6 +107,7 @@ def test_other_columns_are_errors(fitted):
         clone(fitted).fit(frame, np.where(np.arange(80) == 3, np.nan, 1.0))
 
 
+@pytest.mark.thorough
 def test_unknown_categories_and_new_gaps_are_errors_unless_they_are_ignored(fitted):
     frame, strict = table(), {**QUICK, "config": {"inference": {"num_draws": 10}}}
     news = frame.assign(kind="z", new=pd.array([None] * len(frame), dtype="boolean"))
@@ -116,6 +119,7 @@ def test_unknown_categories_and_new_gaps_are_errors_unless_they_are_ignored(fitt
         estimator.predict(frame.assign(new=pd.array([None] * len(frame), dtype="boolean")))
 
 
+@pytest.mark.thorough
 def test_declared_types_and_columns_left_out():
     frame = table()
     data = {"types": {"rooms": "category"}, "drop": ["sold", "size"]}
@@ -130,6 +134,7 @@ def test_declared_types_and_columns_left_out():
             BNNRegressor(config={"data": data}).fit(np.eye(5), np.arange(5.0))
 
 
+@pytest.mark.thorough
 def test_in_cross_validation_a_grid_and_a_column_transformer(fitted):
     frame = table()
     frame.loc[0, "town"] = "only here"
@@ -149,6 +154,7 @@ def test_in_cross_validation_a_grid_and_a_column_transformer(fitted):
     assert set(search.predict(frame)) == {"new", "used"}
 
 
+@pytest.mark.thorough
 def test_missing_values_of_arrays_are_imputed_unless_they_are_refused():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 3))
@@ -169,6 +175,7 @@ def test_missing_values_of_arrays_are_imputed_unless_they_are_refused():
         refusing.fit(X, y)
 
 
+@pytest.mark.thorough
 def test_a_table_of_float32_is_computed_in_float32():
     frame = pd.DataFrame(np.eye(6, dtype=np.float32), columns=list("abcdef"))
     assert BNNRegressor(**QUICK).fit(frame, np.arange(6.0)).config_.dtype == "float32"
@@ -198,6 +205,7 @@ def test_intervals_quantiles_and_samples_are_those_of_one_distribution(fitted):
     assert not np.array_equal(samples, fitted.sample_y(frame, draws, random_state=2))
 
 
+@pytest.mark.thorough
 def test_a_sample_is_one_function_of_the_posterior():
     X = np.linspace(-1, 1, 20)[:, None]
     config = {"inference": {"name": "deep_ensemble", "num_members": 2, "num_steps": 200}}
@@ -210,6 +218,7 @@ def test_a_sample_is_one_function_of_the_posterior():
     assert first.std() > 0.4 * apart
 
 
+@pytest.mark.thorough
 def test_samples_of_classes_have_their_labels_and_probabilities():
     X = np.repeat([[0.0], [1.0]], 20, axis=0)
     y = np.repeat(["a", "b"], 20)
@@ -232,6 +241,7 @@ def test_levels_are_between_0_and_1(fitted, level):
 # -- conformal regions
 
 
+@pytest.mark.thorough
 def test_conformal_intervals_and_sets_are_calibrated_on_the_points_held_out(fitted):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(150, 1))

@@ -62,6 +62,7 @@ def check_table(seed, folder):
     return True
 
 
+@pytest.mark.thorough
 def test_tables_are_read_to_one_meaning_or_refused(tmp_path):
     accepted = [check_table(seed, tmp_path) for seed in range(150)]
     assert 20 < sum(accepted) < 130

@@ -27,6 +27,7 @@ def test_chains_of_the_smallest_problems_are_longer():
     assert longer > shorter
 
 
+@pytest.mark.thorough
 def test_the_fit_is_that_of_the_chosen_methods(monkeypatch):
     for name in ("_MEMBER_STEPS", "_LONGER_WARMUP", "_MORE_DRAWS"):
         monkeypatch.setattr(automatic, name, 5)

@@ -116,6 +116,8 @@ class Contract(MethodContract):
 
 
 # One class for each method, so that the checks of a method, which share a fit, run in succession.
+# Of the variants of a method, the first one is in the fast tests.
+seen = set()
 for method in METHODS:
     name = "Test_" + name_of(method).replace("-", "_")
     globals()[name] = type(
@@ -123,14 +125,18 @@ for method in METHODS:
         (Contract,),
         {
             "method": method,
-            # A warning on purpose, which is tested with the method.
-            "pytestmark": pytest.mark.filterwarnings("ignore:laplace with structure=diagonal"),
+            "pytestmark": [
+                # A warning on purpose, which is tested with the method.
+                pytest.mark.filterwarnings("ignore:laplace with structure=diagonal"),
+                *([pytest.mark.thorough] if type(method) in seen else []),
+            ],
             # From the network's initial values with all data, nothing in a mode is random.
             "is_random": method.name != "map",
             # The first row of these is the end of the warm-up.
             "history_shows_start": method.name not in ("hmc", "nuts", "mclmc"),
         },
     )
+    seen.add(type(method))
 
 
 def test_every_method_is_in_this_battery():

@@ -118,7 +118,10 @@ def model_of(name: str) -> BayesianModel:
         for name, method in METHODS.items()
     ],
 )
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "LSTM" else pytest.param(n, marks=pytest.mark.thorough) for n in NETWORKS],
+)
 def test_fit_resume_and_permute(name: str, method: Method) -> None:
     model = model_of(name)
     whole = method.fit(model, DATA, seed=0)

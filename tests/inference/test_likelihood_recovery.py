@@ -25,6 +25,7 @@ from bnn_symm.models import BayesianModel, Prior
 POINTS = 1200
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["weibull", "lognormal", "poisson"])
 def test_coefficients_of_censored_times_and_exposed_counts_are_recovered(name):
     rng = np.random.default_rng(3)
@@ -70,6 +71,7 @@ def simulated(name: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.choice([-1.0, 1.0], len(x)) * (2 + x) + 0.2 * rng.normal(size=len(x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "own", "simple"),
     [

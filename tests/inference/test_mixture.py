@@ -55,6 +55,7 @@ def problem(width: int = 1):
     return model, dataclasses.replace(data, train=train)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: f"{m.name} {getattr(m, 'structure', '')}")
 def test_a_member_is_a_fit_of_its_method_from_its_own_seed_and_initial_value(member):
     model, data = problem(2)
@@ -132,6 +133,7 @@ def test_members_in_processes_and_in_sequence_have_the_same_bits():
     assert torch.equal(all_draws(sequential), all_draws(parallel))
 
 
+@pytest.mark.thorough
 def test_an_interruption_of_the_second_member_keeps_the_members_with_most_draws():
     model, data = problem(2)
     method = Mixture(

@@ -51,6 +51,7 @@ def target():
     return model, data, exact, float(normal.log_prob(y))
 
 
+@pytest.mark.thorough
 def test_laplace_is_the_exact_posterior(target):
     model, data, exact, _ = target
     method = LaplaceApproximation(

@@ -138,6 +138,7 @@ def test_the_elbo_and_its_terms() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
+@pytest.mark.thorough
 def test_a_fit_of_a_linear_model_is_the_posterior_of_repeated_points() -> None:
     weighted, repeated = NUMBERS
     x = torch.cat([repeated.train.x, torch.ones(len(repeated.train), 1)], 1).double()

@@ -158,6 +158,7 @@ def test_a_poisson_count_with_an_exposure_is_that_of_as_many_points_pooled() -> 
     torch.testing.assert_close(single.diff(), together.diff())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["poisson-exposure", "zero-inflated-exposure", "lognormal-fixed"])
 def test_densities_of_two_columns_are_one_graph_for_the_compiler(name) -> None:
     likelihood = CASES[name].likelihood

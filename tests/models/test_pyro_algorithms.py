@@ -37,6 +37,7 @@ def test_svi_with_an_automatic_guide_moves_every_parameter(case) -> None:
     assert all(not torch.equal(after[name], before[name]) for name in after)
 
 
+@pytest.mark.thorough
 def test_nuts_finds_the_exact_posterior_of_one_weight() -> None:
     net = nn.Linear(1, 1, bias=False).double()
     model = BayesianModel(net, Prior(scale=2.0), Gaussian(noise=0.5))
@@ -94,6 +95,7 @@ def test_prior_predictive_samples_have_the_support_of_the_target(case) -> None:
         assert samples[f"likelihood.{name}"].unique().numel() == 20
 
 
+@pytest.mark.thorough
 def test_prior_predictive_variance_of_a_linear_model_is_exact() -> None:
     model = BayesianModel(nn.Linear(2, 1).double(), Prior(scale=0.8), Gaussian(noise=0.3))
     x = torch.tensor([[1.0, -2.0]]).double()

@@ -235,6 +235,7 @@ def test_the_elbo_does_not_know_how_units_are_numbered(case, monkeypatch) -> Non
 # -- files
 
 
+@pytest.mark.thorough
 def test_it_comes_back_bit_for_bit_with_its_draws_and_its_order(model, tmp_path) -> None:
     group = symmetry_group(model.net)
     for saved in (low_rank(model), low_rank(model).permute(group.random(1))):

@@ -204,8 +204,12 @@ def test_quantiles_of_numbers_are_the_roots_of_the_distribution_function(name) -
             assert float(row[point]) == pytest.approx(expected, abs=1e-6 * sd)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("shift", [-3.0, 0.0, 2.0])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, pytest.param(torch.float64, marks=pytest.mark.thorough)],
+    ids=str,
+)
+@pytest.mark.parametrize("shift", [pytest.param(-3.0, marks=pytest.mark.thorough), 0.0, 2.0])
 @pytest.mark.parametrize("name", COUNTS)
 def test_quantiles_of_counts_are_the_exact_integers(name, shift, dtype) -> None:
     p = predictive(name)

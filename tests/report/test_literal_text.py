@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from bnn_symm.report.plots.figures.png import save_png
 from bnn_symm.report.plots.figures.svg import svg_text
 
+pytestmark = pytest.mark.thorough
+
 NAMES = [r"$\bad{$", "$", "$x_{$", r"\frac{", "a$b$c", "${", "中文 שלום 🦆", "\x07 bell", "a\nb"]
 
 

@@ -361,7 +361,14 @@ def figures(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "most"), [(math.nan, 1), (-math.inf, 1), (math.inf, 9), (1e300, 9)]
+    ("value", "most"),
+    [
+        (math.nan, 1),
+        *(
+            pytest.param(value, most, marks=pytest.mark.thorough)
+            for value, most in ((-math.inf, 1), (math.inf, 9), (1e300, 9))
+        ),
+    ],
 )
 @pytest.mark.parametrize("name", CASES)
 def test_a_plot_leaves_gaps_at_values_that_are_not_finite(name, value, most, tmp_path, figures):

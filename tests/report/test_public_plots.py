@@ -10,6 +10,8 @@ from bnn_symm import align, barrier, load_dataset, plots
 from bnn_symm.errors import ConfigError
 from bnn_symm.runs import fit_run, load_config
 
+pytestmark = pytest.mark.thorough
+
 KEYS = ["architecture.widths=[4]", "threads=1"]
 MAP = ["inference.name=map", "inference.num_steps=40"]
 VI = ["inference.num_steps=40", "inference.num_draws=10"]

@@ -23,6 +23,8 @@ from bnn_symm.report.plots.studies.styles import styles_of
 from bnn_symm.report.text.study import study_text
 from tests.report.synthetic_study import write_study
 
+pytestmark = pytest.mark.thorough
+
 WIDTHS = ("widths=[16, 16]", "widths=[32, 32]")
 # Hostile as a name, to HTML, to XML comments and to mathematical text.
 LABEL = " <script>alert(1)</script> -- $x^$ & \"'"

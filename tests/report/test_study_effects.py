@@ -96,6 +96,7 @@ def test_settings_side_by_side_name_the_best(tmp_path):
     assert f"lowest mean test NLL has {best}, " in lead_sentences(data, views)
 
 
+@pytest.mark.thorough
 def test_the_figure_has_all_settings_but_the_standard_network(data):
     (view,) = context_views(data.summary)
     picture = gains_picture(data, view)

@@ -11,6 +11,8 @@ from bnn_symm.runs import fit_run, load_config, resume_run
 
 from .fits import GAP, overrides
 
+pytestmark = pytest.mark.thorough
+
 
 class StopAfter(Callback):
     """Stop a fit after some rows of its history."""

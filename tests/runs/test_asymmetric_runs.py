@@ -15,6 +15,8 @@ from bnn_symm.runs import dump_config, load_config, load_run, resume_run
 from .fits import METHODS, PARALLEL, fit, same_bits, sign
 from .test_interruption import _stop_after_draws
 
+pytestmark = pytest.mark.thorough
+
 DIGITS = ["data={name: digits, limit: 60}", "architecture.widths=[8]", "inference.num_steps=2"]
 WEIGHT = "architecture.symmetry.kind=weight_asymmetric"
 

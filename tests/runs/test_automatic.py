@@ -101,6 +101,7 @@ def test_the_method_chooses_its_own_warm_start(table):
             prepare(of_table(table, "inference.name=auto", override))
 
 
+@pytest.mark.thorough
 def test_a_run_stores_what_was_chosen(table, tmp_path, monkeypatch):
     notes = []
     config = of_table(table, "architecture.widths=[]", "inference={name: auto, max_size: 1}")

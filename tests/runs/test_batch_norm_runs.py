@@ -17,6 +17,8 @@ from bnn_symm.testing import Interruption
 
 from .fits import same_bits
 
+pytestmark = pytest.mark.thorough
+
 SOURCE = """
 import torch
 from torch import nn

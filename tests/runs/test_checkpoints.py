@@ -9,6 +9,8 @@ from bnn_symm.runs import fit_run, load_config, load_run
 
 from .fits import IRIS, fit, sign
 
+pytestmark = pytest.mark.thorough
+
 KEEP = [*IRIS, "inference.num_steps=40", "inference.num_draws=10"]
 
 

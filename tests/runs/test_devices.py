@@ -15,6 +15,8 @@ from bnn_symm.runs.run import DeviceWarning
 from .fits import GAP, VI, fit, sign
 from .test_allow_changes import StopAfter
 
+pytestmark = pytest.mark.thorough
+
 # Of a kind that torch knows and that no machine of ours has.
 MISSING = "mtia:5"
 

@@ -3,6 +3,8 @@ import pytest
 from bnn_symm.runs import fit_run, load_config
 from bnn_symm.runs.dry_run import estimate_fit
 
+pytestmark = pytest.mark.thorough
+
 TINY = ["data.name=iris", "architecture.widths=[4]", "threads=1"]
 METHODS = {
     "map": ["inference.num_steps=7"],

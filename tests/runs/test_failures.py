@@ -27,6 +27,8 @@ from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 
 from .fits import GAP, fit, history, overrides, same_bits
 
+pytestmark = pytest.mark.thorough
+
 HUGE = "inference.learning_rate=1e30"
 
 
@@ -140,7 +142,6 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "length", "limit"),
     [

@@ -20,6 +20,8 @@ from bnn_symm.runs.configuration.prepare import prepare
 from bnn_symm.runs.external_runs import external_run, import_run
 from tests.posteriors.external.test_foreign import NUMPYRO, SIGMA
 
+pytestmark = pytest.mark.thorough
+
 FACTORY = """
 from torch import nn
 

@@ -7,6 +7,8 @@ from bnn_symm.runs import load_run
 from bnn_symm.runs.directory.run_directory import RunDirectory
 from tests.runs.fits import fit
 
+pytestmark = pytest.mark.thorough
+
 KEYS = [
     "data.name=gap",
     "data.validation_fraction=0.5",

@@ -16,6 +16,8 @@ from bnn_symm.testing import Interruption
 
 from .fits import same_bits
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 NODES = 30
 METHODS = {

@@ -22,6 +22,8 @@ from bnn_symm.runs.directory.writer import StopOnSignal
 
 from .fits import GAP, IRIS, fit, flags, history, lines, run_elsewhere, same_bits, start, wait_until
 
+pytestmark = pytest.mark.thorough
+
 # Long enough to be hit in the middle, short enough to be repeated.
 _OFTEN = "checkpoint.every=0.02"
 FLOWERS = ["data.name=iris", "architecture.widths=[4]"]
@@ -76,7 +78,6 @@ def _resumed_and_undisturbed(path: Path, method: str) -> tuple[Run, Run]:
 _SLOW = ("map", "hmc")  # what they do is covered by deep_ensemble and nuts
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method", [pytest.param(m, marks=pytest.mark.slow if m in _SLOW else ()) for m in LONG]
 )
@@ -104,7 +105,6 @@ def test_killed_in_the_middle(tmp_path, method, capsys):
     assert files == {file.name for file in (tmp_path / "undisturbed").iterdir()}
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
@@ -129,7 +129,6 @@ def test_signals_stop_at_the_next_step(tmp_path, number):
     assert "error" not in resumed.record
 
 
-@pytest.mark.thorough
 def test_the_whole_process_group_is_interrupted_while_chains_start(tmp_path):
     """As with Ctrl-C in a terminal, the signal reaches workers that do not handle signals yet."""
     path = tmp_path / "run"
@@ -348,7 +347,6 @@ def _stop_after_draws(path: Path, keys: list[str], number: int) -> None:
     assert fit_run(load_config(None, keys), path, callbacks=[Stop()]).status == "interrupted"
 
 
-@pytest.mark.thorough
 def test_half_a_line_of_history_is_left_out(tmp_path):
     keys = [*LONG["hmc"], "inference.num_draws=60"]
     _stop_after_draws(tmp_path / "run", keys, 25)

@@ -16,6 +16,8 @@ from bnn_symm.runs import load_run
 from bnn_symm.symmetry import permutation_spec
 from tests.runs.fits import fit
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, size=80)
 # Tokens below 3 are frequent in class 1.

@@ -16,6 +16,8 @@ from bnn_symm.studies.keys import fit_key
 
 from .fits import GAP, fit, history, same_bits
 
+pytestmark = pytest.mark.thorough
+
 LAST = "inference.parameters=[head.*]"
 MAP = "warm_start=[{name: map, num_steps: 30}]"
 NUTS = (

@@ -16,6 +16,8 @@ from bnn_symm.studies.keys import fit_key
 
 from .fits import GAP, fit, history, same_bits, sign
 
+pytestmark = pytest.mark.thorough
+
 VI = ["inference.num_steps=20", "inference.num_draws=20"]
 MOPED = "prior={mean: PATH, scale: moped, delta: 0.2}"
 

@@ -16,6 +16,8 @@ from bnn_symm.runs import fit_run, load_config, load_run, resume_run
 from .fits import fit, history, same_bits
 from .test_point_columns import Stop
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 ROWS = 60
 SIZE = RANDOM.normal(size=ROWS)

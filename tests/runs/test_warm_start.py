@@ -20,6 +20,8 @@ from bnn_symm.testing import exact_posterior
 
 from .fits import GAP, fit, flags, history, lines, run_elsewhere, same_bits, start, wait_until
 
+pytestmark = pytest.mark.thorough
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz
@@ -53,7 +55,6 @@ class StopIn(Callback):
         return self.seen.count(self.stage) >= self.rows
 
 
-@pytest.mark.thorough
 def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(tmp_path):
     """Means are within four standard errors; the earlier stages are at their optima."""
     keys = [
@@ -125,7 +126,6 @@ def test_a_stopped_stage_is_resumed_bitwise_identically(tmp_path, undisturbed, s
     assert files[0] == files[1]
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("short", "long", "log", "rows"),
     [

@@ -136,6 +136,7 @@ def test_a_study_is_not_a_fit_and_a_fit_is_not_a_study(tmp_path, study):
         load_study(tmp_path / "fit.yaml")
 
 
+@pytest.mark.thorough
 def test_keys_depend_on_all_relevant_settings_only(study):
     before = keys(study())
     assert len(set(before)) == 8
@@ -177,6 +178,7 @@ def test_keys_depend_on_the_data_not_on_their_name(study, tmp_path):
     assert not set(one) & set(three)
 
 
+@pytest.mark.thorough
 def test_pairs_across_and_within_seeds(study):
     plan = plan_study(study("study.seeds=4"))
     assert len(plan.pairs) == 4 * 6

@@ -601,6 +601,7 @@ def test_compared_pairs_and_adjusted_p_values():
     assert ordered[-1]["p_adjusted"] >= ordered[-1]["p_value"]
 
 
+@pytest.mark.thorough
 def test_false_positive_rate_of_a_whole_study():
     alarms, many = 0, 150
     for number in range(many):

@@ -56,6 +56,7 @@ def finished(uci, tmp_path_factory):
         return directory, write_summary(directory, study, plan), study
 
 
+@pytest.mark.thorough
 def test_a_uci_study_has_means_and_standard_errors_over_its_splits(finished):
     import pandas
 

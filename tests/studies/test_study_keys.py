@@ -221,6 +221,7 @@ def test_fixed_splits_of_one_file_have_different_keys(monkeypatch, tmp_path):
     assert key("data.name=uci/toy/0", "data.target=") == keys[2]
 
 
+@pytest.mark.thorough
 def test_the_weights_that_a_fit_starts_from_are_in_the_key():
     for seed in (0, 1):
         fit_run(load_config(None, [*TINY, f"seed={seed}"]), f"run-{seed}")

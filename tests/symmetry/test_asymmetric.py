@@ -184,6 +184,7 @@ CASES = [
 ]  # whose gelu is a function, which FiGLU cannot take the place of
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_group_is_what_keeps_the_model_and_nothing_else_is_let_in(name, kind):
     architecture, keys = ARCHITECTURES[name], KINDS[kind]
@@ -568,6 +569,7 @@ def linear_mode_connectivity(kind: str) -> nn.Module:
     return build_network(config, input_shape=(784,), num_outputs=10)
 
 
+@pytest.mark.thorough
 def test_the_mlp_of_linear_mode_connectivity():
     net = linear_mode_connectivity("weight_asymmetric")
     assert number_of_parameters(net) == 834_570

@@ -79,6 +79,7 @@ RELU = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", RELU)
 def test_rescaled_units_are_the_same_function(name):
     config, units = RELU[name]
@@ -230,6 +231,7 @@ def test_scale_before_a_norm(name):
         assert (relative_difference(net, values, tripled, x) < 1e-3) == (layer in layers)
 
 
+@pytest.mark.thorough
 def test_every_convolution_of_a_resnet_is_before_a_norm():
     net = built(ResNetConfig())
     before = counts(found(net), "scale before a norm")

@@ -149,6 +149,7 @@ def test_the_order_is_that_of_the_formula(name):
 WIDTHS = st.lists(st.integers(2, 7), min_size=1, max_size=3)
 
 
+@pytest.mark.thorough
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_random_elements_leave_outputs_unchanged(data):

@@ -76,6 +76,7 @@ class Recurrent(nn.Module):
         return self.head(self.recurrent(x)[0][:, -1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "sums"), [(nn.GRU, 2), (nn.LSTM, 4)])
 def test_two_biases_of_a_recurrent_gate_have_one_effect(kind, sums):
     result = functional_dimension(Recurrent(kind), 0, input_shape=(4, 2))

@@ -99,6 +99,7 @@ def planted(name: str, seed: int, num_values: int, num_fixed: int) -> dict[str, 
     return fixed
 
 
+@pytest.mark.thorough
 @settings(max_examples=25, deadline=None)
 @given(
     name=st.sampled_from(["relu", "tanh", "grouped"]),

@@ -28,6 +28,7 @@ def network(values=None):
     return net.double()
 
 
+@pytest.mark.thorough
 @settings(max_examples=8, deadline=None)
 @given(st.sets(st.sampled_from(NAMES), min_size=1), st.integers(0, 3))
 def test_the_group_is_that_of_the_permutations_that_keep_function_and_constants(names, seed):

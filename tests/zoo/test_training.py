@@ -34,6 +34,7 @@ def test_a_network_does_not_depend_on_its_batch(iris):
     assert not torch.allclose(together, train_networks(model, dataset, SHORT, 1, range(6)))
 
 
+@pytest.mark.thorough
 def test_training_finds_the_mode():
     x = torch.linspace(-1, 1, 60)[:, None]
     dataset = Dataset.from_arrays(x, 2 * x[:, 0] + 0.1 * torch.sin(50 * x[:, 0]), test_fraction=0.2)

@@ -10,6 +10,8 @@ from bnn_symm.io.atomic import json_text
 from bnn_symm.report.text.calibration import calibration_text, draw_calibration
 from bnn_symm.runs import Config, fit_run, load_run
 
+pytestmark = pytest.mark.thorough
+
 
 def fitted(tmp_path, monkeypatch, **data):
     from bnn_symm.architectures import MLPConfig

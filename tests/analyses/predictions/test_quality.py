@@ -8,6 +8,8 @@ from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.diagnostics.scores.standing import Standing
 from bnn_symm.runs import fit_run, load_config, load_run
 
+pytestmark = pytest.mark.thorough
+
 FLAT = ["architecture.widths=[]", "inference.name=map"]
 
 

@@ -85,6 +85,7 @@ def test_the_function_is_that_of_the_standard_network_with_ordered_biases():
     torch.testing.assert_close(ordered(x), plain(x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method",
     [

@@ -219,6 +219,7 @@ def need(name, files):
         pytest.skip(f"{name} is not on this machine; download it with: bnn-symm data fetch {name}")
 
 
+@pytest.mark.thorough
 @pytest.mark.data
 def test_fashion_mnist():
     need("fashion_mnist", tuple(idx.FASHION_MNIST))

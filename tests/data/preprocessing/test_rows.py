@@ -38,6 +38,7 @@ def fitted(folder):
     return dataset.preprocessing, whole
 
 
+@pytest.mark.thorough
 @given(
     rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=8),
     suffix=st.sampled_from(["csv", "parquet"]),

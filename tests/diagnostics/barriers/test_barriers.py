@@ -135,6 +135,7 @@ def test_a_permutation_changes_the_draws_at_the_end_but_not_the_loss() -> None:
     assert other == pytest.approx(own, rel=0.04)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_there_is_none_to_its_own_permutation_after_aligning(activation) -> None:
     model = model_of(activation)
@@ -304,6 +305,7 @@ def test_losses_are_those_of_the_very_draws(name) -> None:
 # -- mixtures
 
 
+@pytest.mark.thorough
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -471,6 +473,7 @@ def test_swapping_the_ends_mirrors_the_curve() -> None:
 # -- standard errors
 
 
+@pytest.mark.thorough
 def test_the_standard_error_is_that_of_other_draws_and_points() -> None:
     """Against the spread of the height over independent draws and points, to a factor of 3, and
     usually much nearer."""

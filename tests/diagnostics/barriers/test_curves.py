@@ -30,6 +30,7 @@ def mode() -> Tensor:
     return torch.linalg.solve(design.T @ design / 0.64 + torch.eye(3).double(), design.T @ Y / 0.64)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["points", "normals"])
 def test_the_bend_in_a_quadratic_loss_is_known(kind):
     """With e_0 and e_1 the ends seen from the mode, whatever the curvature H,
@@ -77,6 +78,7 @@ def copies() -> tuple[Posterior, Posterior]:
     return posterior, posterior.permute(symmetry_group(net).random(1))
 
 
+@pytest.mark.thorough
 def test_permuted_copies_have_a_barrier_on_the_line_and_much_less_on_the_curve(copies):
     data = load_dataset("iris", dtype=torch.float64)
     line, curve = (barrier(*copies, data, path=path) for path in ("line", "bezier"))

@@ -74,6 +74,7 @@ def decomposed(first: Posterior, second: Posterior, data=DATA, **keys) -> Barrie
     return decompose_barrier(ways, data, num_draws=20, **keys)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SETTINGS)
 def test_shares_sum_to_the_naive_barrier(name) -> None:
     first, second = SETTINGS[name]()
@@ -149,6 +150,7 @@ def test_equal_runs_have_no_shares() -> None:
         assert (share.value, share.standard_error) == pytest.approx((0, 0), abs=1e-9)
 
 
+@pytest.mark.thorough
 def test_steps_that_do_not_apply_are_left_out_with_their_reasons() -> None:
     model = model_of(likelihood=Gaussian(noise=0.1), outputs=1)
     data = dataset(normal(9, 3), normal(9), task="regression")

@@ -87,6 +87,7 @@ def test_the_variance_of_naive_averages_collapses_and_is_restored() -> None:
     assert restored == pytest.approx(float(sum(ends)) / 2, rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [lambda: plain(6), with_norm])
 def test_a_permuted_network_has_no_barrier_with_and_without_repair(make) -> None:
     first = points(make, X)[0]

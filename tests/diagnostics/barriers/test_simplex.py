@@ -80,6 +80,7 @@ def test_points():
     assert found.marginal_nll[3] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_same_bits_for_the_same_seed():
     posteriors = [normal(seed) for seed in range(4)]
     first, again, other = (

@@ -95,6 +95,7 @@ def test_temperature_and_loss_are_those_of_the_very_draws() -> None:
     assert own == pytest.approx(np.exp(best.x), rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_the_standard_error_includes_the_validation_points() -> None:
     """With more of them the temperatures vary less, and so do the losses of the same points."""
     first, second = linear_classifier(), linear_classifier(-0.5)

@@ -66,6 +66,7 @@ def coverages(posterior, sample) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array(both).T)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [(NUMBERS, numbers), (CLASSES, classes), (COUNTS, counts)])
 def test_coverage_is_at_least_the_level_though_the_model_is_wrong(case) -> None:
     bayesian, conformal = coverages(*case)

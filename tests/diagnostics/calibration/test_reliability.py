@@ -83,6 +83,7 @@ def test_probabilities_and_targets_of_different_lengths():
         )
 
 
+@pytest.mark.thorough
 def test_a_calibrated_model_seldom_fails():
     tests = [calibration_test(binary(200, key=f"own {i}"), num_simulations=200) for i in range(100)]
     tests += [

@@ -213,6 +213,7 @@ def test_a_band_is_the_median_over_runs_that_are_known():
 # -- plateaus
 
 
+@pytest.mark.thorough
 def test_the_interval_of_a_planted_plateau_covers_it():
     found = [find_plateau(planted(seed)) for seed in range(200)]
     assert {plateau.flatness for plateau in found} == {"reached"}
@@ -233,6 +234,7 @@ def test_a_drifting_curve_is_no_plateau():
         assert plateau.drift_high < 0
 
 
+@pytest.mark.thorough
 def test_the_interval_of_a_drift_covers_it():
     covered = []
     for seed in range(200):

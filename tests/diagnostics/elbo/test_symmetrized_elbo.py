@@ -103,6 +103,7 @@ def test_one_hidden_layer_is_exact(activation, apart):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "keys", [{"widths": (3, 3)}, {"widths": (2, 2), "activation": "tanh"}, {"widths": (2, 3, 2)}]
 )
@@ -173,6 +174,7 @@ def test_units_far_apart_have_the_largest_gap(config, shape):
         assert share.mutual_information == pytest.approx(share.log_order, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_permuting_a_posterior_changes_nothing():
     for keys in ({"widths": (5,)}, {"widths": (14, 4), "activation": "tanh"}):
         model = model_of(**keys)

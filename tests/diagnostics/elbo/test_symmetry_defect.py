@@ -73,6 +73,7 @@ def test_a_learned_noise_is_part_of_the_density_and_stays():
     assert defect_of(diabetes, widths=(6,), kind="weight_asymmetric").best > 1e-3
 
 
+@pytest.mark.thorough
 def test_within_blocks_swaps_are_symmetries_and_across_they_are_not(digits):
     blocks = {"kind": "block_fixed", "block": 2, "fixed_per_row": (8, 4, 4)}
     found = defect_of(digits, **blocks)
@@ -84,6 +85,7 @@ def test_within_blocks_swaps_are_symmetries_and_across_they_are_not(digits):
     assert without.best > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("keys", [{"kind": "weight_asymmetric"}, {"kind": "sigma_asymmetric"}])
 def test_asymmetric_networks_have_a_defect(digits, keys):
     found = defect_of(digits, **keys)
@@ -106,6 +108,7 @@ def test_it_grows_with_the_size_of_what_is_fixed(digits):
     assert 10 * found[0].best < found[2].best
 
 
+@pytest.mark.thorough
 def test_few_entries_fixed_at_zero_change_less_than_many(digits):
     few = defect_of(digits, kind="weight_asymmetric", mask="densest", kappa=0.0)
     many = defect_of(digits, kind="weight_asymmetric", fixed_per_row=(32, 8, 6), kappa=0.0)
@@ -119,6 +122,7 @@ def test_without_two_units_there_is_none(digits, widths):
     assert symmetry_defect(model, digits.train, model.initial()) is None
 
 
+@pytest.mark.thorough
 def test_it_says_what_it_looked_at(digits):
     model = model_of(digits, kind="weight_asymmetric", kappa=1.0)
     flat = model.initial()
@@ -145,6 +149,7 @@ def test_it_says_what_it_looked_at(digits):
     assert more.best <= found.best
 
 
+@pytest.mark.thorough
 def test_the_best_swap_is_what_it_is_said_to_be(digits):
     """The change, recomputed from the definition: sum over points and the prior of absolute
     changes."""
@@ -203,6 +208,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_cost_of_a_pair_is_the_distance_of_its_projection(name):
     config, input_shape, kappa = CONFIGS[name]

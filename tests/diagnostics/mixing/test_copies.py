@@ -207,6 +207,7 @@ def part():
     return Split(x=x, y=torch.randn(10, generator=generator, dtype=torch.float64))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["permuted units", "common first half"])
 def test_views_of_copies_are_not_passed(name):
     found = mixing(posterior_of(CASES[name][0]), part(), per_draw=False)
@@ -225,6 +226,7 @@ def test_without_copies_the_same_views_pass():
     assert verdicts(found).usable is True
 
 
+@pytest.mark.thorough
 def test_repeats_within_a_chain_take_the_pass_of_every_view():
     values = independent(draws=1000)
     values[0, 500:] = values[0, :500].clone()

@@ -54,6 +54,7 @@ def statuses(found: Mixing) -> dict[str, str]:
     return {name: view.status for name, view in found.views.items()}
 
 
+@pytest.mark.thorough
 def test_independent_draws_of_one_mode_pass_everywhere():
     model = model_of(widths=(4,))
     found = mixing(around(model, one_mode(model).expand(CHAINS, -1)), points())
@@ -71,6 +72,7 @@ def test_independent_draws_of_one_mode_pass_everywhere():
     assert verdict.next is None
 
 
+@pytest.mark.thorough
 def test_autocorrelated_chains_of_one_mode_are_held_against_their_effective_draws():
     """Dependent draws reach an R-hat that independent ones would not; ESS decides about them."""
     model, length = model_of(widths=(4,)), 500
@@ -112,6 +114,7 @@ def test_permuted_chains_fail_raw_and_are_as_they_were_once_aligned(activation):
     assert verdicts(permuted).usable is True
 
 
+@pytest.mark.thorough
 def test_function_view_of_float32_chains_is_unchanged_by_permuting():
     model = model_of()
     model = BayesianModel(model.net.float(), Prior(), Categorical())
@@ -127,6 +130,7 @@ def test_function_view_of_float32_chains_is_unchanged_by_permuting():
     np.testing.assert_allclose(one.function.rhat, other.function.rhat, atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_different_true_modes_fail_all_but_chainwise_and_the_verdict_says_why():
     model = model_of()
     centers = torch.stack([one_mode(model, seed) for seed in range(CHAINS)])
@@ -170,6 +174,7 @@ def test_weights_that_do_not_matter_differ_while_functions_agree():
     assert verdict.views["raw"].kind is ViewVerdict.DIFFER
 
 
+@pytest.mark.thorough
 def test_a_drifting_chain_is_named():
     model = model_of()
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
@@ -201,6 +206,7 @@ def test_a_single_chain_that_drifts_is_reported():
         assert verdict.views["chainwise"].kind is kind
 
 
+@pytest.mark.thorough
 def test_a_frozen_chain_is_named():
     model = model_of()
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
@@ -252,6 +258,7 @@ def test_log_likelihoods_that_float32_cannot_hold_are_ranked_all_the_same():
     assert np.isfinite(found.function.rhat).all()
 
 
+@pytest.mark.thorough
 def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_modes():
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
@@ -270,6 +277,7 @@ def test_chains_that_mix_slowly_in_one_mode_are_not_said_to_be_in_different_mode
     assert verdict.kind is MixingVerdict.SLOW_IN_ONE_MODE
 
 
+@pytest.mark.thorough
 def test_agreement_of_a_handful_of_draws_is_no_evidence():
     model = model_of(widths=(4,))
     posterior = around(model, one_mode(model).expand(CHAINS, -1))
@@ -292,6 +300,7 @@ def test_agreement_of_a_handful_of_draws_is_no_evidence():
     assert verdicts(found).kind is MixingVerdict.STATIONARITY_UNCLEAR
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("chains", "draws", "reason", "following"),
     [
@@ -332,6 +341,7 @@ def test_draws_of_the_prior_do_not_pass_as_aligned():
     assert found.per_draw.common == pytest.approx(found.per_draw.null_common, rel=0.1)
 
 
+@pytest.mark.thorough
 def test_an_asymmetric_network_has_nothing_to_align():
     symmetry = SymmetryConfig(kind="weight_asymmetric", fixed_per_row=2, kappa=1.0)
     model = model_of(symmetry=symmetry)

@@ -32,6 +32,7 @@ def test_classes_are_predicted_by_scikit_learns_model():
     assert scores["points"] == len(data.test)
 
 
+@pytest.mark.thorough
 def test_the_standard_deviation_is_that_of_points_that_were_not_fitted(diabetes):
     (found,) = gradient_boosting(diabetes, diabetes.test, seed=0).models
     model = HistGradientBoostingRegressor(random_state=0).fit(diabetes.train.x, diabetes.train.y)

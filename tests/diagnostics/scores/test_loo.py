@@ -43,6 +43,7 @@ def draws_of(design, y, *shape):
     return torch.from_numpy(mean + z @ np.linalg.cholesky(covariance).T)
 
 
+@pytest.mark.thorough
 def test_linear_regression_equals_refitting_without_each_point():
     model, part, design = linear_regression()
     y = part.y.numpy()

@@ -73,6 +73,7 @@ def test_a_constant_score_is_guessing():
     assert rounding.auroc.value == 0.5
 
 
+@pytest.mark.thorough
 def test_intervals_cover_the_area_of_two_normals():
     # Of normals one standard deviation apart the area is Phi(1 / sqrt 2) = 0.7602.
     hits = 0

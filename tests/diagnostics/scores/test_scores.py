@@ -85,6 +85,7 @@ def test_regression_scores_are_in_the_targets_own_units():
     assert scores["coverage_90"] == pytest.approx(((low <= target) & (target <= high)).mean())
 
 
+@pytest.mark.thorough
 def test_crps_of_a_gaussian_mixture_is_the_integral():
     predictive = Predictive(
         outputs=randn(1, 6, 4, 1),

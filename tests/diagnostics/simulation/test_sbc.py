@@ -106,6 +106,7 @@ def shapes(found) -> dict[str, str]:
     return {own.name: own.shape for own in found.quantities}
 
 
+@pytest.mark.thorough
 def test_an_exact_sampler_passes():
     found = check(Conjugate(), number=100)
     assert found.kind == "sbc"
@@ -161,6 +162,7 @@ def test_correlated_draws_are_thinned_by_their_ess():
     )
 
 
+@pytest.mark.thorough
 def test_mean_field_vi_of_dependent_weights_has_a_wrong_spread_and_a_right_location():
     found = check(Conjugate(mean_field=True), offset=3.0)
     assert found.kind == "vsbc"
@@ -171,12 +173,14 @@ def test_mean_field_vi_of_dependent_weights_has_a_wrong_spread_and_a_right_locat
     assert "Location: " in found.conclusion
 
 
+@pytest.mark.thorough
 def test_mean_field_is_calibrated_where_weights_do_not_depend_on_each_other():
     found = check(Conjugate(mean_field=True))
     assert (found.kind, found.calibrated) == ("vsbc", True)
     assert "no bias detected" in found.conclusion
 
 
+@pytest.mark.thorough
 def test_ties_are_broken_evenly():
     model, data = line()
     pairs = [simulate(model, data.train, key_seed(0, "simulation", i)) for i in range(60)]
@@ -243,6 +247,7 @@ class Fails:
         )
 
 
+@pytest.mark.thorough
 def test_fits_that_fail_are_counted_and_named_and_no_verdict_is_given_over_them():
     found = check(Fails(), number=40)
     assert 5 < len(found.failures) < 35

@@ -69,6 +69,7 @@ def test_an_ecdf_leaves_the_band_exactly_if_its_p_value_is_at_most_the_level():
         assert 0 < sum(held) < len(held)
 
 
+@pytest.mark.thorough
 def test_p_values_of_uniform_numbers_are_those_of_a_test():
     uniform = numpy_generator(0, "p-values").random((TRIALS, 80))
     found = np.array([uniformity_p_value(values) for values in uniform])

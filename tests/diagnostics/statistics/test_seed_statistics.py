@@ -146,6 +146,7 @@ def test_pairs_that_balance_have_no_spread_to_tell():
     assert found.reason == "all 4 seeds give the same mean, so its spread is unknown"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_seeds", [5, 8])
 @pytest.mark.parametrize(
     ("effect", "noise", "stated"), [(1.0, 0.0, 0.95), (1.0, 1.0, 0.96), (0.0, 1.0, 0.99)]
@@ -315,6 +316,7 @@ def test_the_whole_effect_is_a_share_of_one():
     assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0), abs=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("of_pairs", [False, True])
 def test_fiellers_intervals_hold_the_truth(of_pairs):
     held = significant = 0

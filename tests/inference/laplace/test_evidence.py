@@ -54,6 +54,7 @@ def exact(data, scale: float) -> float:
     return float(density.log_prob(y)) + log_jacobian(data)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("structure", ["kronecker", "full"])
 def test_of_linear_regression_it_is_exact_and_at_its_maximum(structure):
     model, data = linear_regression()
@@ -107,6 +108,7 @@ def iris_model(**prior):
     return BayesianModel(net, Prior(**{"scale": "evidence", **prior}), Categorical()), data
 
 
+@pytest.mark.thorough
 def test_it_resumes_bitwise_identically():
     model, data = iris_model()
     method = LaplaceApproximation(num_steps=40, log_every=6, structure="kronecker")
@@ -156,6 +158,7 @@ def test_there_is_no_evidence_of_a_part_or_of_another_temperature():
         assert "log_evidence" not in method.fit(model, data, seed=0).info
 
 
+@pytest.mark.thorough
 def test_a_run_has_the_scale(tmp_path):
     keys = ["data.name=iris", "architecture.widths=[4]", "inference.name=laplace"]
     keys += ["inference.structure=kronecker", "inference.num_steps=60", "prior.scale=evidence"]
@@ -169,6 +172,7 @@ def test_a_run_has_the_scale(tmp_path):
     assert again.model.prior.scale == again.posterior.model.prior.scale == scale
 
 
+@pytest.mark.thorough
 def test_the_noise_of_a_regression_keeps_its_own_prior():
     model, data = linear_regression(noise="learned")
     method = LaplaceApproximation(num_steps=300, learning_rate=0.1, structure="kronecker")

@@ -82,6 +82,7 @@ def test_of_linear_regression_it_is_the_exact_posterior(temperature, tempering):
     assert (white.T @ white / number - torch.eye(11)).abs().max() < 5 * math.sqrt(2 / number)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unchecked")
 def test_from_anywhere_it_finds_the_mode():
     model, data = linear_regression()
@@ -266,6 +267,7 @@ def test_prior_precision_follows_the_scales():
     )
 
 
+@pytest.mark.thorough
 def test_stopped_within_the_curvature_it_resumes_bitwise_identically():
     data = load_dataset("iris")
     net = build_network(MLPConfig(widths=(4,)), input_shape=data.input_shape, num_outputs=3)

@@ -133,6 +133,7 @@ def test_variances_are_learned_within_chains_or_across_them(across, dense):
     assert ((found.diag() if dense else found) / wanted - 1).abs().max() < tolerance
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mass_matrix", ["diagonal", "dense"])
 @pytest.mark.parametrize(("scale", "temperature"), [(1e-3, 1.0), (1e-2, 0.01)])
 def test_mass_matrices_begin_with_the_variances_of_the_prior(mass_matrix, scale, temperature):
@@ -167,6 +168,7 @@ def test_state_goes_to_arrays_and_back():
         restore_arrays(fresh, "a", {})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method",
     [

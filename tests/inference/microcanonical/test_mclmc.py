@@ -111,6 +111,7 @@ def follow(evaluate, position, *, steps, step, decay=0.0):
     return path(evaluate, *state, *constants, pool=False)
 
 
+@pytest.mark.thorough
 def test_chains_turn_back_at_the_edge_of_the_support():
     """Beyond the unit ball the density is not a number; no chain may stick to its edge."""
 
@@ -131,6 +132,7 @@ def test_chains_turn_back_at_the_edge_of_the_support():
         previous = position
 
 
+@pytest.mark.thorough
 def test_the_step_size_recovers_from_a_start_far_too_large_or_small():
     start = torch.randn(20, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ends = [follow(quartic, start, steps=600, step=step, decay=0.98)[4] for step in (1.0, 50.0)]

@@ -50,6 +50,7 @@ def ridge(data, temperature: float = 1.0, tempering: str = "likelihood") -> torc
     return torch.linalg.solve(precision, x.T @ y / NOISE**2 / temperature)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("temperature", "tempering"), TEMPERINGS[1:])
 def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperature, tempering):
     """At the ridge solution, and there alone, gradients are 0 on average: within five standard

@@ -22,6 +22,7 @@ def sorted_rows(model: BayesianModel, flat: torch.Tensor) -> list[torch.Tensor]:
     return [value.flatten(1).sort(dim=1).values for value in values if value.ndim > 1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "symmetry",
     [SymmetryConfig(), SymmetryConfig(kind="weight_asymmetric", fixed_per_row=(0, 4))],

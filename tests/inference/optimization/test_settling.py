@@ -75,6 +75,7 @@ def test_squared_distance_is_that_of_the_exact_posterior(apart, objectives):
     assert few <= found * (1 + 1e-6) + 1e-9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("factor", [0.1, 1.0, 30.0])
 def test_variances_are_in_units_of_the_posterior(factor):
     generator = torch.Generator().manual_seed(0)
@@ -134,6 +135,7 @@ def test_swag_by_default_stays_at_the_mode_or_warns(noise):
     assert ratio < 20 or any("SGD left the mode" in str(one.message) for one in caught)
 
 
+@pytest.mark.thorough
 def test_swag_that_leaves_the_mode_warns():
     _, caught = fitted(SWAG(num_steps=400, num_draws=50, collect_learning_rate=0.3, batch_size=20))
     assert any("SGD left the mode" in note for note in caught)

@@ -126,6 +126,7 @@ def test_history_continues_from_the_mode(problem):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop_after", [23, 31, 49])
 def test_a_stopped_fit_resumes_bitwise_identically(problem, stop_after):
     """Before there are two iterates; with fewer of them than the rank; with more."""

@@ -186,6 +186,7 @@ def test_full_batch_draws_have_the_law_of_the_recursion(method, preconditioner):
         assert abs(np.mean(rows) / wanted - 1) <= 4 * error
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "method",
@@ -259,6 +260,7 @@ class TwoModes(torch.nn.Module):
         return self.w.tanh().square().expand(len(x), 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("unchecked")
 def test_cycles_visit_both_modes_where_small_steps_stay_in_one():
     """Between the modes at +-1.03 lie 23 nats: by diffusion no chain of any length here would
@@ -342,6 +344,7 @@ class Everything(Callback):
 SHORT = {"batch_size": 50, "log_every": 3, **TWO}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method",
     [

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_each_bound_is_wrong_with_at_most_its_level(name):
     draw, mean = DISTRIBUTIONS[name]

@@ -56,6 +56,7 @@ def settled() -> Posterior:
     return fit(TEST, FAR)
 
 
+@pytest.mark.thorough
 def test_sampling_stops_where_it_cannot_help():
     posterior = fit(TEST, GOOD)
     result = posterior.info["gain_test"]
@@ -72,6 +73,7 @@ def test_sampling_stops_where_it_cannot_help():
     assert max(row["step"] for row in posterior.history) <= 20 + look["num_draws"]
 
 
+@pytest.mark.thorough
 def test_sampling_does_not_stop_for_no_gain_where_it_helps(settled):
     posterior = fit(GainTest(margin=0.05, looks=1), FAR)
     result = posterior.info["gain_test"]
@@ -90,6 +92,7 @@ def test_sampling_does_not_stop_for_no_gain_where_it_helps(settled):
 
 
 # In warm-up, and after three draws; the first look is at five.
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop_after", [10, 23])
 def test_an_interrupted_fit_stops_at_the_same_draws(stop_after, settled):
     interruption = Interruption(stop_after=stop_after)

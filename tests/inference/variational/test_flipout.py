@@ -97,6 +97,7 @@ def test_mirrored_noise_gives_the_mirrored_perturbation(treated) -> None:
     torch.testing.assert_close(0.5 * both, layer(x).detach(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_perturbations_of_two_points_are_uncorrelated() -> None:
     """The same input twice: with one draw for all points the correlation is 1."""
     layer, number = nn.Linear(4, 3).double(), 2000
@@ -168,6 +169,7 @@ def gradients(model: BayesianModel, data, estimator: str, steps: int = 300) -> T
 ARCHITECTURES = {"cnn": CNNConfig(widths=(2,)), "mlp": MLPConfig(widths=(6,), norm="layer")}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_its_gradient_is_that_of_sampled_weights_with_less_variance(architecture) -> None:
     data = load_dataset("digits", dtype=torch.float64, limit=60)

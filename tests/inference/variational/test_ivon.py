@@ -132,7 +132,7 @@ def test_steps_equal_those_of_the_authors(name, settings):
     ("temperature", "tempering", "estimator"),
     [
         (1.0, "likelihood", "weight"),
-        (0.1, "posterior", "local"),
+        pytest.param(0.1, "posterior", "local", marks=pytest.mark.thorough),
         pytest.param(0.1, "likelihood", "weight", marks=pytest.mark.thorough),
     ],
 )
@@ -206,6 +206,7 @@ def test_normal_priors_are_the_weight_decay():
     torch.testing.assert_close(log_scale.grad + curvature, other[1].grad)
 
 
+@pytest.mark.thorough
 def test_a_prior_may_have_a_mean():
     model, data = linear_regression()
     center = {name: torch.full_like(own, 0.3) for name, own in model.net.named_parameters()}
@@ -217,6 +218,7 @@ def test_a_prior_may_have_a_mean():
     assert (posterior.scale / expected.scale - 1).abs().max() < 0.1
 
 
+@pytest.mark.thorough
 def test_a_fit_may_start_at_a_posterior():
     model, data = linear_regression()
     first = MeanFieldVI(num_steps=300, learning_rate=0.05).fit(model, data, seed=0)
@@ -226,6 +228,7 @@ def test_a_fit_may_start_at_a_posterior():
     torch.testing.assert_close(posterior.scale, first.scale)
 
 
+@pytest.mark.thorough
 def test_posteriors_are_aligned_and_have_barriers():
     model, data = model_of("mlp", Prior())
     method = IVON(num_steps=150, learning_rate=0.1, beta_2=0.98)

@@ -77,6 +77,7 @@ def test_written_out_gradient_is_the_gradient():
     assert torch.autograd.gradcheck(lambda *v: _LocalLinear.apply(*v, None, None, noise), no_bias)
 
 
+@pytest.mark.thorough
 def test_pre_activations_have_the_moments_of_sampled_weights():
     layer = nn.Linear(3, 2).double()
     x, scale, bias_scale = randn(4, 3), randn(2, 3, key="s").exp(), randn(2, key="bs").exp()

@@ -126,6 +126,7 @@ def test_each_point_has_the_outputs_of_factors_times_noise_of_its_own(name) -> N
         torch.testing.assert_close(got[point : point + 1], wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "estimator"), [("asymmetric", "local"), ("asymmetric", "flipout"), ("cnn", "flipout")]
 )
@@ -167,6 +168,7 @@ def test_noise_is_a_function_of_the_step_alone() -> None:
 # -- settings
 
 
+@pytest.mark.thorough
 def test_a_fixed_diagonal_stays_and_factors_learn() -> None:
     data = load_dataset("gap", limit=30)
     net = build_network(MLPConfig(widths=(3,)), input_shape=data.input_shape, num_outputs=1)
@@ -181,6 +183,7 @@ def test_a_fixed_diagonal_stays_and_factors_learn() -> None:
     assert posterior.standard_deviation()[-1] > 0.03
 
 
+@pytest.mark.thorough
 def test_it_starts_from_another_fit() -> None:
     model, data = made("mlp")
     method = LowRankVI(num_steps=1, learning_rate=1e-12, rank=2)

@@ -151,6 +151,7 @@ def test_the_gradient_left_is_that_of_the_objective():
         assert float(gradient @ direction) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("keys", [{"temperature": 0.1}, {"estimator": "weight", "num_samples": 3}])
 def test_without_symmetries_it_is_mean_field_vi_to_the_bit(keys):
     data = load_dataset("iris")

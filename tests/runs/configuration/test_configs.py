@@ -93,6 +93,7 @@ def test_the_epochs_in_comments_are_those_of_the_steps(path):
     assert f"{int(epochs)} epochs of {per_epoch}" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", PAPERS, ids=name_of)
 def test_their_networks_can_be_built(path):
     """Masks fit the layers, and patterns of the prior name parameters."""

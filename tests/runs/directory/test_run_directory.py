@@ -21,6 +21,7 @@ SCORES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_contents_of_a_complete_run(tmp_path, method):
     run = fit(tmp_path / "run", overrides(method))
@@ -84,6 +85,7 @@ def test_provenance(tmp_path):
     assert record["seconds"] > 0
 
 
+@pytest.mark.thorough
 def test_the_stored_config_repeats_the_run(tmp_path):
     run = fit(tmp_path / "run", [*GAP, "inference.num_steps=3"])
     assert load_config(run.path / "config.yaml") == run.config
@@ -91,6 +93,7 @@ def test_the_stored_config_repeats_the_run(tmp_path):
     assert run.config.likelihood.name == "gaussian"
 
 
+@pytest.mark.thorough
 def test_the_likelihood_follows_the_task(tmp_path):
     table = pandas.DataFrame({"a": range(40), "y": [i % 7 for i in range(40)]})
     table.to_csv(tmp_path / "counts.csv", index=False)
@@ -257,6 +260,7 @@ def test_a_newer_posterior_is_refused(copy):
         _open(copy)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("file", ["chain-0000.safetensors", "000000.npy"])
 def test_a_damaged_checkpoint_or_draw(tmp_path, file):
     from tests.runs.test_interruption import LONG, _stop_after_draws
@@ -268,6 +272,7 @@ def test_a_damaged_checkpoint_or_draw(tmp_path, file):
         _open(tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_draws_before_the_state_must_exist(tmp_path):
     from tests.runs.test_interruption import LONG, _stop_after_draws
 

@@ -46,6 +46,7 @@ def read_all(path):
     return run.posterior.draws(), run.metrics, run.posterior.history, run.checkpoints()
 
 
+@pytest.mark.thorough
 def test_the_record_has_the_hash_of_every_finished_file(two):
     record = json.loads((two[0] / "run.json").read_text())
     assert set(record["files"]) == {*FILES, *STAGE, "preprocessing.json"}
