@@ -95,6 +95,28 @@ def listed(items: Sequence[str]) -> str:
     return ", ".join(items) if len(items) < 2 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
+def shortened(names: Sequence[str], most: int) -> list[str]:
+    """Return names of at most a number of characters that are as distinct as the names.
+
+    Long names keep their beginning, or their end if it is the end that distinguishes them. Names
+    that neither distinguishes stay whole.
+
+    Args:
+        names: the names.
+        most: number of characters.
+
+    Example:
+        >>> shortened(["width=16, kappa=0", "width=16, kappa=1", "standard"], 12)
+        ['..., kappa=0', '..., kappa=1', 'standard']
+    """
+    kept = most - 3
+    for cut in (lambda name: name[:kept] + "...", lambda name: "..." + name[-kept:]):
+        short = [name if len(name) <= most else cut(name) for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return list(names)
+
+
 def first_lines(texts: Sequence[str], most: int, noun: str) -> list[str]:
     """Return the first of several lines, and how many more there are.
 

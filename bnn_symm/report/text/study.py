@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnn_symm.diagnostics.measures import Measure, measure_of
-from bnn_symm.formatting import number, plus_minus, with_error
+from bnn_symm.formatting import number, plus_minus, shortened, with_error
 from bnn_symm.report.html.study_settings import (
     ContextView,
     context_views,
@@ -82,8 +82,7 @@ def _settings(view: ContextView) -> str:
 
 
 def _names(view: ContextView) -> dict[str, Sequence[Any]]:
-    cut = [name if len(name) <= _NAME else f"{name[: _NAME - 3]}..." for name in view.labels]
-    return {"setting": cut}
+    return {"setting": shortened(view.labels, _NAME)}
 
 
 def _estimates(view: ContextView, keys: Sequence[str]) -> dict[str, Sequence[Any]]:
