@@ -72,10 +72,12 @@ def test_the_python_of_the_readme_runs(tmp_path):
 def test_the_commands_of_the_readme_for_a_table_run(tmp_path, monkeypatch):
     from sklearn.datasets import load_diabetes
 
-    # The methods are the default ones with fewer steps, as a whole fit takes minutes. That `auto`
-    # runs its stages is tested in test_automatic, the bias of unadjusted chains in test_mclmc, at
-    # larger energy variances. No test fits at these settings: benchmarks/tables.py measured them.
-    for name, number in (("_MEMBER_STEPS", 40), ("_LONGER_WARMUP", 20), ("_MORE_DRAWS", 10)):
+    # The methods are the default ones with fewer chains and steps, as a whole fit takes minutes.
+    # That `auto` runs its stages is tested in test_automatic, the bias of unadjusted chains in
+    # test_mclmc, at larger energy variances. No test fits at these settings: benchmarks/tables.py
+    # measured them.
+    fewer = {"_CHAINS": 2, "_MEMBER_STEPS": 40, "_LONGER_WARMUP": 10, "_MORE_DRAWS": 10}
+    for name, number in fewer.items():
         assert getattr(automatic, name) > number
         monkeypatch.setattr(automatic, name, number)
     frame = load_diabetes(as_frame=True, scaled=False).frame

@@ -154,10 +154,10 @@ ENTANGLED = {
 def test_units_that_move_together_come_nearer(name) -> None:
     least, share = ENTANGLED[name]
     found, before, after = 0, 0.0, 0.0
+    model = model_of(module(name))
+    group = symmetry_group(model.net)
+    assert any(component.kind == "entangled" for component in group.components)
     for seed in range(3):
-        model = model_of(module(name))
-        group = symmetry_group(model.net)
-        assert any(component.kind == "entangled" for component in group.components)
         other, permutation = gaussian(model, seed), group.random(seed, "plant")
         result = align(other.permute(permutation), other, group=group, restarts=2)
         group.check(result.permutation)

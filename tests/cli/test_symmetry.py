@@ -278,19 +278,13 @@ def test_a_custom_module_gets_masks_too(content, tmp_path):
 def test_two_processes_print_the_same_fingerprint(content):
     keys = [word for word in ASYMMETRIC if word != "--set"]
     command = [sys.executable, "-m", "bnn_symm.cli", "symmetry", "--set", *keys, "--json"]
-    printed = []
-    for seed, capability in (("1", None), ("2", "default")):
-        environment = {
-            name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"
-        }
-        environment |= {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"} | (
-            {"ATEN_CPU_CAPABILITY": capability} if capability else {}
-        )
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        printed.append(json.loads(done.stdout))
-    first, second = printed
-    assert first["fingerprint"] == second["fingerprint"] == content(*ASYMMETRIC)["fingerprint"]
-    for key in ("log10_order", "certificate", "components", "groups", "fixed"):
+    # Other hashes of strings, and other vector instructions.
+    other = {"PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default"}
+    done = subprocess.run(
+        command, env=os.environ | other, capture_output=True, text=True, check=True
+    )
+    first, second = content(*ASYMMETRIC), json.loads(done.stdout)
+    for key in ("fingerprint", "log10_order", "certificate", "components", "groups", "fixed"):
         assert first[key] == second[key]
 
 

@@ -64,9 +64,9 @@ def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(t
             "dtype=float64",
         ),
         "likelihood={name: gaussian, noise: 0.7}",
-        "warm_start=[{name: map, num_steps: 800, learning_rate: 0.05}, {name: mean_field_vi, "
+        "warm_start=[{name: map, num_steps: 500, learning_rate: 0.05}, {name: mean_field_vi, "
         "num_steps: 200}]",
-        "inference={name: nuts, num_warmup: 80, num_draws: 120, compile: false}",
+        "inference={name: nuts, num_warmup: 60, num_draws: 60, compile: false}",
     ]
     jaxtyping.config.update("jaxtyping_disable", True)  # hundreds of trajectories of eleven numbers
     try:
@@ -74,7 +74,7 @@ def test_map_then_vi_then_nuts_end_at_the_exact_posterior_of_linear_regression(t
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     exact = exact_posterior(run.dataset())
-    draws = run.posterior.draws().double().unflatten(0, (4, 120)).numpy()
+    draws = run.posterior.draws().double().unflatten(0, (4, 60)).numpy()
     for i in range(draws.shape[-1]):
         own = draws[..., i]
         assert arviz.ess(own) >= 100  # so that four standard errors of it mean something

@@ -158,7 +158,8 @@ def test_the_optimum_of_mean_field_vi_is_found(temperature, tempering, estimator
     "family",
     [
         "laplace",
-        *(pytest.param(n, marks=pytest.mark.thorough) for n in ("student_t", "scale_mixture")),
+        pytest.param("student_t", marks=pytest.mark.thorough),
+        pytest.param("scale_mixture", marks=pytest.mark.slow),
     ],
 )
 def test_other_priors_lead_to_the_optimum_of_mean_field_vi(family):
