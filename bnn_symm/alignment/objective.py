@@ -21,7 +21,7 @@ References:
     section 3.2.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,14 +59,28 @@ class Objective:
         Args:
             permutation: of the spec.
         """
-        total = 0.0
+        return sum(self.values(permutation).values())
+
+    def values(
+        self, permutation: Permutation, groups: Collection[str] | None = None
+    ) -> dict[str, float]:
+        """Return the sum of inner products of each tensor, in float64.
+
+        Args:
+            permutation: of the spec.
+            groups: only tensors with units of these groups; None for all.
+        """
+        names = [
+            name
+            for name in self.terms[0].reference
+            if groups is None or self.spec.groups_of(name) & set(groups)
+        ]
+        totals = dict.fromkeys(names, 0.0)
         for term in self.terms:
-            moved = (permutation if term.signed else permutation.unsigned()).apply(term.other)
-            total += sum(
-                float((term.reference[name].double() * moved[name].double()).sum())
-                for name in moved
-            )
-        return total
+            own = permutation if term.signed else permutation.unsigned()
+            for name, moved in own.apply({name: term.other[name] for name in names}).items():
+                totals[name] += float((term.reference[name].double() * moved.double()).sum())
+        return totals
 
     def distance(self, permutation: Permutation) -> float:
         """Return the squared distance; it is negative only by rounding.

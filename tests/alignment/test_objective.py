@@ -226,6 +226,22 @@ def test_points_have_no_standard_deviations_to_compare() -> None:
     ).distance(group.random(1))
 
 
+@pytest.mark.parametrize("name", ["tanh", "resnet-20", "concatenation"])
+def test_groups_that_move_change_the_parts_of_their_tensors_alone(name) -> None:
+    model = model_of(NETWORKS[name]())
+    group = symmetry_group(model.net)
+    objective = alignment_objective(gaussian(model, 1), gaussian(model, 2), group.spec)
+    before = objective.values(group.random("before"))
+    units = next(iter(group.spec.groups))
+    first = group.random("before")
+    moved = group.spec.transposition(units, (0, 2)).compose(first)
+    assert moved.differs_from(first) == {units}
+    part = objective.values(moved, {units})
+    assert 0 < len(part) < len(before)
+    assert (before | part) == objective.values(moved)
+    assert sum(part.values()) != sum(before[name] for name in part)
+
+
 # -- the gain of one assignment
 
 

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from bnn_symm.alignment.solvers.blocks import is_one_assignment
 from bnn_symm.alignment.solvers.gains import Gain
 from bnn_symm.symmetry import Component, Permutation, SymmetryGroup
 
@@ -36,7 +37,7 @@ def movable_groups(group: SymmetryGroup) -> dict[str, list[Component]]:
 
 
 def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
-    """Return moves of entangled components, which no assignment covers.
+    """Return moves of the entangled components that no assignment covers.
 
     They are generators, and swaps of any two units of a block.
 
@@ -48,7 +49,7 @@ def entangled_moves(group: SymmetryGroup) -> list[Permutation]:
     """
     moves: list[Permutation] = []
     for component in group.components:
-        if component.kind != "entangled":
+        if component.kind != "entangled" or is_one_assignment(group.spec, component):
             continue
         moves += group.generators_of(component)
         swaps = [

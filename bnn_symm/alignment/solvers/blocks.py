@@ -37,6 +37,21 @@ def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
     return families
 
 
+def is_one_assignment(spec: PermutationSpec, component: Component) -> bool:
+    """Return whether `assign_blocks` finds the best element of a component, the rest fixed.
+
+    It does for the nested components whose groups no tensor holds on two axes.
+
+    Args:
+        spec: of the network.
+        component: an entangled component.
+    """
+    return _family(spec, component) is not None and all(
+        sum(any(s.group in component.units for s in axis) for axis in axes) <= 1
+        for axes in spec.axes.values()
+    )
+
+
 def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]] | None:
     owners = [name for name in component.units if spec.groups[name].parent is None]
     if component.kind != "entangled" or len(owners) != 1:

@@ -12,6 +12,9 @@ References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1.
 """
 
+import itertools
+from functools import partial
+
 import torch
 
 from bnn_symm.alignment.objective import Objective
@@ -79,20 +82,20 @@ def _entangled(
     Returns:
         The permutation, and whether anything improved.
     """
-    moves = entangled_moves(group)
-    if not moves:
+    families, moves = nested_components(group), entangled_moves(group)
+    if not families and not moves:
         return current, False
-    improved, improved_any, value = True, False, objective.value(current)
+    improved, improved_any, values = True, False, objective.values(current)
     while improved:
         improved = False
-        for owner, children in nested_components(group):
-            moved = assign_blocks(objective, owner, children, current)
-            new_value = objective.value(moved)
-            if new_value > value + _TOLERANCE * abs(value):
-                current, value, improved, improved_any = moved, new_value, True, True
-        for move in moves:
-            moved = move.compose(current)
-            new_value = objective.value(moved)
-            if new_value > value + _TOLERANCE * abs(value):
-                current, value, improved, improved_any = moved, new_value, True, True
+        candidates = itertools.chain(
+            (partial(assign_blocks, objective, *family) for family in families),
+            (move.compose for move in moves),
+        )
+        for candidate in candidates:
+            moved = candidate(current)
+            new = values | objective.values(moved, moved.differs_from(current))
+            value = sum(values.values())
+            if sum(new.values()) > value + _TOLERANCE * abs(value):
+                current, values, improved, improved_any = moved, new, True, True
     return current, improved_any

@@ -178,6 +178,15 @@ class PermutationSpec(Summarized):
                         yield name, dim, segment, start
                     start += segment.length
 
+    def groups_of(self, name: str) -> set[str]:
+        """Return the groups of units along the axes of a tensor; none if the spec lacks it.
+
+        Args:
+            name: name of the tensor.
+        """
+        axes = self.axes.get(name, ())
+        return {s.group for axis in axes for s in axis if s.group is not None}
+
     def identity(self) -> "Permutation":
         """Return the permutation that moves nothing."""
         indices = {name: torch.arange(group.size) for name, group in self.groups.items()}
@@ -340,11 +349,10 @@ class Permutation(Summarized):
         Returns:
             The permuted tensors, by name.
         """
-        moved = self._moved_groups()
+        spec, moved = self.spec, self._moved_groups()
         return {
-            name: self._apply(value, axes) if moved & _groups_of(axes) else value
+            name: self._apply(value, spec.axes[name]) if moved & spec.groups_of(name) else value
             for name, value in tensors.items()
-            for axes in [self.spec.axes.get(name, ())]
         }
 
     def apply_along(self, name: str, value: Tensor, dims: Collection[int]) -> Tensor:
@@ -408,11 +416,14 @@ class Permutation(Summarized):
         """Return whether the permutation moves nothing."""
         return self.num_moved == 0
 
+    def differs_from(self, other: "Permutation") -> set[str]:
+        """Return the groups of units on which two permutations act differently."""
+        parts = ((self.indices, other.indices), (self.signs, other.signs))
+        return {name for own, its in parts for name in own if not torch.equal(own[name], its[name])}
+
     def same_as(self, other: "Permutation") -> bool:
         """Return whether both permutations act alike on every unit."""
-        return all(
-            torch.equal(self.indices[name], other.indices[name]) for name in self.indices
-        ) and all(torch.equal(self.signs[name], other.signs[name]) for name in self.signs)
+        return not self.differs_from(other)
 
     def _moved_groups(self) -> set[str]:
         """Return the groups of which some unit changes position or sign."""
@@ -487,10 +498,6 @@ class Permutation(Summarized):
             )
             moved = moved * sign.to(value.device, value.dtype)
         return moved.movedim((-2, -1), (rows, dim))
-
-
-def _groups_of(axes: tuple[Axis, ...]) -> set[str]:
-    return {s.group for axis in axes for s in axis if s.group is not None}
 
 
 def block_owner(spec: PermutationSpec, axes: tuple[Axis, ...], segment: Segment) -> int:
