@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment.align import Solver, align, check_same_function, check_same_parameters
@@ -268,7 +268,7 @@ class _Search:
             if own.heads == name:
                 products = _products(own, self.target, self.current)
                 gain += _removable(own, products)
-        _, order = linear_sum_assignment(gain.numpy(), maximize=True)
+        _, order = scipy.optimize.linear_sum_assignment(gain.numpy(), maximize=True)
         heads = self.spec.permutation(self.spec.with_owned(name, torch.as_tensor(order)))
         self.current = _permuted(heads, self.current)
         self.permutation = heads.compose(self.permutation)

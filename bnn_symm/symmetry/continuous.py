@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from bnn_symm.randomness import torch_generator
@@ -152,8 +151,8 @@ def _positive_scalings(
                 other = units[1] if opposite else np.full_like(unit, ground)
                 ties.append(np.stack([unit, other], axis=1))
     edges = np.concatenate(ties)
-    graph = coo_array((np.ones(len(edges)), edges.T), shape=(ground + 1, ground + 1))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(edges)), edges.T), shape=(ground + 1, ground + 1))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     free = [
         first
         for first in np.unique(component, return_index=True)[1]

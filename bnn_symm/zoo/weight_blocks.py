@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from bnn_symm.models import BayesianModel
@@ -176,5 +175,5 @@ def _orbits(group: SymmetryGroup, name: str, size: int) -> Int[np.ndarray, " uni
             if name in move:
                 pairs += zip(units, move[name][0].tolist(), strict=True)
     rows, columns = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    graph = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)

@@ -7,8 +7,8 @@ each cell is one linear assignment problem. Units that can flip take the sign of
 import itertools
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment.solvers.blocks import is_one_assignment
@@ -82,16 +82,20 @@ def assign(components: list[Component], gain: Gain) -> tuple[Tensor, Tensor]:
         square = ... if len(units) == size else np.ix_(units, units)
         if component.kind == "interchangeable, with signs":
             assert gain.signed is not None
-            rows, columns = linear_sum_assignment(gain.best().numpy()[square], maximize=True)
+            rows, columns = scipy.optimize.linear_sum_assignment(
+                gain.best().numpy()[square], maximize=True
+            )
             flips = np.where(gain.signed.numpy()[square][rows, columns] < 0, -1, 1)
         elif len(set(component.orientation)) > 1:
             assert gain.signed is not None
             signs = np.outer(component.orientation, component.orientation)
             oriented = signs * gain.signed.numpy()[square] + gain.unsigned.numpy()[square]
-            rows, columns = linear_sum_assignment(oriented, maximize=True)
+            rows, columns = scipy.optimize.linear_sum_assignment(oriented, maximize=True)
             flips = signs[rows, columns]
         else:
-            rows, columns = linear_sum_assignment(gain.unflipped().numpy()[square], maximize=True)
+            rows, columns = scipy.optimize.linear_sum_assignment(
+                gain.unflipped().numpy()[square], maximize=True
+            )
             flips = np.ones(len(units), dtype=np.int64)
         index[torch.from_numpy(units[rows])] = torch.from_numpy(units[columns])
         sign[torch.from_numpy(units[rows])] = torch.from_numpy(flips)

@@ -8,8 +8,8 @@ each kind of unit.
 import math
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment.objective import Objective
@@ -96,7 +96,7 @@ def assign_blocks(
                 )
                 inner[name][i, j] = columns, flips
                 total[i, j] += value
-    _, chosen = linear_sum_assignment(total, maximize=True)
+    _, chosen = scipy.optimize.linear_sum_assignment(total, maximize=True)
     indices: dict[str, Tensor] = {**current.indices, owner: torch.from_numpy(chosen)}
     signs: dict[str, Tensor] = dict(current.signs)
     for name in children:
@@ -115,7 +115,7 @@ def _best(
     """Return value, order and signs of the best assignment of block j's units to block i."""
     square = (slice(i * units, (i + 1) * units), slice(j * units, (j + 1) * units))
     values = (gain.best() if signed else gain.unflipped())[square].numpy()
-    rows, columns = linear_sum_assignment(values, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(values, maximize=True)
     flips = np.ones(units, dtype=np.int64)
     if signed and gain.signed is not None:
         flips = np.where(gain.signed[square].numpy()[rows, columns] < 0, -1, 1)

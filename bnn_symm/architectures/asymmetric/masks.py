@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy.special import ndtri
 
 from bnn_symm.architectures.config import MaskKind
 from bnn_symm.errors import ConfigError
@@ -98,7 +98,7 @@ def fixed_values(
     raw = numpy_generator(seed, "fixed values", name).bit_generator.random_raw(math.prod(shape))
     # Midpoints of 2^52 cells of (0, 1), which are exact in float64 and include neither 0 nor 1.
     uniform = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    normal = np.round(ndtri(uniform) * GRID) / GRID
+    normal = np.round(scipy.special.ndtri(uniform) * GRID) / GRID
     # Adding 0 turns -0 into 0: one value, one fingerprint.
     return (kappa * normal + 0.0).astype(np.float32).reshape(shape)
 

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from bnn_symm.alignment import check_same_parameters
@@ -248,7 +248,7 @@ def _standardized(draws: Tensor, posterior: Posterior) -> Tensor:
 def _optimal_assignment(first: Tensor, second: Tensor) -> Tensor:
     """Return the order of the second's draws that minimizes the sum of squared distances."""
     cost = torch.cdist(first.double(), second.double()).square()
-    return torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1])
+    return torch.from_numpy(scipy.optimize.linear_sum_assignment(cost.cpu().numpy())[1])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ whatever its rounding.
 """
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import sparse
 
 from bnn_symm.diagnostics.scores.ranking import tie_starts
 
@@ -58,7 +58,9 @@ def binned(
         Sums (resample, bin).
     """
     points = np.arange(len(bins))
-    indicator = sparse.csr_matrix((np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins)))
+    indicator = scipy.sparse.csr_matrix(
+        (np.ones(len(bins)), (bins, points)), shape=(num_bins, len(bins))
+    )
     return (indicator @ values.T).T
 
 
@@ -162,7 +164,7 @@ def class_wise_error(
     columns = np.broadcast_to(np.arange(points)[:, None], rows.shape)
     shape = (NUM_BINS * classes, points)
     summed = (
-        sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
+        scipy.sparse.csr_matrix((residual.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
         @ weights.T
     )
     return np.abs(summed).sum(0) / (classes * weights.sum(1))

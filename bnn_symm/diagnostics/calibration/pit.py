@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 # Bins, and the number of points from which on there are more of them.
 _BINS, _MANY_BINS, _MANY = 10, 20, 400
@@ -67,7 +67,7 @@ def pit_histogram(pit: Float[np.ndarray, " point"], *, level: float = 0.95) -> P
     """
     bins = _MANY_BINS if len(pit) >= _MANY else _BINS
     count, edges = np.histogram(pit, np.linspace(0, 1, bins + 1))
-    number = stats.binom(len(pit), 1 / bins)
+    number = scipy.stats.binom(len(pit), 1 / bins)
     return PitHistogram(
         left=edges[:-1],
         right=edges[1:],

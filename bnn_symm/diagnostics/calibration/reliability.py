@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from bnn_symm.arguments import checked
@@ -188,5 +188,5 @@ def _of_classes(
 
 def _band(count: np.ndarray, chance: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return quantiles of the fraction of `count` events with this probability that occur."""
-    distribution = stats.binom(count, chance)
+    distribution = scipy.stats.binom(count, chance)
     return distribution.ppf((1 - level) / 2) / count, distribution.ppf((1 + level) / 2) / count

@@ -18,9 +18,9 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from bnn_symm.advice import advise
@@ -135,7 +135,9 @@ def optimal_temperature(
         return -float(scaled.gather(1, y[:, None]).mean())
 
     ends = (math.log(_LOWEST), math.log(_HIGHEST))
-    result = minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": 1e-6})
+    result = scipy.optimize.minimize_scalar(
+        nll, bounds=ends, method="bounded", options={"xatol": 1e-6}
+    )
     return math.exp(float(result.x)), nll(0.0), float(result.fun)
 
 

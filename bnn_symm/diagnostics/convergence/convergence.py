@@ -18,8 +18,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import integrate
 
 from bnn_symm.diagnostics.convergence.smoothing import Smoothed, smooth
 from bnn_symm.diagnostics.measures import Direction, measure_of
@@ -237,7 +237,7 @@ def area_under(curves: Sequence[Curve], clock: str, *, until: float) -> float:
         inside = times < until
         x = np.concatenate([times[inside], [until]])
         y = np.concatenate([values[inside], [np.interp(until, times, values)]])
-        areas.append(float(integrate.trapezoid(y, x)) / float(until - times[0]))
+        areas.append(float(scipy.integrate.trapezoid(y, x)) / float(until - times[0]))
     return float(np.mean(areas))
 
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from bnn_symm.diagnostics.convergence.convergence import Curve
 
@@ -132,9 +132,9 @@ def find_plateau(curve: Curve, *, tolerance: float = TOLERANCE, spreads: float =
     settled = start + int(_SETTLING * (size - start)) if is_long else start
     level, error, df = _level(values[settled:])
     slope, slope_error, slope_df = _slope(steps[settled:], values[settled:])
-    reach, slope_reach = error * float(stats.t.isf((1 - _LEVEL) / 2, df)), 0.0
+    reach, slope_reach = error * float(scipy.stats.t.isf((1 - _LEVEL) / 2, df)), 0.0
     if slope_error > 0:
-        slope_reach = slope_error * float(stats.t.isf((1 - _LEVEL) / 2, slope_df))
+        slope_reach = slope_error * float(scipy.stats.t.isf((1 - _LEVEL) / 2, slope_df))
     spread = float(np.std(values[settled:], ddof=1))
     margin = spreads * spread if spreads else tolerance * abs(level - curve.start)
     horizon = float(steps[-1] - steps[settled]) if spreads else float(steps[-1])

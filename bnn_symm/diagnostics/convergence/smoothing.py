@@ -27,8 +27,8 @@ References:
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import ndimage
 
 # Half width, in standard deviations, of the intervals that have to intersect.
 _MEET = 2.5
@@ -93,7 +93,7 @@ def _noise(values: np.ndarray) -> np.ndarray:
         return np.zeros(len(values))
     differences = np.abs(np.diff(values, 2)) / np.sqrt(6)
     rows = min(_NOISE_ROWS, len(differences) // 2 * 2 + 1)
-    noise = ndimage.median_filter(differences, size=rows, mode="nearest") / _MEDIAN_ABSOLUTE
+    noise = scipy.ndimage.median_filter(differences, size=rows, mode="nearest") / _MEDIAN_ABSOLUTE
     return np.pad(noise, 1, mode="edge")
 
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from bnn_symm.diagnostics.convergence.convergence import TimeToTarget
 from bnn_symm.randomness import numpy_generator
@@ -262,7 +262,7 @@ def compare_unpaired(
     p_value = None
     if not all(time.censored for time in (*first, *second)):
         with np.errstate(invalid="ignore", divide="ignore"):
-            p = float(stats.logrank(_censored_data(first), _censored_data(second)).pvalue)
+            p = float(scipy.stats.logrank(_censored_data(first), _censored_data(second)).pvalue)
         p_value = p if np.isfinite(p) else None
     return SpeedTest(
         paired=False,
@@ -317,7 +317,7 @@ def sign_flip_p_value(scores: Float[np.ndarray, " pair"], *, seed: int = 0) -> f
         return 1.0  # either sign is as far from zero
     # By keyword: the name changed with SciPy 1.15, which still accepts the old one.
     generator: dict[str, Any] = {"random_state": numpy_generator(seed, "sign flips")}
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (nonzero,),
         np.mean,
         permutation_type="samples",
@@ -367,8 +367,8 @@ def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
     return result
 
 
-def _censored_data(times: Sequence[TimeToTarget]) -> stats.CensoredData:
-    return stats.CensoredData(
+def _censored_data(times: Sequence[TimeToTarget]) -> "scipy.stats.CensoredData":
+    return scipy.stats.CensoredData(
         uncensored=[time.time for time in times if not time.censored],
         right=[time.time for time in times if time.censored],
     )

@@ -26,8 +26,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import scipy
 from jaxtyping import Float
-from scipy.optimize import brentq
 from torch import Tensor
 
 from bnn_symm.inference.variational.symmetry_information import InformationTerm
@@ -121,6 +121,12 @@ def _by_relative_entropy(mean: float, allowed: float) -> tuple[float, float]:
         return math.fsum(p * math.log(p / q) for p, q in parts if p > 0) - allowed
 
     tiny = 1e-15
-    high: Any = brentq(excess, mean, 1 - tiny) if mean < 1 - tiny and excess(1 - tiny) > 0 else 1.0
-    low: Any = brentq(excess, tiny, mean) if mean > tiny and excess(tiny) > 0 else 0.0
+    high: Any = (
+        scipy.optimize.brentq(excess, mean, 1 - tiny)
+        if mean < 1 - tiny and excess(1 - tiny) > 0
+        else 1.0
+    )
+    low: Any = (
+        scipy.optimize.brentq(excess, tiny, mean) if mean > tiny and excess(tiny) > 0 else 0.0
+    )
     return float(low), float(high)

@@ -19,8 +19,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import fft, stats
 
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
@@ -140,7 +140,9 @@ def independent_rhat(
         The bound.
     """
     halves, length = 2 * num_chains, max(2.0, num_draws / 2)
-    largest = stats.f.isf(level / (2 * max(1, num_columns)), halves - 1, halves * (length - 1))
+    largest = scipy.stats.f.isf(
+        level / (2 * max(1, num_columns)), halves - 1, halves * (length - 1)
+    )
     return math.sqrt((length - 1 + largest) / length)
 
 
@@ -188,7 +190,7 @@ def _scores(order: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     columns, size = order.shape
     # Twice the rank, less 2, is an integer, for ties as well: the sum of the first and the last
     # position of the run.
-    table = stats.norm.ppf((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
+    table = scipy.stats.norm.ppf((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
     scores = np.empty((columns, size))
     np.put_along_axis(scores, order, table[None, ::2], 1)
     changes = ordered[:, 1:] != ordered[:, :-1]
@@ -234,10 +236,10 @@ def _ess(x: Float[np.ndarray, "column chain draw"]) -> Float[np.ndarray, " colum
     columns, chains, length = x.shape
     total = chains * length
     mean = x.mean(2)
-    padded = fft.next_fast_len(2 * length, real=True)
-    spectrum: Any = fft.rfft(x - mean[:, :, None], n=padded, axis=2)
+    padded = scipy.fft.next_fast_len(2 * length, real=True)
+    spectrum: Any = scipy.fft.rfft(x - mean[:, :, None], n=padded, axis=2)
     power = (spectrum.real**2 + spectrum.imag**2).mean(1)
-    covariance = np.asarray(fft.irfft(power, n=padded, axis=1))[:, :length] / length
+    covariance = np.asarray(scipy.fft.irfft(power, n=padded, axis=1))[:, :length] / length
     within = covariance[:, :1] * length / (length - 1.0)
     everything = within * (length - 1.0) / length
     if chains > 1:

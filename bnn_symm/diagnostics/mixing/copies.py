@@ -24,10 +24,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from bnn_symm.formatting import percent
@@ -228,8 +227,10 @@ def copied_draws(
     distinct = chains
     if found:
         first, second = np.array(list(found)).T
-        links = sparse.coo_matrix((np.ones(len(found)), (first, second)), shape=(chains, chains))
-        distinct = int(connected_components(links, directed=False)[0])
+        links = scipy.sparse.coo_matrix(
+            (np.ones(len(found)), (first, second)), shape=(chains, chains)
+        )
+        distinct = int(scipy.sparse.csgraph.connected_components(links, directed=False)[0])
     exact = (
         _labels(projections, _EXACT * length).reshape(chains, draws)
         if repeats and draws > 1
@@ -299,7 +300,7 @@ def _overlaps(labels: Int[np.ndarray, "chain draw"], needed: int) -> Iterable[tu
     """Return pairs of chains with enough common draws, and the number of these in the second."""
     chains, draws = labels.shape
     rows, columns = labels.ravel(), np.repeat(np.arange(chains), draws)
-    counts = sparse.csr_matrix(
+    counts = scipy.sparse.csr_matrix(
         (np.ones(len(rows)), (rows, columns)), shape=(int(rows.max()) + 1, chains)
     )
     shared = counts[np.diff(counts.indptr) > 1]

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.sparse.csgraph import connected_components
 
 from bnn_symm.diagnostics.mixing.parameter_index import ParameterIndex
 from bnn_symm.summaries import Result
@@ -128,7 +128,7 @@ def _modes(moments: ChainMoments, worst: Callable[[np.ndarray], float]) -> Modes
                 # If nothing varies, chains are separate if they are at different values.
                 difference = np.where(square == 0, 0.0, square / spread)
             separation[i, j] = separation[j, i] = worst(difference)
-    _, labels = connected_components(separation <= _APART, directed=False)
+    _, labels = scipy.sparse.csgraph.connected_components(separation <= _APART, directed=False)
     order: Mapping[int, int] = {
         int(label): i for i, label in enumerate(dict.fromkeys(labels.tolist()))
     }

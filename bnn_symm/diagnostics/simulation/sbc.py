@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from bnn_symm.arguments import checked
 from bnn_symm.data import Dataset
@@ -329,7 +329,7 @@ def _calibration(
     chi_square = None
     if bins >= 2:
         counts, _ = np.histogram(values, np.linspace(0, 1, bins + 1))
-        chi_square = float(stats.chisquare(counts).pvalue)
+        chi_square = float(scipy.stats.chisquare(counts).pvalue)
     return Calibration(
         name=name,
         shape=shape,

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from bnn_symm.errors import ConfigError
 
@@ -181,9 +181,9 @@ class _Grid:
         self._number, self._rate = num_values, num_values / intervals
         self.points = np.arange(1, intervals) / intervals
         counts = np.arange(num_values + 1)
-        self.below = stats.binom.cdf(counts, num_values, self.points[:, None])
-        self.above = stats.binom.sf(counts - 1, num_values, self.points[:, None])
-        self._poisson = stats.poisson.pmf(counts, self._rate)
+        self.below = scipy.stats.binom.cdf(counts, num_values, self.points[:, None])
+        self.above = scipy.stats.binom.sf(counts - 1, num_values, self.points[:, None])
+        self._poisson = scipy.stats.poisson.pmf(counts, self._rate)
 
     def bounds(self, gamma: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the smallest and largest count at each point with both tails above gamma / 2."""
@@ -198,7 +198,7 @@ class _Grid:
         for least, greatest in zip([*lower, self._number], [*upper, self._number], strict=True):
             reached = np.convolve(probability, self._poisson[: greatest - first + 1])
             probability, first = reached[least - first : greatest - first + 1], least
-        return float(probability[0] / stats.poisson.pmf(self._number, self._number))
+        return float(probability[0] / scipy.stats.poisson.pmf(self._number, self._number))
 
 
 @lru_cache(maxsize=16)

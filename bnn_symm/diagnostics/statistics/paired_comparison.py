@@ -45,8 +45,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import special
 
 from bnn_symm.diagnostics.convergence.time_to_target import (
     MIN_RUNS,
@@ -404,9 +404,11 @@ def _standard_error(units: Float[np.ndarray, " unit"]) -> float:
 
 def _t_test(values: Float[np.ndarray, " value"], units: Float[np.ndarray, " unit"]) -> float:
     """Return the two-sided p-value of the t-test."""
-    return float(2 * special.stdtr(len(units) - 1, -abs(_mean(values)) / _standard_error(units)))
+    return float(
+        2 * scipy.special.stdtr(len(units) - 1, -abs(_mean(values)) / _standard_error(units))
+    )
 
 
 def _quantile(n: int) -> float:
     """Return the (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom."""
-    return float(special.stdtrit(n - 1, (1 + _LEVEL) / 2))
+    return float(scipy.special.stdtrit(n - 1, (1 + _LEVEL) / 2))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from bnn_symm.report.plots.axes import legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
@@ -34,7 +34,7 @@ def plot_traces(quantities: Sequence[Mapping[str, Any]], path: Path, *, title: s
     for left, right, own in zip(every[::2], every[1::2], quantities, strict=True):
         (values,) = with_gaps(left, np.asarray(own["values"], dtype=float))
         chains, draws = values.shape
-        ranks = rankdata(values, nan_policy="omit").reshape(values.shape)
+        ranks = scipy.stats.rankdata(values, nan_policy="omit").reshape(values.shape)
         edges = np.linspace(0.5, values.size + 0.5, min(_BINS, max(2, draws // 5)) + 1)
         for chain in range(chains):
             style: dict[str, Any] = {
