@@ -15,6 +15,7 @@ residual stream, which a layer norm without scales and shifts allows, are not.
 
 import argparse
 import itertools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -100,7 +101,8 @@ def text_data() -> tuple[Dataset, int]:
         key=lambda each: each.name,
     )
     text = "".join(each.read_text("utf-8") for each in files if each.name.endswith(".rst")).lower()
-    known, codes = np.unique(list(text), return_inverse=True)
+    # Rare characters are one.
+    known, codes = np.unique(list(re.sub(r"[^a-z .,-]", "#", text)), return_inverse=True)
     windows = np.lib.stride_tricks.sliding_window_view(codes, CONTEXT + 1)
     # Windows of one part of the text share characters, so the split is by place in the text.
     data = Dataset.from_arrays(
