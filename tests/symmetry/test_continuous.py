@@ -154,7 +154,7 @@ def test_smooth_units_are_not_rescaled(activation):
     [
         MLPConfig(widths=(8, 6)),
         CNNConfig(widths=(4, 6), norm="frn"),
-        pytest.param(ResNetConfig(), marks=pytest.mark.thorough),
+        pytest.param(ResNetConfig(), marks=pytest.mark.slow),
     ],
 )
 def test_fixed_entries_remove_scalings_unless_they_are_zero(config):
