@@ -83,7 +83,8 @@ def test_threads_go_by_problem_size_and_come_back():
 def test_public_names_are_lazy_and_complete():
     code = (
         "import sys, bnn_symm; assert not {'torch', 'pyro', 'pandas'} & set(sys.modules); "
-        "bnn_symm.MeanFieldVI"
+        "bnn_symm.MeanFieldVI; import bnn_symm.runs; "
+        "assert not {'scipy.stats', 'scipy.optimize', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in bnn_symm.__all__:
