@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -107,33 +106,6 @@ def mark_first_axis_dynamic(tensor: Tensor) -> None:
     torch._dynamo.mark_dynamic(tensor, 0)
 
 
-def repeat(
-    body: Callable[..., tuple[Tensor, ...]], count: Tensor, state: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    """Apply a function a number of times; inside compiled code, in one loop without Python.
-
-    Args:
-        body: (index, *state) -> the next state, new tensors of the same shapes and types; the index
-            is an int64 tensor without axes.
-        count: the number of times, an int64 tensor without axes.
-        state: the first state.
-
-    Returns:
-        The last state.
-    """
-    first = torch.zeros_like(count)
-    if torch.compiler.is_compiling():
-        _, *last = while_loop(
-            lambda index, *_: index < count,
-            lambda index, *parts: (index + 1, *body(index, *parts)),
-            (first, *state),
-        )
-        return tuple(last)
-    for number in range(int(count)):
-        state = body(first + number, *state)
-    return state
-
-
 # One call of a compiled kernel: the function, and its arguments.
 KernelCall = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -161,7 +133,10 @@ def record_kernels(call: Callable[[], Any]) -> list[KernelCall]:
 
         def __call__(self, *arguments: Any, **keywords: Any) -> Any:
             calls.append((self._function, arguments, keywords))
-            return self._function(*arguments, **keywords)
+            result = self._function(*arguments, **keywords)
+            if result is not None and "out" not in keywords:
+                others.append("a new tensor")
+            return result
 
     class Products:
         def __init__(self, kernels: Any):
@@ -180,8 +155,8 @@ def record_kernels(call: Callable[[], Any]) -> list[KernelCall]:
     from torch._inductor.codecache import PyCodeCache
 
     # The generated modules have a function `call`. It allocates tensors, and calls kernels, which
-    # are functions of the module, products of matrices, and, as a last resort, torch's operations,
-    # whose results are in new tensors each time.
+    # are functions of the module, products of matrices, and, as a last resort, torch's operations.
+    # The results of convolutions and of torch's operations are in new tensors each time.
     replaced: list[tuple[dict[str, Any], str, Any]] = []
     for module in getattr(PyCodeCache, "modules", ()):
         names = vars(module)

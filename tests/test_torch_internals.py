@@ -12,7 +12,6 @@ from bnn_symm.torch_internals import (
     compile_keywords,
     is_transformed,
     mark_first_axis_dynamic,
-    repeat,
     unobserved,
 )
 
@@ -99,18 +98,6 @@ def test_compiled_code_has_no_guards_and_one_dynamic_axis():
     assert torch.equal(compiled(first), 2 * first)
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert torch.equal(compiled(torch.ones(5)), 2 * torch.ones(5))
-
-
-@pytest.mark.parametrize("compiles", [False, pytest.param(True, marks=pytest.mark.thorough)])
-def test_a_loop_repeats_its_body(compiles):
-    def powers(count, x):
-        return repeat(lambda index, value: (value * x + index,), count, (torch.ones_like(x),))
-
-    function = torch.compile(powers, fullgraph=True, dynamic=False) if compiles else powers
-    x = torch.tensor([2.0, 3.0])
-    # ((1 x + 0) x + 1) x + 2
-    assert torch.equal(function(torch.tensor(3), x)[0], x**3 + x + 2)
-    assert torch.equal(function(torch.tensor(0), x)[0], torch.ones(2))
 
 
 def test_the_call_of_a_network_is_found_in_a_traceback():

@@ -82,6 +82,9 @@ class TemperedDensity:
         ]
         self.passes = len(self._pieces)
         self._batched_mlp = BatchedMLP.of(model)
+        if self._batched_mlp is not None:
+            # With points as the last axis in memory, as in all arrays of `BatchedMLP`.
+            self._pieces = [(x.flatten(1).mT.contiguous().mT, y) for x, y in self._pieces]
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
         self._batched: Callable[..., Any] = self._with_batched_mlp
         if self._batched_mlp is None:

@@ -15,12 +15,12 @@ from torch import Tensor
 from bnn_symm.inference.density.density import TemperedDensity
 from bnn_symm.inference.mcmc.integrator import (
     MAX_ENERGY_ERROR,
-    bind_density,
     kinetic_energy,
-    leapfrog_steps,
+    leapfrog_step,
     momentum_from_noise,
 )
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
+from bnn_symm.inference.mcmc.step_loop import StepLoop
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class HMCKernel(Kernel):
     ):
         super().__init__(density, positions, inverse_mass, seed)
         self._num_steps, self._learn = num_steps, learn
-        self._trajectory = bind_density(leapfrog_steps, density, "the trajectory")
+        self._trajectory = StepLoop(leapfrog_step, density, "the leapfrog step")
         chains = len(positions)
         self._proposal = _Proposal(
             torch.zeros_like(positions), np.zeros(chains), np.zeros(chains, dtype=np.int64)
@@ -120,13 +120,9 @@ class HMCKernel(Kernel):
         with torch.no_grad():
             start_energy = points.energy + kinetic_energy(proposal.momentum, points.inverse_mass)
             position, momentum, gradient, energy = self._trajectory(
-                points.position,
-                proposal.momentum,
-                points.gradient,
-                points.energy,
-                points.step,
-                points.inverse_mass,
-                torch.from_numpy(number).to(points.step.device),
+                int(number.max()),
+                (points.position, proposal.momentum, points.gradient, points.energy),
+                (points.step, points.inverse_mass, torch.from_numpy(number)),
             )
             error = energy + kinetic_energy(momentum, points.inverse_mass) - start_energy
             error = torch.nan_to_num(error, nan=torch.inf).cpu().numpy()

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from bnn_symm.inference.density.compiled import Compiled
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.torch_internals import repeat
 
 # A trajectory whose energy rises by more is divergent, as in Stan: it is accepted with probability
 # e^-1000.
@@ -107,8 +106,9 @@ def leapfrog(
     return position, momentum - 0.5 * step[:, None] * gradient, gradient, energy
 
 
-def leapfrog_steps(
+def leapfrog_step(
     evaluate: Evaluate,
+    index: Tensor,
     position: Tensor,
     momentum: Tensor,
     gradient: Tensor,
@@ -116,30 +116,26 @@ def leapfrog_steps(
     step: Tensor,
     inverse_mass: Tensor,
     number: Tensor,
-) -> tuple[Tensor, ...]:
-    """Take the leapfrog steps of a trajectory of every chain, in one loop if it is compiled.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Take one leapfrog step of the trajectories that are not complete.
 
     Args:
         evaluate: positions -> U and its gradient.
+        index: (1,) number of the step.
         position: (chain, parameter).
         momentum: (chain, parameter).
         gradient: gradient of U at the position.
         energy: (chain,) U at the position.
         step: (chain,) signed step sizes.
         inverse_mass: (chain, parameter) or (chain, parameter, parameter).
-        number: (chain,) steps of each chain; a chain that has completed its steps takes further
-            steps of length zero.
+        number: (chain,) steps of each trajectory; a chain that has completed its own takes a step
+            of length zero.
 
     Returns:
-        The position, momentum, gradient and U at the ends.
+        The position, momentum, gradient and U after the step.
     """
-
-    def one_step(index: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        signed = torch.where(index < number, step, 0.0)
-        position, momentum, gradient, _ = state
-        return leapfrog(evaluate, position, momentum, gradient, signed, inverse_mass)
-
-    return repeat(one_step, number.max(), (position, momentum, gradient, energy))
+    signed = torch.where(index < number, step, 0.0)
+    return leapfrog(evaluate, position, momentum, gradient, signed, inverse_mass)
 
 
 def bind_density(

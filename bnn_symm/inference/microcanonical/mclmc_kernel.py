@@ -1,8 +1,8 @@
 """The kernel of microcanonical Langevin Monte Carlo: a path of many steps between two draws.
 
-All chains take their steps together, in one compiled loop (`path`). A chain whose step is not
-finite, or gains more energy than a divergent trajectory, stays where it was and turns back, so that
-it cannot get stuck outside the support.
+All chains take their steps together (`path_step`). A chain whose step is not finite, or gains more
+energy than a divergent trajectory, stays where it was and turns back, so that it cannot get stuck
+outside the support.
 
 Unadjusted paths continue each other: the direction is refreshed in part after every step. Step
 sizes are adapted after every step of warm-up. With E the energy error of a step and v the target of
@@ -37,11 +37,11 @@ import torch
 from torch import Tensor
 
 from bnn_symm.inference.density.density import TemperedDensity
-from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, Evaluate, bind_density
+from bnn_symm.inference.mcmc.integrator import MAX_ENERGY_ERROR, Evaluate
 from bnn_symm.inference.mcmc.kernel import CompletedTransitions, Kernel
+from bnn_symm.inference.mcmc.step_loop import StepLoop
 from bnn_symm.inference.microcanonical.isokinetic import minimal_norm_step, normalized, refresh
 from bnn_symm.randomness import numpy_generator, torch_generator
-from bnn_symm.torch_internals import repeat
 
 # The means of step-size adaptation are over this fraction of all steps so far, and over this number
 # at least.
@@ -134,8 +134,8 @@ class MCLMCKernel(Kernel):
         super().__init__(density, positions, inverse_mass, seed)
         chains, size = positions.shape
         self._settings, self._radius = settings, math.sqrt(size)
-        follow = functools.partial(path, pool=settings.shared)
-        self._path = bind_density(follow, density, "the path of the chains")
+        one_step = functools.partial(path_step, pool=settings.shared)
+        self._path = StepLoop(one_step, density, "the step of the chains")
         step = torch.full(
             (chains,),
             initial_step_size * self._radius,
@@ -203,15 +203,15 @@ class MCLMCKernel(Kernel):
         length = torch.full_like(walk.step, settings.decoherence_length * self._radius)
         target = torch.full_like(walk.step, self._target())
         decay = torch.full_like(walk.step, self._decay())
-        left = torch.from_numpy(number).to(points.position.device)
+        left = number
         with torch.no_grad():
             for part in range(math.ceil(most / at_once)):
                 noise = self._normal(
                     size, "transition", int(walk.iteration[0]), part, steps=at_once
                 )
-                state = self._path(
-                    *state, noise, left.clamp(0, at_once), length, scale, target, decay
-                )
+                now = np.clip(left, 0, at_once)
+                constants = noise, torch.from_numpy(now), length, scale, target, decay
+                state = self._path(int(now.max()), state, constants)
                 left = left - at_once
         (points.position, walk.direction, points.gradient, points.energy, *rest) = state
         walk.step, walk.weight, walk.weighted, error, squared, rate, failed = rest
@@ -282,8 +282,9 @@ def _at_once(position: Tensor) -> int:
     return max(1, _MOST_NOISE // position.numel())
 
 
-def path(
+def path_step(
     evaluate: Evaluate,
+    index: Tensor,
     position: Tensor,
     direction: Tensor,
     gradient: Tensor,
@@ -304,10 +305,11 @@ def path(
     *,
     pool: bool,
 ) -> tuple[Tensor, ...]:
-    """Take the steps of every chain in one loop.
+    """Take one step of the paths that are not complete.
 
     Args:
         evaluate: positions -> U and its gradient.
+        index: (1,) number of the step.
         position: (chain, parameter).
         direction: (chain, parameter), unit vectors.
         gradient: (chain, parameter), of U at the position.
@@ -329,50 +331,41 @@ def path(
         pool: whether all chains adapt one step size, to the means over chains.
 
     Returns:
-        The arguments from `position` to `failed` after the steps.
+        The arguments from `position` to `failed` after the step.
     """
     size = position.shape[-1]
-
-    def one_step(index: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        position, direction, gradient, energy, step, weight, weighted, *sums = state
-        moving = index < number
-        signed = torch.where(moving, step, 0.0)
-        *new, change = minimal_norm_step(
-            evaluate, position, direction, gradient, energy, signed, scale
-        )
-        fine = torch.isfinite(new[2].sum(-1)) & torch.isfinite(new[3])
-        fine = fine & (change.abs() < MAX_ENERGY_ERROR + ROUNDING * energy.abs())
-        row = fine[:, None]
-        direction = torch.where(row, new[1], -direction)
-        direction = refresh(direction, noise.index_select(0, index[None])[0], signed, length)
-        change = torch.where(fine, change, 0.0)
-        variance = change.square() / size + 1e-8 * target
-        trust = torch.exp(-0.5 * ((variance / target).log() / _WIDTH).square())
-        learns = (decay > 0) & moving
-        seen = torch.where(fine, decay * weight + trust, weight)
-        learned = torch.where(
-            fine, decay * weighted + trust * variance / step**6, weighted * _BACK_OFF**6
-        )
-        learned = torch.minimum(learned, seen * target / (_LEAST_STEP * length) ** 6)
-        if pool:
-            seen, learned = seen.mean().expand_as(seen), learned.mean().expand_as(learned)
-        weight = torch.where(learns, seen, weight)
-        weighted = torch.where(learns, learned, weighted)
-        adapted = torch.minimum((target * weight / weighted) ** (1 / 6), length)
-        error, squared, rate, failed = sums
-        return (
-            torch.where(row, new[0], position),
-            direction,
-            torch.where(row, new[2], gradient),
-            torch.where(fine, new[3], energy),
-            torch.where(learns, adapted, step),
-            weight,
-            weighted,
-            error + torch.where(fine, change, torch.inf),
-            squared + change.square(),
-            rate + torch.where(fine & moving, torch.exp(-change.clamp(min=0.0)), 0.0),
-            failed + torch.where(fine, 0.0, 1.0),
-        )
-
-    state = (position, direction, gradient, energy, step, weight, weighted)
-    return repeat(one_step, number.max(), (*state, error, squared, rate, failed))
+    moving = index < number
+    signed = torch.where(moving, step, 0.0)
+    *new, change = minimal_norm_step(evaluate, position, direction, gradient, energy, signed, scale)
+    fine = torch.isfinite(new[2].sum(-1)) & torch.isfinite(new[3])
+    fine = fine & (change.abs() < MAX_ENERGY_ERROR + ROUNDING * energy.abs())
+    row = fine[:, None]
+    direction = torch.where(row, new[1], -direction)
+    direction = refresh(direction, noise.index_select(0, index)[0], signed, length)
+    change = torch.where(fine, change, 0.0)
+    variance = change.square() / size + 1e-8 * target
+    trust = torch.exp(-0.5 * ((variance / target).log() / _WIDTH).square())
+    learns = (decay > 0) & moving
+    seen = torch.where(fine, decay * weight + trust, weight)
+    learned = torch.where(
+        fine, decay * weighted + trust * variance / step**6, weighted * _BACK_OFF**6
+    )
+    learned = torch.minimum(learned, seen * target / (_LEAST_STEP * length) ** 6)
+    if pool:
+        seen, learned = seen.mean().expand_as(seen), learned.mean().expand_as(learned)
+    weight = torch.where(learns, seen, weight)
+    weighted = torch.where(learns, learned, weighted)
+    adapted = torch.minimum((target * weight / weighted) ** (1 / 6), length)
+    return (
+        torch.where(row, new[0], position),
+        direction,
+        torch.where(row, new[2], gradient),
+        torch.where(fine, new[3], energy),
+        torch.where(learns, adapted, step),
+        weight,
+        weighted,
+        error + torch.where(fine, change, torch.inf),
+        squared + change.square(),
+        rate + torch.where(fine & moving, torch.exp(-change.clamp(min=0.0)), 0.0),
+        failed + torch.where(fine, 0.0, 1.0),
+    )

@@ -16,7 +16,7 @@ from bnn_symm.inference.microcanonical.isokinetic import (
     refresh,
     turn,
 )
-from bnn_symm.inference.microcanonical.mclmc_kernel import path
+from bnn_symm.inference.microcanonical.mclmc_kernel import path_step
 from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.testing import assert_exact_moments, exact_posterior, linear_regression
 
@@ -108,7 +108,9 @@ def follow(evaluate, position, *, steps, step, decay=0.0):
     state = [position, direction, gradient, energy, sizes, ones, 0.01 / sizes**6, *zeros]
     number, length = torch.full((chains,), steps), size**0.5 * ones
     constants = [noise, number, length, torch.ones_like(position), 0.01 * ones, decay * ones]
-    return path(evaluate, *state, *constants, pool=False)
+    for index in range(steps):
+        state = path_step(evaluate, torch.tensor([index]), *state, *constants, pool=False)
+    return state
 
 
 @pytest.mark.thorough
