@@ -22,15 +22,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
+from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
 from bnn_symm.inference.method import Method
-from bnn_symm.inference.minibatches import minibatch_potential, resolve_batch_size
+from bnn_symm.inference.minibatches import resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.training_loop import Stepper, train
 from bnn_symm.inference.validation import validation_scores
 from bnn_symm.posteriors import DrawChunk, LazyDraws, Posterior, SamplePosterior, stack_chains
 from bnn_symm.randomness import key_seed, torch_generator
 from bnn_symm.settings import PositiveInt, settings
+
+# From this number of steps of all chains on, `compile: auto` compiles. Compilation takes as long as
+# thousands of steps.
+_COMPILE_FROM = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class StochasticGradientMethod(Method):
         chain_method: chains one after another or in parallel processes, with the same results.
         batch_size: points per step; `auto` is all of up to 512, otherwise 256.
         log_every: steps between rows of the history; `auto` gives about 200 rows.
+        compile: whether gradients of fully connected networks are compiled, on the CPU; `auto`: if
+            there are 20,000 steps of all chains or more.
     """
 
     is_sampler: ClassVar[bool] = True
@@ -63,6 +70,7 @@ class StochasticGradientMethod(Method):
     chain_method: ChainMethod = "auto"
     batch_size: PositiveInt | Literal["auto"] = "auto"
     log_every: PositiveInt | Literal["auto"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
 
     @property
     @abstractmethod
@@ -84,14 +92,16 @@ class StochasticGradientMethod(Method):
     def _run(self, fit: FitContext) -> bool:
         # Chains need no earlier draws, which may be large.
         fit = replace(fit, fit_state=FitState(fit.fit_state.states))
-        states = run_method_chains(fit, self._run_chain, self.num_chains, self.chain_method)
+        states = run_method_chains(fit, _ChainRunner(self), self.num_chains, self.chain_method)
         return len(states) < self.num_chains or any(
             state["step"] < self.num_steps for state in states.values()
         )
 
-    def _run_chain(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
-        stepper = self._stepper(fit, start, chain)
-        return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
+    def is_compiled(self) -> bool:
+        """Return whether gradients of fully connected networks are to be compiled."""
+        if self.compile == "auto":
+            return self.num_chains * self.num_steps >= _COMPILE_FROM
+        return self.compile
 
     def points_per_gradient(self, num_points: int) -> int:
         """Return the batch size.
@@ -113,6 +123,30 @@ class StochasticGradientMethod(Method):
         return outcome.last_positions()
 
 
+@dataclass
+class _ChainRunner:
+    """Runs chains. Those of one process share one density, which is compiled once.
+
+    Attributes:
+        method: the settings of the sampler.
+        density: that of the process, from its first chain on.
+    """
+
+    method: StochasticGradientMethod
+    density: MinibatchDensity | None = None
+
+    def __call__(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
+        method = self.method
+        if self.density is None:
+            compiles = method.is_compiled() and fit.model.device.type == "cpu"
+            self.density = MinibatchDensity(
+                method, fit.model, len(fit.dataset.train), compile=compiles
+            )
+        stepper = method._stepper(fit, start, chain)
+        stepper.density = self.density
+        return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
+
+
 class SGMCMCStepper(Stepper):
     """The steps of one chain, without the dynamics.
 
@@ -124,7 +158,10 @@ class SGMCMCStepper(Stepper):
     Attributes:
         tensors: `position`, (parameter,), and what the dynamics need.
         counts: `learned`, the gradients from which scales were learned, and `drawn`.
+        density: U and its gradient.
     """
+
+    density: MinibatchDensity
 
     def __init__(self, method: StochasticGradientMethod, fit: FitContext, chain: int):
         self._seed = key_seed(fit.seed, "chain", chain)
@@ -153,25 +190,6 @@ class SGMCMCStepper(Stepper):
         generator = torch_generator(self._seed, *key)
         return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
-    def potential(
-        self, position: Float[Tensor, " parameter"], step: int
-    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        """Return U on the minibatch of a step, and its terms for the history.
-
-        Args:
-            position: where.
-            step: its number.
-        """
-        x, y = self.minibatches.take(step)
-        objective, log_likelihood, log_prior = minibatch_potential(
-            self._stages, self._model, position, x, y, self.num_points
-        )
-        return objective, {
-            "objective": float(objective.detach()),
-            "nll": self._log_jacobian - float(log_likelihood.detach()) / self._num_observations,
-            "log_prior": float(log_prior.detach()),
-        }
-
     def potential_gradient(
         self, position: Float[Tensor, " parameter"], step: int
     ) -> tuple[Float[Tensor, " parameter"] | None, dict[str, float]]:
@@ -184,11 +202,14 @@ class SGMCMCStepper(Stepper):
         Returns:
             The gradient, and the terms of U for the history.
         """
-        position = position.detach().requires_grad_()
-        objective, terms = self.potential(position, step)
-        if not math.isfinite(terms["objective"]):
-            return None, terms
-        return torch.autograd.grad(objective, position)[0], terms
+        gradient, values = self.density(position, *self.minibatches.take(step))
+        objective, log_likelihood, log_prior = values.tolist()
+        terms = {
+            "objective": objective,
+            "nll": self._log_jacobian - log_likelihood / self._num_observations,
+            "log_prior": log_prior,
+        }
+        return gradient if math.isfinite(objective) else None, terms
 
     def collects(self, step: int) -> bool:
         """Return whether the position after a number of steps is a draw."""
