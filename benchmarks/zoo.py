@@ -62,6 +62,21 @@ def derive(name: str, build: Callable[[], tuple[nn.Module, tuple[int, ...]]]) ->
     return Row(name, parameters, spec.log10_order, spec.num_frozen_units, seconds)
 
 
+def _import_torchvision() -> None:
+    """Import torchvision, whose wheel may be built for other devices than torch.
+
+    Then its operators are missing, which none of the networks uses, but the import needs two.
+    """
+    try:
+        import torchvision
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(
+                f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor"
+            )
+        import torchvision  # noqa: F401
+
+
 def _line(row: Row, *, markdown: bool) -> str:
     order = "" if row.log10_order is None else f"{row.log10_order:,.1f}"
     derived = "yes" if row.certified else "no"
@@ -99,6 +114,7 @@ def main() -> None:
         name, *rest, reason = titles.split(",")
         print(f"{name:34}" + " ".join(f"{title:>12}" for title in rest) + f"  {reason}")
     rows = []
+    _import_torchvision()
     for name in names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
