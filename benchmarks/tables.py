@@ -46,7 +46,7 @@ SETTINGS = {
     "outputs of 8": ["prior={scale: fan_in, overrides: {head.*: {scale: 1.0}}}"],
     "outputs of 16": ["prior={scale: fan_in, overrides: {head.*: {scale: 2.0}}}"],
     "energy variance 0.0005": ["inference={name: auto, energy_variance: 0.0005}"],
-    "VI": ["inference={name: auto, max_size: 1}"],
+    "minibatches": ["inference={name: auto, max_size: 1}"],
     "former default": ["inference.name=mean_field_vi"],
 }
 

@@ -5,20 +5,21 @@ import torch
 
 from bnn_symm import BayesianModel, Categorical, Prior, load_dataset
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
+from bnn_symm.inference import MCLMC, SGMCLMC, Automatic, DeepEnsemble, automatic
 from bnn_symm.inference.parallel.process_group import ProcessGroup
 from bnn_symm.randomness import key_seed
 
 
-def test_small_problems_get_chains_and_large_ones_variational_inference():
+def test_chains_of_large_problems_have_minibatches():
     method = Automatic(max_size=1000, temperature=0.5, tempering="posterior")
     ensemble, chains = method.stages(10, 100)
-    (vi,) = method.stages(10, 101)
+    members, minibatches = method.stages(10, 101)
     assert isinstance(ensemble, DeepEnsemble)
     assert isinstance(chains, MCLMC)
     assert ensemble.num_members == chains.num_chains
-    assert isinstance(vi, MeanFieldVI)
-    for stage in (ensemble, chains, vi):
+    assert isinstance(minibatches, SGMCLMC)
+    assert members.num_members == minibatches.num_chains
+    for stage in (ensemble, chains, members, minibatches):
         assert (stage.temperature, stage.tempering) == (0.5, "posterior")
 
 

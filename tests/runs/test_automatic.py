@@ -8,7 +8,7 @@ import pytest
 
 from bnn_symm import BNNClassifier, BNNRegressor, Prior, fit_run, load_config
 from bnn_symm.errors import ConfigError
-from bnn_symm.inference import MCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
+from bnn_symm.inference import MCLMC, SGMCLMC, Automatic, DeepEnsemble, MeanFieldVI, automatic
 from bnn_symm.models import HeteroscedasticStudentT
 from bnn_symm.runs.configuration.automatic import automatic_prior, open_prior
 from bnn_symm.runs.configuration.config import parse_config, plain_config
@@ -26,6 +26,13 @@ def table(tmp_path_factory) -> str:
     price = 1000 * size + rng.normal(0, 100, 60) * size
     pd.DataFrame({"size": size, "price": price}).to_csv(path, index=False)
     return str(path)
+
+
+def shorten(monkeypatch) -> None:
+    """Shorten the methods for large tables."""
+    lengths = {"_LARGE_CHAINS": 1, "_LARGE_MEMBER_STEPS": 5, "_MINIBATCH_WARMUP": 4}
+    for name, value in {**lengths, "_MINIBATCH_DRAWS": 2}.items():
+        monkeypatch.setattr(automatic, name, value)
 
 
 def of_table(table: str, *overrides: str):
@@ -61,7 +68,7 @@ def test_the_prior_of_classes_is_wider(tmp_path):
 
 
 def test_estimators_have_the_same_prior(monkeypatch):
-    monkeypatch.setattr(automatic, "MeanFieldVI", lambda: MeanFieldVI(num_steps=5))
+    shorten(monkeypatch)
     x, method = np.arange(60.0).reshape(30, 2), Automatic(max_size=1)
     classifier = BNNClassifier(widths=(16,), method=method).fit(x, ["a", "b", "c"] * 10)
     regressor = BNNRegressor(widths=(16,), method=method).fit(x, x[:, 0])
@@ -105,9 +112,9 @@ def test_the_method_chooses_its_own_warm_start(table):
 def test_a_run_stores_what_was_chosen(table, tmp_path, monkeypatch):
     notes = []
     config = of_table(table, "architecture.widths=[]", "inference={name: auto, max_size: 1}")
-    monkeypatch.setattr(automatic, "MeanFieldVI", lambda: MeanFieldVI(num_steps=20))
+    shorten(monkeypatch)
     run = fit_run(config, tmp_path / "run", on_note=notes.append)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["method"] == "mean_field_vi"
+    assert record["method"] == "sgmclmc"
     assert record["method_reason"] in notes
-    assert run.config.inference == MeanFieldVI(num_steps=20)
+    assert isinstance(run.config.inference, SGMCLMC)
