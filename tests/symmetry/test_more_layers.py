@@ -204,6 +204,31 @@ def test_a_scale_of_all_heads_keeps_the_order_within_a_head():
     assert spec.num_frozen_units > 0
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_units_that_a_bias_of_tokens_reaches_do_not_flip(bias):
+    """Its value is added to all units of a token, whether they are flipped or not."""
+
+    def forward(s: Net, x: Tensor) -> Tensor:
+        return s.b(s.mix(s.a(x).mT).mT.mean(1))
+
+    net = Net(forward, a=linear(3, 4), mix=nn.Linear(5, 6, bias=bias), b=linear(4, 2))
+    spec = permutation_spec(net, (5, 3))
+    expected = log10_factorial(4) + log10_factorial(6) + (0 if bias else 4 * TWO)
+    assert (spec.log10_order, spec.num_frozen_units) == (pytest.approx(expected), 0)
+
+
+def test_a_computed_factor_of_each_head_flips_no_units():
+    """Units flip one by one, and heads move; flips of a factor with its whole head are counted."""
+
+    def forward(s: Net, x: Tensor) -> Tensor:
+        return s.b((s.a(x).view(-1, 2, 3) * s.w(x)[..., None]).flatten(1))
+
+    spec = permutation_spec(Net(forward, a=linear(3, 6), w=linear(3, 2), b=linear(6, 2)), (3,))
+    expected = log10_factorial(2) + 2 * log10_factorial(3) + 6 * TWO
+    assert spec.log10_order == pytest.approx(expected)
+    assert spec.num_unsearched_flips > 0
+
+
 # -- operations without a rule
 
 

@@ -24,7 +24,7 @@ def _linear(
         tracer.labels.contract(tracer.axis(x, -1), tracer.axis(weight, 1))
     output = (tracer.axis(weight, 0),) if weight.dim() > 1 else ()
     if bias is not None:
-        _end_passed_on(tracer, (*tracer.axes(x)[:-1], *output))
+        _broadcast_bias(tracer, tracer.axes(x)[:-1], output)
         output = tuple(with_bias(tracer, label, bias) for label in output)
     return (*tracer.axes(x)[:-1], *output)
 
@@ -49,6 +49,22 @@ def _absorbed(tracer: SymmetryTracer, x: Tensor, weight: Tensor) -> bool:
     tracer.labels.absorb(scalar, read[0])
     tracer.passed_on().remove(carried[0])
     return True
+
+
+def _broadcast_bias(tracer: SymmetryTracer, others: Axes, output: Axes) -> None:
+    """Exclude flips and factors of the axes along which a bias is the same for all units.
+
+    Args:
+        tracer: the derivation.
+        others: the axes without the output's.
+        output: the axis of the output, if there is one.
+    """
+    labels = tracer.labels
+    _end_passed_on(tracer, (*others, *output))
+    for label in others:
+        if labels.flips(label) and any(map(labels.flips, output)):
+            labels.mark_flips_unsearched(label)  # all of them, with all units of the output
+        labels.fix_to_identity(label)
 
 
 def _end_passed_on(tracer: SymmetryTracer, axes: Axes) -> None:
@@ -232,7 +248,7 @@ def _convolution(
     else:
         output = _grouped(tracer, tracer.axis(x, channel), weight, groups)
     if bias is not None:
-        _end_passed_on(tracer, (*tracer.axes(x)[:channel], output))
+        _broadcast_bias(tracer, tracer.axes(x)[:channel], (output,))
     return (
         *tracer.axes(x)[:channel],
         with_bias(tracer, output, bias),
@@ -286,7 +302,10 @@ def _transposed_convolution(
     pin_all(tracer, tracer.axes(weight)[2:])
     channel = x.dim() - weight.dim() + 1
     tracer.labels.contract(tracer.axis(x, channel), tracer.axis(weight, 0))
-    output = with_bias(tracer, tracer.axis(weight, 1), bias)
+    output = tracer.axis(weight, 1)
+    if bias is not None:
+        _broadcast_bias(tracer, tracer.axes(x)[:channel], (output,))
+    output = with_bias(tracer, output, bias)
     return (*tracer.axes(x)[:channel], output, *_spatial(tracer, x, out, weight.dim() - 2))
 
 

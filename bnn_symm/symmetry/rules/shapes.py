@@ -108,7 +108,14 @@ def _joined_blocks(labels: Labels, left: Label, right: Label) -> Label | None:
         return None
     if (left[0].outer, left[0].inner, left[0].copies) != (1, 1, 1):
         return None
-    return (replace(right[0], within=left[0].within),) if not left[0].within else None
+    if left[0].within:
+        return None
+    # The axis of units has the flips of units alone. Those of whole blocks, such as a factor of
+    # each head, are products of them.
+    if labels.flips(left):
+        labels.mark_flips_unsearched(left)
+    labels.fix_to_identity(left)
+    return (replace(right[0], within=False),)
 
 
 def _cut(tracer: SymmetryTracer, label: Label, sizes: Sequence[int]) -> list[Label]:
