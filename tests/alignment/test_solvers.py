@@ -1,6 +1,7 @@
 """Solvers of the objective against brute force over whole groups, and what each promises by
 itself."""
 
+import functools
 import itertools
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from bnn_symm.alignment import align
 from bnn_symm.alignment.objective import Objective, alignment_objective
 from bnn_symm.alignment.solvers.assignment import assign, movable_groups
+from bnn_symm.alignment.solvers.blocks import SignGains
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.gains import Gain
@@ -345,3 +347,29 @@ def test_balancing_keeps_ratios_within_two_rows_and_columns() -> None:
         return own[:1, :1] + own - own[:, :1] - own[:1]
 
     torch.testing.assert_close(interactions(after), interactions(before), rtol=1e-4, atol=1e-4)
+
+
+def test_the_best_signs_of_blocks_are_those_of_a_search_over_all():
+    """Four layers, of which three share filters with the second."""
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, 5, 5, generator=generator)
+    names = ["a", "b", "c", "d", "e"]
+    gains = SignGains(
+        constant=draw(),
+        linear={name: draw() for name in names},
+        pairs={("a", "b"): draw(), ("b", "c"): draw(), ("b", "d"): draw()},
+    )
+    values = []
+    for signs in itertools.product([1, -1], repeat=len(names)):
+        sign = dict(zip(names, signs, strict=True))
+        linear = sum(sign[name] * gains.linear[name] for name in names)
+        values.append(
+            gains.constant
+            + linear
+            + sum(sign[a] * sign[b] * factor for (a, b), factor in gains.pairs.items())
+        )
+    best, found = gains.best()
+    torch.testing.assert_close(best, torch.stack(values).amax(0))
+    value = gains.constant + sum(found[name] * gains.linear[name] for name in names)
+    value += sum(found[a] * found[b] * factor for (a, b), factor in gains.pairs.items())
+    torch.testing.assert_close(value, best)

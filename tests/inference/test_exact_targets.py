@@ -69,8 +69,10 @@ SAMPLERS = {
     "nuts, per chain": NUTS(adaptation="per_chain", **SHORT),
     "nuts, diagonal": NUTS(mass_matrix="diagonal", num_chains=8, **SHORT | {"num_draws": 800}),
     "hmc": HMC(**SHORT),
-    "chees": ChEESHMC(num_chains=16, **SHORT),
-    "chees, diagonal": ChEESHMC(num_chains=16, mass_matrix="diagonal", **SHORT),
+    "chees": ChEESHMC(num_chains=16, **SHORT | {"num_draws": 800}),
+    "chees, diagonal": ChEESHMC(
+        num_chains=16, mass_matrix="diagonal", **SHORT | {"num_draws": 800}
+    ),
     # In processes of their own the chains run without the checks of annotations, three times as
     # fast.
     "nuts, pyro": NUTS(engine="pyro", chain_method="parallel", num_warmup=250, num_draws=200),

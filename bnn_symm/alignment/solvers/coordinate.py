@@ -5,8 +5,8 @@ monotone, so it converges to a local optimum. A group is reassigned only if anot
 since.
 
 The search stays inside the residual group. Of entangled components, whose units only move together,
-heads of attention are assigned block by block (`blocks`); all others are searched by their
-generators.
+heads of attention and channels of depthwise convolutions are assigned block by block (`blocks`);
+all others are searched by their generators.
 
 References:
     Ainsworth et al. (2023), arXiv:2209.04836, algorithm 1.

@@ -349,9 +349,11 @@ class Permutation(Summarized):
         Returns:
             The permuted tensors, by name.
         """
-        spec, moved = self.spec, self._moved_groups()
+        groups = {name: self.spec.groups_of(name) for name in tensors}
+        stays = self._stays(set().union(*groups.values()))
+        moved = {name for name, unmoved in stays.items() if not bool(unmoved.all())}
         return {
-            name: self._apply(value, spec.axes[name]) if moved & spec.groups_of(name) else value
+            name: self._apply(value, self.spec.axes[name]) if moved & groups[name] else value
             for name, value in tensors.items()
         }
 
@@ -425,14 +427,14 @@ class Permutation(Summarized):
         """Return whether both permutations act alike on every unit."""
         return not self.differs_from(other)
 
-    def _moved_groups(self) -> set[str]:
-        """Return the groups of which some unit changes position or sign."""
-        return {name for name, stays in self._stays().items() if not bool(stays.all())}
-
-    def _stays(self) -> dict[str, Tensor]:
-        stays = {name: index == torch.arange(len(index)) for name, index in self.indices.items()}
-        for name, sign in self.signs.items():
-            stays[name] = stays[name] & (sign == 1)
+    def _stays(self, groups: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return whether each unit keeps its position and sign, of some groups or of all."""
+        stays = {}
+        for name in self.indices if groups is None else groups:
+            index = self.indices[name]
+            stays[name] = index == torch.arange(len(index))
+            if name in self.signs:
+                stays[name] = stays[name] & (self.signs[name] == 1)
         return stays
 
     def _apply(

@@ -1,5 +1,4 @@
-"""Simulation-based calibration: exact samplers pass, broken ones fail and are completed what is
-wrong."""
+"""Simulation-based calibration: exact samplers pass; broken ones fail, with the reason."""
 
 import dataclasses
 import math
