@@ -11,7 +11,7 @@ from torch import nn
 from bnn_symm.alignment import align
 from bnn_symm.alignment.objective import Objective, alignment_objective
 from bnn_symm.alignment.solvers.assignment import assign, movable_groups
-from bnn_symm.alignment.solvers.blocks import SignGains
+from bnn_symm.alignment.solvers.channels import SignGains
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
 from bnn_symm.alignment.solvers.gains import Gain
@@ -349,7 +349,7 @@ def test_balancing_keeps_ratios_within_two_rows_and_columns() -> None:
     torch.testing.assert_close(interactions(after), interactions(before), rtol=1e-4, atol=1e-4)
 
 
-def test_the_best_signs_of_blocks_are_those_of_a_search_over_all():
+def test_the_best_signs_of_channels_are_those_of_a_search_over_all():
     """Four layers, of which three share filters with the second."""
     generator = torch.Generator().manual_seed(0)
     draw = functools.partial(torch.randn, 5, 5, generator=generator)
