@@ -139,7 +139,8 @@ def _sign_gains(
                 continue
             axes = spec.axes[tensor]
             rows = block_owner(spec, axes, segment)
-            ((row,),) = (axes[rows],)
+            (row,) = axes[rows]
+            assert row.group is not None
             for term in objective.terms:
                 own = current if term.signed else current.unsigned()
                 rest = [d for d in range(len(axes)) if d not in (rows, dim)]
