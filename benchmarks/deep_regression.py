@@ -29,7 +29,7 @@ MEMBERS = 10
 # Name -> (epochs or steps of the members, draws of warm-up, draws), 10 steps from draw to draw.
 BUDGETS = {
     "very short": (300, 100, 30),
-    "short": (300, 850, 250),
+    "short": (1000, 650, 150),
     "equal steps": (1000, 1000, 500),
     "long": (1000, 4000, 1000),
 }
