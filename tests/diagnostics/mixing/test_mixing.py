@@ -412,13 +412,23 @@ def test_the_centred_funnel_has_divergences_and_a_bad_verdict():
 
     dataset = load_dataset("diabetes", dtype=torch.float64, limit=50)
     model = Funnel(nn.Linear(10, 1, bias=False).double(), Prior(), Gaussian(noise=1.0))
-    method = NUTS(num_chains=4, num_warmup=150, num_draws=150, max_tree_depth=6)
+    # A step that stays, and is too large for the neck: over five seeds 100 to 180 of the 400
+    # transitions diverge. Adapted steps need longer chains to meet the neck at all.
+    method = NUTS(
+        num_chains=4,
+        num_warmup=30,
+        num_draws=100,
+        max_tree_depth=5,
+        adapt_step_size=False,
+        initial_step_size=1.0,
+        adapt_mass_matrix=False,
+    )
     posterior = method.fit(model, dataset, seed=0)
     assert isinstance(posterior, SamplePosterior)
     found = mixing(posterior, dataset.test, per_draw=False)
-    sampler = sampler_statistics(posterior.sample_stats, max_tree_depth=6, target=0.8)
+    sampler = sampler_statistics(posterior.sample_stats, max_tree_depth=5, target=0.8)
     assert sampler is not None
-    assert sum(sampler.divergences or ()) > 0
+    assert sum(sampler.divergences or ()) > 20
     assert sampler.biased
     verdict = verdicts(found, sampler)
     assert verdict.usable is False
