@@ -21,7 +21,7 @@ from bnn_symm.studies.plan import Plan, plan_study
 from bnn_symm.studies.results.tables import TIMINGS
 from bnn_symm.studies.runner import run_study
 from bnn_symm.studies.study import load_study
-from tests.runs.fits import wait_until
+from tests.runs.fits import start, wait_until
 
 STUDY = {
     "data": {"name": "digits", "limit": 150},
@@ -145,42 +145,33 @@ def test_a_study_with_changed_data_is_not_resumed(tmp_path):
         run_study(None, tmp_path / "out", resume=True)
 
 
-def start(*arguments, cwd):
-    command = [
-        sys.executable,
-        "-m",
-        "bnn_symm.cli",
-        "compare",
-        *map(str, arguments),
-        "--quiet",
-        "--jobs",
-        "2",
-    ]
-    with (cwd / "stderr.log").open("wb") as log:
-        return subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=log)
+def compare(*arguments, cwd):
+    words = ["compare", *map(str, arguments), "--quiet", "--jobs", "2"]
+    return start(words, cwd / "stderr.log")
+
+
+def kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def resume_until_done(out, kills, *, seed, cwd, most):
     """Kill the study at random moments, then let it finish."""
     moments = random.Random(seed)
     for _ in range(kills):
-        process = start("--resume", out, cwd=cwd)
+        process = compare("--resume", out, cwd=cwd)
         time.sleep(moments.uniform(0.5, most))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    process = start("--resume", out, cwd=cwd)
-    assert process.wait(600) == 0, (cwd / "stderr.log").read_text()
+        kill(process)
+    process = compare("--resume", out, cwd=cwd)
+    process.join(600)
+    assert process.exitcode == 0, (cwd / "stderr.log").read_text()
 
 
 def begin(config, out, cwd):
-    process = start(config, "--out", out, cwd=cwd)
-    deadline = time.monotonic() + 120
-    while not (out / "plan.json").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, (cwd / "stderr.log").read_text()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = compare(config, "--out", out, cwd=cwd)
+    wait_until(lambda: (out / "plan.json").exists() or not process.is_alive(), seconds=120)
+    assert process.is_alive(), (cwd / "stderr.log").read_text()
+    kill(process)
 
 
 @pytest.mark.thorough
