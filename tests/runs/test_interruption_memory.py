@@ -40,7 +40,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 def _peak_megabytes(path: Path, draws: int) -> float:
     keys = [
         "data.name=iris",
-        "architecture.widths=[96,96]",
+        "architecture.widths=[256,256]",
         f"inference={{name: hmc, num_draws: {draws}}}",
     ]
     keys += ["inference.num_chains=1", "inference.num_warmup=1", "inference.max_num_steps=1"]
@@ -62,7 +62,7 @@ def _peak_megabytes(path: Path, draws: int) -> float:
     reason="the system does not report the peak memory of a process",
 )
 def test_the_memory_of_a_run_does_not_grow_with_its_draws(tmp_path):
-    few, many = 150, 1500
+    few, many = 40, 240
     small, large = (_peak_megabytes(tmp_path / f"{draws}", draws) for draws in (few, many))
     run = load_run(tmp_path / f"{many}")
     chains, draws, parameters = run.posterior.shape
