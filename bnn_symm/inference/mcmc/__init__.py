@@ -2,6 +2,6 @@
 
 Input: a tempered density. Output: draws (chain, draw, parameter) with their statistics. Reading
 order: `nuts`, `hmc`, `chees_hmc` (settings), `sampler`, `batched_chains`, `kernel`, `hmc_kernel`,
-`nuts_kernel`, `nuts_tree`, `integrator`, `adaptation`. `pyro_engine` runs Pyro's own kernels as a
-reference.
+`step_loop`, `nuts_kernel`, `nuts_tree`, `integrator`, `adaptation`. `pyro_engine` runs Pyro's own
+kernels as a reference.
 """
