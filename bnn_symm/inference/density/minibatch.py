@@ -73,6 +73,26 @@ class MinibatchDensity:
         gradient, terms = self._tensors[3:]
         return gradient[0].clone(), terms.clone()
 
+    def terms(
+        self,
+        position: Float[Tensor, " parameter"],
+        x: Shaped[Tensor, "point *feature"],
+        y: Shaped[Tensor, "point *column"],
+    ) -> Float[Tensor, " 3"]:
+        """Return U, the log likelihood and the log prior, as a call does, without the gradient.
+
+        Args:
+            position: the flat vector.
+            x: features of the minibatch.
+            y: targets of the minibatch.
+        """
+        if self._mlp is not None:  # another compiled function would save less than it costs
+            return self(position, x, y)[1]
+        with torch.no_grad():
+            return torch.stack(
+                minibatch_potential(self._method, self._model, position, x, y, self._num_points)
+            )
+
     def _evaluate(
         self, positions: Tensor, x: Tensor, y: Tensor, gradient: Tensor, terms: Tensor
     ) -> None:

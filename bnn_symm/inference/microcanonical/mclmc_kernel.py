@@ -209,9 +209,9 @@ class MCLMCKernel(Kernel):
                 noise = self._normal(
                     size, "transition", int(walk.iteration[0]), part, steps=at_once
                 )
-                now = np.clip(left, 0, at_once)
-                constants = noise, torch.from_numpy(now), length, scale, target, decay
-                state = self._path(int(now.max()), state, constants)
+                steps = np.clip(left, 0, at_once)
+                constants = noise, torch.from_numpy(steps), length, scale, target, decay
+                state = self._path(int(steps.max()), state, constants)
                 left = left - at_once
         (points.position, walk.direction, points.gradient, points.energy, *rest) = state
         walk.step, walk.weight, walk.weighted, error, squared, rate, failed = rest

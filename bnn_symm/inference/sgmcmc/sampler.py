@@ -203,13 +203,26 @@ class SGMCMCStepper(Stepper):
             The gradient, and the terms of U for the history.
         """
         gradient, values = self.density(position, *self.minibatches.take(step))
+        terms = self._named(values)
+        return gradient if math.isfinite(terms["objective"]) else None, terms
+
+    def potential(self, position: Float[Tensor, " parameter"], step: int) -> dict[str, float]:
+        """Return the terms of U on the minibatch of a step.
+
+        Args:
+            position: where.
+            step: its number.
+        """
+        return self._named(self.density.terms(position, *self.minibatches.take(step)))
+
+    def _named(self, values: Float[Tensor, " 3"]) -> dict[str, float]:
+        """Return the terms of U for the history."""
         objective, log_likelihood, log_prior = values.tolist()
-        terms = {
+        return {
             "objective": objective,
             "nll": self._log_jacobian - log_likelihood / self._num_observations,
             "log_prior": log_prior,
         }
-        return gradient if math.isfinite(objective) else None, terms
 
     def collects(self, step: int) -> bool:
         """Return whether the position after a number of steps is a draw."""

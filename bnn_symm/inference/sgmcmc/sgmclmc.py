@@ -66,7 +66,7 @@ _DAMPING = 0.1
 # The variances are means over this fraction of the steps so far, and over this number at least.
 _MEMORY, _LEAST_MEMORY = 0.25, 100
 _LEAST_WARMUP = 4
-# Every fourth step of warm-up measures its energy error, which costs two more gradients.
+# Every fourth step of warm-up measures its energy error, which costs two more passes.
 _MEASURED = 4
 # U changes if the halves of this number of rows, or more, differ by more than this number of
 # standard errors plus the square root of the number of parameters, the variation of U in the
@@ -207,13 +207,13 @@ class MicrocanonicalStepper(SGMCMCStepper):
         moved = position + half * direction
         gradient, terms = self.potential_gradient(moved, step)
         if gradient is None:
-            return self._turn_back(self.potential_gradient(position, step)[1]) if learns else terms
+            return self._turn_back(self.potential(position, step)) if learns else terms
         scaled = self._scale * gradient
         time = torch.full((1,), length, dtype=torch.float64, device=position.device)
         turned, kinetic = turn(direction[None], scaled[None], time)
         end = moved + half * turned[0]
         if learns and self._is_moving() and step % _MEASURED == 0:
-            start, ends = (self.potential_gradient(each, step)[1] for each in (position, end))
+            start, ends = (self.potential(each, step) for each in (position, end))
             error = ends["objective"] - start["objective"] + float(kinetic)
             if not abs(error) < MAX_ENERGY_ERROR + ROUNDING * abs(start["objective"]):
                 return self._turn_back(start)
