@@ -12,7 +12,7 @@ from bnn_symm.errors import BnnSymmError
 from claims import page
 from claims.claim import load_claim, load_claims
 from claims.judgement import judge
-from claims.rows import measured_rows, run_experiment
+from claims.rows import check_settings, measured_rows, run_experiment
 
 _RUNS = Path(__file__).parent.parent / "runs" / "claims"
 
@@ -73,6 +73,7 @@ def _judge(name: str, runs: Path, measured: bool) -> int:
 
 def _run(name: str, runs: Path, measured: bool) -> None:
     claim = load_claim(name)
+    check_settings(claim.experiment, claim.setting_labels)
     rows = (measured_rows if measured else run_experiment)(claim.experiment, runs)
     found = judge(claim, rows)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"

@@ -136,6 +136,13 @@ class Claim:
             raise ConfigError(f"unknown paper {self.paper!r}, expected one of {', '.join(PAPERS)}")
 
     @property
+    def setting_labels(self) -> set[str]:
+        """Return the labels of all settings that the claim compares."""
+        contrasts = [self.effect, *(control.contrast for control in self.controls)]
+        terms = [term for each in contrasts for term in (each.of, each.minus, each.over)]
+        return {term.setting for term in terms if term is not None}
+
+    @property
     def digest(self) -> str:
         """Return a hash of everything that decides the verdict."""
         rule = {

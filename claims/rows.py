@@ -14,11 +14,12 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bnn_symm.errors import ConfigError, InvalidData
+from bnn_symm.studies import load_study
 
 FOLDER = Path(__file__).parent / "experiments"
 Unit = int | tuple[int, int]
@@ -58,9 +59,28 @@ class Rows:
             known = sorted({row["setting"] for row in self._rows})
             raise InvalidData(
                 f"no value of {measure!r} in setting {setting!r}; the settings are "
-                f"{', '.join(known)}"
+                f"{'; '.join(known)}"
             )
         yield from ((unit, value) for unit, value in found if not math.isnan(value))
+
+
+def check_settings(name: str, labels: Iterable[str]) -> None:
+    """Check, before anything runs, that a study has settings.
+
+    Args:
+        name: of the experiment; settings of a module are not known before it runs.
+        labels: of the settings.
+
+    Raises:
+        ConfigError: if the study has no such setting.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if path.exists():
+        known = [setting.label for setting in load_study(path).settings()]
+        for label in sorted(set(labels).difference(known)):
+            raise ConfigError(
+                f"no setting {label!r} in {path.name}; the settings are {'; '.join(known)}"
+            )
 
 
 def run_experiment(name: str, runs: Path) -> Rows:

@@ -13,7 +13,7 @@ from claims import page, rows
 from claims.__main__ import main
 from claims.claim import Claim, load_claim, load_claims
 from claims.judgement import EXPLAINED, FAILS, HOLDS, INCONCLUSIVE, judge
-from claims.rows import Rows, run_experiment, study_rows
+from claims.rows import Rows, check_settings, run_experiment, study_rows
 
 LEDGER = load_claims()
 
@@ -211,8 +211,14 @@ def test_a_result_of_another_rule_does_not_count(tmp_path, monkeypatch, capsys) 
 def test_the_ledger_names_experiments_and_its_results_are_current(own) -> None:
     folder = claims_claim.FOLDER.parent / "experiments"
     assert any((folder / f"{own.experiment}{end}").exists() for end in (".yaml", ".py"))
+    check_settings(own.experiment, own.setting_labels)
     path = page.RESULTS / f"{own.name}.json"
     assert not path.exists() or page.result_of(own) is not None
+
+
+def test_a_setting_that_a_study_lacks_is_refused_before_it_runs() -> None:
+    with pytest.raises(ConfigError, match=r"'narrow' in digits_vi.yaml; the settings are standard"):
+        check_settings("digits_vi", ["standard", "narrow"])
 
 
 def test_the_page_is_that_of_the_results() -> None:
