@@ -30,6 +30,7 @@ MEMBERS = 10
 BUDGETS = {
     "very short": (300, 100, 30),
     "short": (1000, 650, 150),
+    "medium": (1000, 750, 350),
     "equal steps": (1000, 1000, 500),
     "long": (1000, 4000, 1000),
 }
@@ -131,7 +132,11 @@ def fit_ours(
     model = BayesianModel(net, Prior(scale=1.0), HeteroscedasticGaussian())
     started = time.process_time()
     ensemble = DeepEnsemble(
-        num_members=MEMBERS, num_steps=steps, learning_rate=0.01, chain_method="sequential"
+        num_members=MEMBERS,
+        num_steps=steps,
+        learning_rate=0.01,
+        chain_method="sequential",
+        compile=True,
     ).fit(model, data, seed=seed)
     members = time.process_time() - started
     lengths = {"num_chains": MEMBERS, "num_warmup": warmup, "num_draws": draws}

@@ -7,7 +7,7 @@ and replayed, if that is asked for: with a few hundred points, a gradient then t
 the time or less. All other networks are evaluated by autograd.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -18,6 +18,20 @@ from bnn_symm.inference.density.compiled import Compiled, Replayed
 from bnn_symm.inference.minibatches import minibatch_potential
 from bnn_symm.models import BayesianModel
 
+# From this number of steps of all chains on, `compile: auto` compiles. Compilation takes as long as
+# thousands of steps.
+_COMPILE_FROM = 20_000
+
+
+def compiles(setting: bool | Literal["auto"], num_steps: int) -> bool:
+    """Return whether gradients of minibatches are to be compiled.
+
+    Args:
+        setting: `compile` of a method; `auto`: if there are 20,000 steps or more.
+        num_steps: number of steps of all chains.
+    """
+    return num_steps >= _COMPILE_FROM if setting == "auto" else setting
+
 
 class MinibatchDensity:
     """The potential U, its terms, and its gradient.
@@ -26,12 +40,13 @@ class MinibatchDensity:
         method: has temperature and prior weight.
         model: the model.
         num_points: size of the training split.
-        compile: whether to compile, if the network is fully connected. All minibatches must then
-            have the same shape.
+        compile: whether to compile, on the CPU, if the network is fully connected. All minibatches
+            must then have the same shape.
     """
 
     def __init__(self, method: Any, model: BayesianModel, num_points: int, *, compile: bool):
-        self._method, self._model, self._num_points = method, model, num_points
+        self._method, self.model, self._num_points = method, model, num_points
+        compile = compile and model.device.type == "cpu"
         self._mlp = BatchedMLP.of(model) if compile else None
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
         self._tensors: list[Tensor] = []
@@ -55,9 +70,7 @@ class MinibatchDensity:
         if self._mlp is None:
             position = position.detach().requires_grad_()
             with torch.enable_grad():
-                terms = minibatch_potential(
-                    self._method, self._model, position, x, y, self._num_points
-                )
+                terms = self.potential(position, x, y)
                 (gradient,) = torch.autograd.grad(terms[0], position)
             return gradient, torch.stack(terms).detach()
         values = [position[None], x, y]
@@ -73,25 +86,25 @@ class MinibatchDensity:
         gradient, terms = self._tensors[3:]
         return gradient[0].clone(), terms.clone()
 
-    def terms(
+    def potential(
         self,
         position: Float[Tensor, " parameter"],
         x: Shaped[Tensor, "point *feature"],
         y: Shaped[Tensor, "point *column"],
-    ) -> Float[Tensor, " 3"]:
-        """Return U, the log likelihood and the log prior, as a call does, without the gradient.
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+        """Return U, which can be differentiated, the log likelihood and the log prior.
 
         Args:
             position: the flat vector.
             x: features of the minibatch.
             y: targets of the minibatch.
         """
-        if self._mlp is not None:  # another compiled function would save less than it costs
-            return self(position, x, y)[1]
-        with torch.no_grad():
-            return torch.stack(
-                minibatch_potential(self._method, self._model, position, x, y, self._num_points)
-            )
+        if self._mlp is None:
+            return minibatch_potential(self._method, self.model, position, x, y, self._num_points)
+        # Also where no gradient is needed: another compiled function would save less than it costs.
+        gradient, terms = self(position.detach(), x, y)
+        value, log_likelihood, log_prior = terms.unbind()
+        return _Differentiable.apply(value, position, gradient), log_likelihood, log_prior
 
     def _evaluate(
         self, positions: Tensor, x: Tensor, y: Tensor, gradient: Tensor, terms: Tensor
@@ -105,3 +118,42 @@ class MinibatchDensity:
         energy = -log_likelihood / method.temperature - method.prior_weight * log_prior
         gradient.copy_(-scale / method.temperature * slope - method.prior_weight * prior_slope)
         terms.copy_(torch.cat([energy, log_likelihood, log_prior]))
+
+
+class SharedDensity:
+    """The density of the chains of a method, which each process compiles once.
+
+    Args:
+        method: has temperature, prior weight and `is_compiled`.
+    """
+
+    def __init__(self, method: Any):
+        self._method = method
+        self._density: MinibatchDensity | None = None
+
+    def of(self, model: BayesianModel, num_points: int) -> MinibatchDensity:
+        """Return the density, which is made in the first call.
+
+        Args:
+            model: the model, the same in all calls.
+            num_points: size of the training split.
+        """
+        if self._density is None:
+            self._density = MinibatchDensity(
+                self._method, model, num_points, compile=self._method.is_compiled()
+            )
+        return self._density
+
+
+class _Differentiable(torch.autograd.Function):
+    """A value with a known gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, position: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return None, slope.to(gradient.dtype) * gradient, None

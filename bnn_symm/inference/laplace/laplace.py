@@ -41,6 +41,7 @@ from torch import Tensor
 from bnn_symm.advice import advise_setting
 from bnn_symm.errors import ConfigError, FitDiverged
 from bnn_symm.inference.callbacks import FitState
+from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.laplace.blocks import (
     Block,
@@ -68,9 +69,8 @@ from bnn_symm.inference.laplace.structures import (
     covers_everything,
     plan_curvature,
 )
-from bnn_symm.inference.optimization.map import mode_problem
+from bnn_symm.inference.optimization.map import ModeMethod, mode_problem
 from bnn_symm.inference.optimization.optimizer import (
-    OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
@@ -90,7 +90,7 @@ class PredictiveWarning(UserWarning):
 
 
 @settings
-class LaplaceApproximation(OptimizationMethod):
+class LaplaceApproximation(ModeMethod):
     """Settings of the Laplace approximation (config `inference: {name: laplace}`).
 
     Attributes:
@@ -103,6 +103,7 @@ class LaplaceApproximation(OptimizationMethod):
         predictive: `linearized`: predictions of the network linearized at the mode. `sampled`:
             predictions of the network itself at the draws.
         num_draws: draws that represent the posterior in predictions and in files.
+        compile: as for `map`, but never with `prior.scale=evidence`.
     """
 
     has_independent_draws: ClassVar[bool] = True
@@ -122,7 +123,9 @@ class LaplaceApproximation(OptimizationMethod):
         plan = plan_curvature(self.structure, self.subnetwork_size, fit.model, fit.dataset.train.x)
         self._check_derivatives(fit, plan)
         start = initial_position(fit)
-        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
+        compile = self.is_compiled() and not chooses
+        density = MinibatchDensity(self, fit.model, len(fit.dataset.train), compile=compile)
+        problem = mode_problem(self, density, fit.dataset, fit.seed, 0, start)
         stepper = self._evidence_stepper(fit, problem, plan) if chooses else None
         state, stopped = optimize_single_chain(fit, problem, stepper)
         if stopped:
@@ -240,8 +243,10 @@ class LaplaceApproximation(OptimizationMethod):
 
         def with_scale(scale: float) -> OptimizationProblem:
             model = with_prior_scale(fit.model, scale)
+            # Every scale would be compiled anew, which costs more than it saves.
+            density = MinibatchDensity(self, model, len(fit.dataset.train), compile=False)
             # The position is the leaf that Adam optimizes.
-            return mode_problem(self, model, fit.dataset, fit.seed, 0, leaf, lambda step, _: leaf)
+            return mode_problem(self, density, fit.dataset, fit.seed, 0, leaf, lambda step, _: leaf)
 
         def choose(scale: float, position: Tensor) -> float:
             model = with_prior_scale(fit.model, scale)

@@ -6,19 +6,17 @@ References:
     Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from bnn_symm.inference.callbacks import Callback, State
+from bnn_symm.inference.density.minibatch import SharedDensity
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
-from bnn_symm.inference.optimization.map import mode_problem
-from bnn_symm.inference.optimization.optimizer import (
-    AdamStepper,
-    OptimizationMethod,
-    OptimizationProblem,
-)
+from bnn_symm.inference.optimization.map import ModeMethod, mode_problem
+from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationProblem
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.training_loop import Stepper, train
 from bnn_symm.models import BayesianModel
@@ -28,7 +26,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class DeepEnsemble(OptimizationMethod):
+class DeepEnsemble(ModeMethod):
     """Settings of deep ensembles (config `inference: {name: deep_ensemble}`).
 
     Attributes:
@@ -41,15 +39,24 @@ class DeepEnsemble(OptimizationMethod):
     num_members: PositiveInt = 5
     chain_method: ChainMethod = "auto"
 
+    @property
+    def num_networks(self) -> int:
+        """Return the number of members."""
+        return self.num_members
+
     def _run(self, fit: FitContext) -> bool:
-        states = run_method_chains(fit, self._run_member, self.num_members, self.chain_method)
+        run_member = partial(self._run_member, SharedDensity(self))
+        states = run_method_chains(fit, run_member, self.num_members, self.chain_method)
         return len(states) < self.num_members or any(
             bool(state["stopped"]) for state in states.values()
         )
 
-    def _run_member(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
+    def _run_member(
+        self, shared: SharedDensity, fit: FitContext, start: Tensor, chain: int, callbacks: Callback
+    ) -> State:
         seed = key_seed(fit.seed, "ensemble member", chain)
-        problem = mode_problem(self, fit.model, fit.dataset, seed, chain, start)
+        density = shared.of(fit.model, len(fit.dataset.train))
+        problem = mode_problem(self, density, fit.dataset, seed, chain, start)
         stepper = self._stepper(fit.model, problem)
         state, stopped = train(stepper, callbacks, fit.fit_state.states.get(chain))
         return {**state, "stopped": np.asarray(stopped)}

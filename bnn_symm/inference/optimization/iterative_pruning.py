@@ -28,10 +28,11 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
+from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
-from bnn_symm.inference.optimization.map import mode_problem
+from bnn_symm.inference.optimization.map import ModeMethod, mode_problem
 from bnn_symm.inference.optimization.optimality import curve_warnings
-from bnn_symm.inference.optimization.optimizer import AdamStepper, OptimizationMethod
+from bnn_symm.inference.optimization.optimizer import AdamStepper
 from bnn_symm.inference.training_loop import train
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior, SamplePosterior
@@ -42,7 +43,7 @@ _REWIND = 32
 
 
 @settings
-class IterativePruning(OptimizationMethod):
+class IterativePruning(ModeMethod):
     """Settings of iterative pruning (config `inference: {name: iterative_pruning}`).
 
     Attributes:
@@ -142,18 +143,17 @@ class IterativePruning(OptimizationMethod):
         """
         fit = self._context(model, dataset, seed, None, (), None, None)
         before = {"level": np.zeros(()), "step": np.asarray(float(self.num_steps))}
-        level = _Level(self, fit, 1, rewind * mask, mask, rewind)
+        level = _Level(self, fit, self.density(fit), 1, rewind * mask, mask, rewind)
         state, _ = train(level, Callback(), before)
         draw = torch.from_numpy(state["position"])[None, None]
         return SamplePosterior.from_draws(model, draw, dataset.scaling)
 
     def _run(self, fit: FitContext) -> bool:
-        state = fit.fit_state.states.get(0)
+        state, density = fit.fit_state.states.get(0), self.density(fit)
         while (level := self._next_level(state)) <= self.num_levels:
             position, mask, rewind = self._begin(fit, state, level)
-            state, stopped = train(
-                _Level(self, fit, level, position, mask, rewind), fit.callbacks, state
-            )
+            stepper = _Level(self, fit, density, level, position, mask, rewind)
+            state, stopped = train(stepper, fit.callbacks, state)
             fit.recorder.keep_state(0, state)
             if stopped:
                 return True
@@ -264,6 +264,7 @@ class _Level(AdamStepper):
     Args:
         method: its settings.
         fit: the arguments of the fit.
+        density: the tempered posterior.
         level: 0 for the first.
         position: (parameter,), where the level starts.
         mask: (parameter,), which entries are left.
@@ -274,6 +275,7 @@ class _Level(AdamStepper):
         self,
         method: IterativePruning,
         fit: FitContext,
+        density: MinibatchDensity,
         level: int,
         position: Tensor,
         mask: Tensor,
@@ -281,7 +283,7 @@ class _Level(AdamStepper):
     ):
         problem = mode_problem(
             method,
-            fit.model,
+            density,
             fit.dataset,
             fit.seed,
             0,

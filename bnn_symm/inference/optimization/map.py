@@ -12,29 +12,58 @@ import torch
 from torch import Tensor
 
 from bnn_symm.data import Dataset
+from bnn_symm.inference.density.minibatch import MinibatchDensity, SharedDensity, compiles
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
-from bnn_symm.inference.minibatches import minibatch_potential
 from bnn_symm.inference.optimization.optimizer import (
     OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
 from bnn_symm.inference.validation import VALIDATION_POINTS
-from bnn_symm.models import BayesianModel
 from bnn_symm.models.likelihoods import is_classification
 from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, settings
 
 
 @settings
-class MAP(OptimizationMethod):
+class ModeMethod(OptimizationMethod):
+    """Settings of methods that follow the gradient of the tempered posterior at one position.
+
+    Attributes:
+        compile: whether gradients of fully connected networks are compiled, on the CPU; `auto`: if
+            there are 20,000 steps of all networks or more.
+    """
+
+    compile: bool | Literal["auto"] = "auto"
+
+    @property
+    def num_networks(self) -> int:
+        """Return the number of networks that are optimized."""
+        return 1
+
+    def is_compiled(self) -> bool:
+        """Return whether gradients of fully connected networks are to be compiled."""
+        return compiles(self.compile, self.num_networks * (self.steps_per_chain or 0))
+
+    def density(self, fit: FitContext) -> MinibatchDensity:
+        """Return the density of the tempered posterior.
+
+        Args:
+            fit: the arguments of the fit.
+        """
+        return SharedDensity(self).of(fit.model, len(fit.dataset.train))
+
+
+@settings
+class MAP(ModeMethod):
     """Settings of MAP (config `inference: {name: map}`)."""
 
     name: Literal["map"] = "map"
     learning_rate: Positive = 0.003
 
     def _run(self, fit: FitContext) -> bool:
-        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit))
+        start = initial_position(fit)
+        problem = mode_problem(self, self.density(fit), fit.dataset, fit.seed, 0, start)
         return optimize_single_chain(fit, problem)[1]
 
     def _posterior(self, outcome: FitOutcome) -> Posterior:
@@ -43,7 +72,7 @@ class MAP(OptimizationMethod):
 
 def mode_problem(
     method: OptimizationMethod,
-    model: BayesianModel,
+    density: MinibatchDensity,
     dataset: Dataset,
     seed: int,
     chain: int,
@@ -56,7 +85,7 @@ def mode_problem(
 
     Args:
         method: its settings.
-        model: the model.
+        density: the tempered posterior, which is maximized.
         dataset: the training split is fitted, the validation split is monitored.
         seed: determines the order of the data.
         chain: index of the ensemble member.
@@ -64,15 +93,12 @@ def mode_problem(
         transform: (step, position) -> the position at which the density is evaluated. The default
             is the position itself, which finds a mode.
     """
-    position = start.detach().clone().requires_grad_()
+    model, position = density.model, start.detach().clone().requires_grad_()
     train, scaling = dataset.train, dataset.scaling
     log_jacobian = train.mean(scaling.log_jacobian(train.y))
 
     def objective(step: int, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        flat = transform(step, position)
-        value, log_likelihood, log_prior = minibatch_potential(
-            method, model, flat, x, y, len(train)
-        )
+        value, log_likelihood, log_prior = density.potential(transform(step, position), x, y)
         nll = log_jacobian - log_likelihood / train.num_observations
         return value, {"nll": nll, "log_prior": log_prior}
 

@@ -27,9 +27,9 @@ from bnn_symm.architectures.layers.dropout import DroppedInputs
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
-from bnn_symm.inference.optimization.map import mode_problem
+from bnn_symm.inference.optimization.map import ModeMethod, mode_problem
 from bnn_symm.inference.optimization.optimality import curve_warnings
-from bnn_symm.inference.optimization.optimizer import OptimizationMethod, optimize_single_chain
+from bnn_symm.inference.optimization.optimizer import optimize_single_chain
 from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
@@ -37,7 +37,7 @@ from bnn_symm.settings import Positive, PositiveInt, settings
 
 
 @settings
-class MCDropout(OptimizationMethod):
+class MCDropout(ModeMethod):
     """Settings of MC dropout (config `inference: {name: mc_dropout}`).
 
     The dropout rate is `architecture.dropout`.
@@ -56,7 +56,7 @@ class MCDropout(OptimizationMethod):
     def _run(self, fit: FitContext) -> bool:
         drop = _Drop(fit.model, fit.seed, "dropped units of step")
         problem = mode_problem(
-            self, fit.model, fit.dataset, fit.seed, 0, initial_position(fit), transform=drop
+            self, self.density(fit), fit.dataset, fit.seed, 0, initial_position(fit), transform=drop
         )
         return optimize_single_chain(fit, problem)[1]
 

@@ -32,13 +32,13 @@ from torch import Tensor
 from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import Callback, FitState, State
+from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, initial_position
 from bnn_symm.inference.minibatches import Minibatches
-from bnn_symm.inference.optimization.map import mode_problem
+from bnn_symm.inference.optimization.map import ModeMethod, mode_problem
 from bnn_symm.inference.optimization.optimality import iterate_warnings
 from bnn_symm.inference.optimization.optimizer import (
     GradientStepper,
-    OptimizationMethod,
     OptimizationProblem,
     optimize_single_chain,
 )
@@ -58,7 +58,7 @@ _WIDE = 10.0
 
 
 @settings
-class SWAG(OptimizationMethod):
+class SWAG(ModeMethod):
     """Settings of SWAG (config `inference: {name: swag}`).
 
     The settings that it shares with `map` are those of the optimization to the mode.
@@ -141,23 +141,24 @@ class SWAG(OptimizationMethod):
             )
 
     def _run(self, fit: FitContext) -> bool:
-        state = fit.fit_state.states.get(0)
+        state, density = fit.fit_state.states.get(0), self.density(fit)
         if state is None or "count" not in state:
             to_mode = replace(self, num_steps=self.num_steps - self.collect_steps)
-            problem = mode_problem(
-                to_mode, fit.model, fit.dataset, fit.seed, 0, initial_position(fit)
-            )
+            start = initial_position(fit)
+            problem = mode_problem(to_mode, density, fit.dataset, fit.seed, 0, start)
             state, stopped = optimize_single_chain(fit, problem)
             if stopped:
                 return True
-        state, stopped = self._collect(fit, state)
+        state, stopped = self._collect(fit, density, state)
         fit.recorder.keep_state(0, state)
         return stopped
 
-    def _collect(self, fit: FitContext, state: State) -> tuple[State, bool]:
+    def _collect(
+        self, fit: FitContext, density: MinibatchDensity, state: State
+    ) -> tuple[State, bool]:
         """Run SGD from a mode or a previous state; return the state and whether SGD was stopped."""
         start = torch.from_numpy(state["position"]).to(fit.model.device)
-        problem = mode_problem(self, fit.model, fit.dataset, fit.seed, 0, start)
+        problem = mode_problem(self, density, fit.dataset, fit.seed, 0, start)
         rate = float(state["rate"]) if "rate" in state else self._rate(problem)
         return train(
             _SGD(self, problem, int(state.get("first", state["step"])), rate), fit.callbacks, state

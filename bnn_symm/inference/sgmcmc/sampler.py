@@ -14,6 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.inference.callbacks import Callback, FitState, State, to_numpy
-from bnn_symm.inference.density.minibatch import MinibatchDensity
+from bnn_symm.inference.density.minibatch import MinibatchDensity, SharedDensity, compiles
 from bnn_symm.inference.fit_context import FitContext, FitOutcome, run_method_chains
 from bnn_symm.inference.method import Method
 from bnn_symm.inference.minibatches import resolve_batch_size
@@ -32,10 +33,6 @@ from bnn_symm.inference.validation import validation_scores
 from bnn_symm.posteriors import DrawChunk, LazyDraws, Posterior, SamplePosterior, stack_chains
 from bnn_symm.randomness import key_seed, torch_generator
 from bnn_symm.settings import PositiveInt, settings
-
-# From this number of steps of all chains on, `compile: auto` compiles. Compilation takes as long as
-# thousands of steps.
-_COMPILE_FROM = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +89,27 @@ class StochasticGradientMethod(Method):
     def _run(self, fit: FitContext) -> bool:
         # Chains need no earlier draws, which may be large.
         fit = replace(fit, fit_state=FitState(fit.fit_state.states))
-        states = run_method_chains(fit, _ChainRunner(self), self.num_chains, self.chain_method)
+        run_chain = partial(self._run_chain, SharedDensity(self))
+        states = run_method_chains(fit, run_chain, self.num_chains, self.chain_method)
         return len(states) < self.num_chains or any(
             state["step"] < self.num_steps for state in states.values()
         )
 
+    def _run_chain(
+        self,
+        density: SharedDensity,
+        fit: FitContext,
+        start: Tensor,
+        chain: int,
+        callbacks: Callback,
+    ) -> State:
+        stepper = self._stepper(fit, start, chain)
+        stepper.density = density.of(fit.model, len(fit.dataset.train))
+        return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
+
     def is_compiled(self) -> bool:
         """Return whether gradients of fully connected networks are to be compiled."""
-        if self.compile == "auto":
-            return self.num_chains * self.num_steps >= _COMPILE_FROM
-        return self.compile
+        return compiles(self.compile, self.num_chains * self.num_steps)
 
     def points_per_gradient(self, num_points: int) -> int:
         """Return the batch size.
@@ -121,30 +129,6 @@ class StochasticGradientMethod(Method):
         # The fit stopped before the first draw: return the last positions, one draw per chain.
         outcome.info["warmup_only"] = True
         return outcome.last_positions()
-
-
-@dataclass
-class _ChainRunner:
-    """Runs chains. Those of one process share one density, which is compiled once.
-
-    Attributes:
-        method: the settings of the sampler.
-        density: that of the process, from its first chain on.
-    """
-
-    method: StochasticGradientMethod
-    density: MinibatchDensity | None = None
-
-    def __call__(self, fit: FitContext, start: Tensor, chain: int, callbacks: Callback) -> State:
-        method = self.method
-        if self.density is None:
-            compiles = method.is_compiled() and fit.model.device.type == "cpu"
-            self.density = MinibatchDensity(
-                method, fit.model, len(fit.dataset.train), compile=compiles
-            )
-        stepper = method._stepper(fit, start, chain)
-        stepper.density = self.density
-        return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
 
 
 class SGMCMCStepper(Stepper):
@@ -213,7 +197,9 @@ class SGMCMCStepper(Stepper):
             position: where.
             step: its number.
         """
-        return self._named(self.density.terms(position, *self.minibatches.take(step)))
+        with torch.no_grad():
+            terms = self.density.potential(position, *self.minibatches.take(step))
+        return self._named(torch.stack(terms))
 
     def _named(self, values: Float[Tensor, " 3"]) -> dict[str, float]:
         """Return the terms of U for the history."""

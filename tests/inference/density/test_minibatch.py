@@ -1,10 +1,20 @@
 """The compiled gradient of a minibatch is that of autograd, for every minibatch and position."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_network
-from bnn_symm.inference import SGLD
+from bnn_symm.data import load_dataset
+from bnn_symm.inference import (
+    MAP,
+    SGLD,
+    SWAG,
+    DeepEnsemble,
+    IterativePruning,
+    LaplaceApproximation,
+)
 from bnn_symm.inference.density.compiled import has_compiler
 from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.models import BayesianModel, Categorical, Gaussian, Prior
@@ -42,6 +52,13 @@ def test_the_compiled_gradient_is_that_of_autograd(task):
         found, expected = compiled(position, *batch), plain(position, *batch)
         for value, wanted in zip(found, expected, strict=True):
             torch.testing.assert_close(value, wanted, rtol=1e-9, atol=1e-9)
+        # Through a function of the position, as for masks and dropped units.
+        factor = torch.linspace(0, 2, len(position), dtype=torch.float64, requires_grad=True)
+        slopes = [
+            torch.autograd.grad(3 * density.potential(factor * position, *batch)[0], factor)[0]
+            for density in (compiled, plain)
+        ]
+        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
     assert compiled._replayed is not None
     assert compiled._replayed.is_replayed
 
@@ -49,7 +66,7 @@ def test_the_compiled_gradient_is_that_of_autograd(task):
 def test_other_networks_are_not_compiled():
     net = build_network(CNNConfig(widths=(2,)), input_shape=(1, 6, 6), num_outputs=2)
     density = MinibatchDensity(SGLD(), BayesianModel(net, Prior(), Categorical()), 9, compile=True)
-    position = density._model.initial(0)
+    position = density.model.initial(0)
     x, y = torch.randn(3, 1, 6, 6), torch.tensor([0, 1, 1])
     gradient, terms = density(position, x, y)
     step = 1e-2 * gradient / gradient.norm()
@@ -58,7 +75,33 @@ def test_other_networks_are_not_compiled():
     assert torch.isclose(terms[0], -terms[1] - terms[2])
 
 
+@pytest.mark.thorough
+@pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+@pytest.mark.parametrize(
+    "method",
+    [
+        DeepEnsemble(num_members=2, chain_method="parallel"),
+        IterativePruning(num_levels=2),
+        SWAG(),
+        LaplaceApproximation(structure="full"),
+    ],
+    ids=lambda method: method.name,
+)
+def test_compiled_optimizations_end_where_others_do(method):
+    net = build_network(MLPConfig(widths=(5,), activation="tanh"), input_shape=(4,), num_outputs=3)
+    model, data = BayesianModel(net.double(), Prior(), Categorical()), load_dataset("iris")
+    short = replace(method, num_steps=60, batch_size=20, learning_rate=0.01)
+    ends = [
+        replace(short, compile=compile).fit(model, data, seed=0).draws()
+        for compile in (True, False)
+    ]
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
 def test_long_fits_are_compiled():
     assert SGLD().is_compiled()
     assert not SGLD(num_warmup=10, num_draws=10).is_compiled()
     assert SGLD(num_draws=1, compile=True).is_compiled()
+    assert DeepEnsemble(num_members=5, num_steps=4000).is_compiled()
+    assert not DeepEnsemble(num_members=4, num_steps=4000).is_compiled()
+    assert not MAP(num_steps=30_000, compile=False).is_compiled()

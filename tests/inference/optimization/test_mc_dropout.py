@@ -10,6 +10,7 @@ from bnn_symm.architectures import MLPConfig, build_network, drop_inputs
 from bnn_symm.data import load_dataset
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference import MAP, MCDropout
+from bnn_symm.inference.density.minibatch import MinibatchDensity
 from bnn_symm.inference.optimization.map import mode_problem
 from bnn_symm.inference.optimization.mc_dropout import _Drop
 from bnn_symm.models import BayesianModel, Categorical, Prior
@@ -59,12 +60,13 @@ def test_dropping_the_inputs_of_linear_regression_is_ridge_regression(temperatur
     drop_inputs(model.net.head, RATE)
     method = MCDropout(temperature=temperature, tempering=tempering)
     drop = _Drop(model, 0, "dropped units of step")
+    density = MinibatchDensity(method, model, len(data.train), compile=False)
     errors = []
     for where in (
         ridge(data, temperature, tempering),
         exact_posterior(data, temperature, tempering).mean,
     ):
-        problem = mode_problem(method, model, data, 0, 0, where, transform=drop)
+        problem = mode_problem(method, density, data, 0, 0, where, transform=drop)
         gradients = []
         for step in range(400):
             objective, _ = problem.objective(step, data.train.x, data.train.y)
