@@ -2,7 +2,7 @@
 
 In: any module. Out: `permutation_spec` derives its permutation symmetries; `symmetry_group` finds
 the subgroup that fixed entries leave; `continuous_symmetries` lists the rescalings and shifts.
-Reading order: `derive`, `tracing`, `rules`, `group`, `certificate`, `continuous`.
+Reading order: `derive`, `tracing`, `rules`, `group`, `certificate`, `continuous`, `spec_file`.
 """
 
 from bnn_symm.symmetry.continuous import ContinuousSymmetry, continuous_symmetries, rescale
@@ -17,6 +17,7 @@ from bnn_symm.symmetry.group.fixed_values import (
 )
 from bnn_symm.symmetry.group.permutation_spec import Group, Permutation, PermutationSpec, Segment
 from bnn_symm.symmetry.group.symmetry_group import Component, SymmetryGroup, symmetry_group
+from bnn_symm.symmetry.spec_file import load_spec, save_spec
 
 __all__ = [
     "Component",
@@ -31,9 +32,11 @@ __all__ = [
     "continuous_symmetries",
     "duplicate_rows",
     "fixed_entries",
+    "load_spec",
     "moved_tensors",
     "permutation_spec",
     "rescale",
+    "save_spec",
     "symmetry_group",
     "unit_statistics",
 ]

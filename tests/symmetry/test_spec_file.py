@@ -1,0 +1,90 @@
+"""A saved spec is loaded unchanged, and a file is believed only as far as it is certified."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from bnn_symm.errors import SymmetryError
+from bnn_symm.symmetry import load_spec, permutation_spec, save_spec, symmetry_group
+
+from .networks import NETWORKS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_loaded_spec_is_the_derived_one(name, tmp_path):
+    build, input_shape, _ = NETWORKS[name]
+    torch.manual_seed(0)
+    net = build()
+    spec = permutation_spec(net, input_shape)
+    save_spec(spec, tmp_path / "spec.json")
+    assert load_spec(tmp_path / "spec.json", net) == spec
+
+
+@pytest.fixture
+def content(tmp_path) -> dict:
+    save_spec(permutation_spec(network()), tmp_path / "spec.json")
+    return json.loads((tmp_path / "spec.json").read_text())
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["groups", "0", "size"], "many", r"groups.0.size: Input should be a valid integer"),
+        (["groups", "0", "size"], 5, "'0.weight' has 4 units of group '0', expected 5"),
+        (["groups", "0", "blocks"], 3, "4 units cannot form 3 equal blocks"),
+        (["groups", "0", "parent"], "heads", "no group 'heads' before it"),
+        (["groups", "0", "name"], "1", "group '0' has the name '1'"),
+        (["groups", "0", "signed"], True, "its units may flip, but no entry flips with them"),
+        (["groups", "more"], {"name": "more", "size": 9}, "'more': no tensor has its units"),
+        (["axes", "0.bias", 0, 0, "group"], "units", "has units of 'units', which is no group"),
+        (["axes", "0.bias", 0, 0, "group"], None, "outputs"),
+        (["axes", "0.bias", 0, 0, "inner"], 2, r"shape \(4,\) in the network, \(8,\) in the file"),
+        (["axes", "1.bias"], [], "the network has no tensor '1.bias'"),
+        (["output_axes", "2.bias"], 1, "no dimension 1 of '2.bias'"),
+        (["axes", "0.bias", 0, 0, "scale"], -1, "outputs"),
+    ],
+)
+def test_a_wrong_file_is_refused(content, tmp_path, keys, value, message):
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SymmetryError, match=message):
+        load_spec(path, network())
+
+
+def test_a_damaged_file_and_another_network_are_refused(content, tmp_path):
+    (tmp_path / "damaged.json").write_text("{")
+    with pytest.raises(SymmetryError, match="damaged"):
+        load_spec(tmp_path / "damaged.json", network())
+    with pytest.raises(SymmetryError, match=r"spec.json: '0.weight' has shape \(5, 3\)"):
+        load_spec(
+            tmp_path / "spec.json",
+            nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)),
+        )
+
+
+def test_a_file_by_hand_serves_a_network_that_has_no_rule(content, tmp_path):
+    class Sorted(nn.Sequential):
+        def forward(self, x):
+            units = torch.relu(self[0](x))
+            return self[2](units * units.quantile(0.5, dim=1, keepdim=True))
+
+    net = Sorted(*network())
+    net.input_shape = (3,)
+    with pytest.raises(SymmetryError, match="quantile"):
+        permutation_spec(net)
+    for axes in content["axes"].values():
+        for segment in (segment for axis in axes for segment in axis):
+            segment["scale"] = 0
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    assert symmetry_group(net, load_spec(path, net)).order == 24
