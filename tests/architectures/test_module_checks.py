@@ -257,3 +257,13 @@ def test_layers_that_have_a_density(make) -> None:
     net = make()
     check_structure("net", net)
     assert check_function("net", private_copy(net, "net"), POINTS, 2) == 2
+
+
+def test_rounding_that_float64_does_not_have_is_no_dependence_on_the_batch():
+    def rounded(net, x):
+        outputs = plain(net, x)
+        return outputs if x.dtype == torch.float64 else outputs * (1 + 0.01 * len(x))
+
+    assert check_function("net", Net(rounded), POINTS, 2) == 2
+    with pytest.raises(ConfigError, match="changes with the batch"):
+        check_function("net", Net(lambda net, x: plain(net, x) * len(x)), POINTS, 2)

@@ -12,10 +12,14 @@ posterior to sample. Two replacements have one:
   the channels remains a symmetry. Several groups would leave only permutations of whole groups. A
   filter response norm would keep all of them too, but retains little more than the sign of a
   unit without height and width, so it cannot replace `nn.BatchNorm1d`.
+
+Both keep what follows the norm in a subclass that is batch norm and then its own submodules, such
+as the dropout and the activation in `BatchNormAct2d` of timm.
 """
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +36,7 @@ from bnn_symm.architectures.config import BatchNorm
 from bnn_symm.architectures.layers.batch_norm import FrozenBatchNorm
 from bnn_symm.arguments import checked
 from bnn_symm.errors import ConfigError
+from bnn_symm.randomness import torch_generator
 from bnn_symm.summaries import Result
 from bnn_symm.symmetry.inputs import network_inputs
 
@@ -39,6 +44,10 @@ MAX_POINTS, MAX_ENTRIES = 10_000, 10_000_000
 """Most training inputs from which statistics are estimated, and most entries that these have: they
 pass through the network as one batch, in which every layer sees the final statistics of those
 before it."""
+
+_TRIAL_POINTS = 64
+# Class -> axes of its inputs after the channels.
+_POSITIONS = {nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +183,7 @@ def with_frozen_layers(net: nn.Module, name: str) -> nn.Module:
         ConfigError: If there is no batch norm, or a layer cannot be replaced.
     """
     check_replaceable(net, name)
-    return _replaced(net, lambda m: _frozen(m) if isinstance(m, _BatchNorm) else None)
+    return _replaced(net, lambda m: _frozen_module(m) if isinstance(m, _BatchNorm) else None)
 
 
 def check_replaceable(net: nn.Module, name: str) -> None:
@@ -199,10 +208,11 @@ def check_replaceable(net: nn.Module, name: str) -> None:
                 f"{name} has {type(module).__name__} in {layer!r}, which has no shape yet; pass "
                 "one batch through the network in the factory"
             )
-        if not type(module).__module__.startswith("torch.nn."):
+        if not _is_norm_and_submodules(module):
             raise ConfigError(
-                f"{name} has {type(module).__name__} in {layer!r}, a class of its own that may "
-                "compute something else than batch norm; use the class of torch.nn"
+                f"{name} has {type(module).__name__} in {layer!r}, a class of its own that "
+                "computes something else than batch norm, followed by its submodules in their "
+                "order; use the class of torch.nn"
             )
 
 
@@ -325,6 +335,43 @@ def _replaced(net: nn.Module, replace: Callable[[nn.Module], nn.Module | None]) 
                 memo[child] = new
                 setattr(parent, name, new)
     return replace(net) or net
+
+
+def _is_norm_and_submodules(module: _BatchNorm) -> bool:
+    """Return whether a module is batch norm followed by its submodules, in evaluation mode.
+
+    A subclass may compute anything, so its outputs are compared, in float64, on random inputs and
+    with random parameters and statistics.
+    """
+    if type(module).__module__.startswith("torch.nn."):
+        return True
+    trial = copy.deepcopy(module).double().eval()
+    generator = torch_generator("batch norm of a class of its own")
+    with torch.no_grad():
+        for name, value in [*trial.named_parameters(), *trial.named_buffers()]:
+            if value.is_floating_point():
+                value.normal_(generator=generator)
+                if name == "running_var":
+                    value.abs_()
+        positions = next((n for kind, n in _POSITIONS.items() if isinstance(trial, kind)), 0)
+        # So many points that every unit has inputs on both sides of a kink of what follows.
+        shape = (_TRIAL_POINTS, trial.num_features, *[3] * positions)
+        x = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+        try:
+            found = trial(x.clone())
+            expected = _frozen_module(trial)(x.clone())
+        except Exception:  # the user's code may raise anything
+            return False
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def _frozen_module(module: _BatchNorm) -> nn.Module:
+    """Return the frozen layer of a batch norm, followed by its submodules, if it has any."""
+    followers = dict(module.named_children())
+    layer = _frozen(module)
+    if not followers:
+        return layer
+    return nn.Sequential(OrderedDict({"norm": layer, **followers})).train(module.training)
 
 
 def _frozen(module: _BatchNorm) -> FrozenBatchNorm:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bnn_symm import convert_batch_norm, freeze_batch_norm, permutation_spec
+from bnn_symm import (
+    MAP,
+    BayesianModel,
+    Prior,
+    convert_batch_norm,
+    freeze_batch_norm,
+    permutation_spec,
+)
 from bnn_symm.architectures import (
     CNNConfig,
     FrozenBatchNorm,
@@ -16,7 +23,9 @@ from bnn_symm.architectures import (
     build_network,
     frozen_layers,
 )
+from bnn_symm.data import Dataset
 from bnn_symm.errors import ConfigError
+from bnn_symm.likelihoods import Categorical
 
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.rand(30, 2, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -143,17 +152,48 @@ def test_conversion_keeps_scale_offset_and_all_permutations(make, x) -> None:
     assert report.num_points == len(x)
 
 
+class Doubled(nn.BatchNorm1d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class NormAndActivation(nn.BatchNorm1d):
+    """Batch norm with an activation and a scale after it, in this order or the other one."""
+
+    def __init__(self, units: int, order: int = 1):
+        super().__init__(units)
+        self.act, self.scale, self._order = nn.PReLU(units), nn.Linear(units, units), order
+
+    def forward(self, x):
+        x = super().forward(x)
+        for module in [self.act, self.scale][:: self._order]:
+            x = module(x)
+        return x
+
+
+def test_what_follows_the_norm_in_a_subclass_is_kept() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), NormAndActivation(4), nn.Linear(4, 2))
+    net(X)  # in training mode, which sets the statistics
+    frozen = freeze_batch_norm(net)
+    assert list(dict(frozen[1].named_children())) == ["norm", "act", "scale"]
+    assert torch.allclose(frozen(X), net.eval()(X), atol=1e-5)
+    converted = convert_batch_norm(net, X)
+    assert isinstance(converted[1].norm, nn.GroupNorm)
+    assert torch.equal(converted[1].act.weight, net[1].act.weight)
+    assert converted.batch_norm_report.layers == ["1.norm"]
+    model = BayesianModel(frozen, Prior(), Categorical())
+    data = Dataset.from_arrays(X, torch.arange(len(X)) % 2)
+    assert MAP(num_steps=3).fit(model, data, seed=0).mean().isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: nn.Linear(3, 1), "no batch norm"),
         (lambda: nn.Sequential(nn.Linear(3, 2), nn.LazyBatchNorm1d()), "no shape yet"),
-        (
-            lambda: nn.Sequential(
-                nn.Linear(3, 2), type("Own", (nn.BatchNorm1d,), {"__module__": "mine"})(2)
-            ),
-            "class of its own",
-        ),
+        (lambda: nn.Sequential(nn.Linear(3, 2), Doubled(2)), "class of its own"),
+        (lambda: nn.Sequential(nn.Linear(3, 2), NormAndActivation(2, order=-1)), "in their order"),
         (table_net, "never trained"),
     ],
 )
