@@ -24,6 +24,7 @@ class PairBarrier:
         alignment: of the second run, if it was requested.
         continuous: alignments over scales and rotations by their name in `ways`, after `alignment`.
         decomposition: shares of the naive barrier, if they were requested.
+        control: the path of the run that gives the share of the initialization, if one was named.
     """
 
     runs: list[str]
@@ -32,6 +33,7 @@ class PairBarrier:
     alignment: RunAlignment | None
     continuous: dict[str, ContinuousAlignment] = field(default_factory=dict)
     decomposition: BarrierDecomposition | None = None
+    control: str | None = None
 
     @property
     def chosen(self) -> Barrier:
@@ -71,6 +73,7 @@ class PairBarrier:
             **chosen,
             "naive": naive,
             **({"decomposition": self.decomposition.to_dict()} if self.decomposition else {}),
+            **({"control": self.control} if self.control else {}),
         }
 
 

@@ -1,11 +1,12 @@
 """Measure barriers between runs: pairs, simplices and straight lines."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnn_symm.advice import advise
+from bnn_symm.advice import advise, advise_setting
 from bnn_symm.alignment import (
     ContinuousAlignment,
     Matching,
@@ -80,10 +81,12 @@ class BarrierOptions:
 
 
 _DEFAULTS = BarrierOptions()
+# Keys in which a control may differ from the second run.
+_FREE_KEYS = ("seed", "initial_seed", "checkpoint", "save", "threads", "device")
 
 
 def barrier_runs(
-    runs: Sequence[Run], options: BarrierOptions = _DEFAULTS
+    runs: Sequence[Run], options: BarrierOptions = _DEFAULTS, control: Run | None = None
 ) -> PairBarrier | SeveralBarrier | LineBarrier:
     """Measure the barrier between two runs, or over the simplex of three or more.
 
@@ -93,21 +96,25 @@ def barrier_runs(
     Args:
         runs: comparable runs.
         options: what is measured.
+        control: a run like the second one, from the initial values of the first, for the share of
+            the initialization.
 
     Returns:
         The barrier, after alignment if it is requested, and the naive one.
 
     Raises:
-        ConfigError: if an option does not apply to the number of runs.
+        ConfigError: if an option does not apply to the number of runs, or the control is none.
     """
     _check_options(len(runs), options)
+    if control is not None:
+        _check_control(runs, control, options)
     if options.path == "line":
         check_means(runs)
         if len(runs) != 2:
             return LineBarrier(lines=lines_from_initial(runs))
     if len(runs) > 2:
         return _several_runs(runs, options)
-    pair, _ = pair_runs(runs[0], runs[1], options)
+    pair, _ = pair_runs(runs[0], runs[1], options, control)
     if options.path != "line":
         return pair
     return LineBarrier(lines=lines_from_initial(runs), pair=pair)
@@ -140,6 +147,37 @@ def _check_options(number: int, options: BarrierOptions) -> None:
             f"--matching {matching} is for two runs; three or more are aligned jointly by w2 or "
             "means"
         )
+
+
+def _check_control(runs: Sequence[Run], control: Run, options: BarrierOptions) -> None:
+    """Check that a run differs from the second one in its initial values, those of the first."""
+    flag = advise("--same-start", "control")
+    if len(runs) != 2 or not options.decompose:
+        raise ConfigError(
+            f"{flag} is for the shares of two runs; name two, with "
+            f"{advise('--decompose', 'decompose=True')}"
+        )
+    first, second, own = (run.config for run in (*runs, control))
+    start = first.seed_of_initial_values
+    differing = [
+        field.name
+        for field in dataclasses.fields(own)
+        if field.name not in _FREE_KEYS and getattr(own, field.name) != getattr(second, field.name)
+    ]
+    if differing:
+        problem = f"differs from {runs[1].path} in {', '.join(differing)}"
+    elif own.seed_of_initial_values != start:
+        problem = f"has initial values of the seed {own.seed_of_initial_values}, not {start}"
+    elif own.seed == first.seed:
+        problem = f"has the seed of {runs[0].path}, {own.seed}"
+    elif first.initial is not None or own.initial is not None:
+        problem = "starts at another run"
+    else:
+        return
+    raise ConfigError(
+        f"{control.path} {problem}; {flag} takes a fit like {runs[1].path}, with its seed, from "
+        f"the initial values of {runs[0].path}: {advise_setting(f'initial_seed={start}')}"
+    )
 
 
 def _several_runs(runs: Sequence[Run], options: BarrierOptions) -> SeveralBarrier:
@@ -181,7 +219,11 @@ def _several_runs(runs: Sequence[Run], options: BarrierOptions) -> SeveralBarrie
 
 
 def _decomposed(
-    pair: "AlignedPair", first: Run, options: BarrierOptions, tau: float | None = None
+    pair: "AlignedPair",
+    first: Run,
+    options: BarrierOptions,
+    tau: float | None = None,
+    control: "AlignedPair | None" = None,
 ) -> BarrierDecomposition:
     """Divide the barrier of an aligned pair into shares."""
     named = [name.rpartition("+ ")[2] for name in pair.ways]
@@ -190,6 +232,7 @@ def _decomposed(
         return decompose_barrier(
             dict(zip(causes, pair.ways.values(), strict=True)),
             first.dataset(),
+            control=None if control is None else list(control.ways.values())[-1],
             tau=tau,
             num_draws=options.num_draws,
             coupling=options.coupling,
@@ -214,7 +257,7 @@ class AlignedPair:
 
 
 def pair_runs(
-    first: Run, second: Run, options: BarrierOptions = _DEFAULTS
+    first: Run, second: Run, options: BarrierOptions = _DEFAULTS, control: Run | None = None
 ) -> tuple[PairBarrier, list[Posterior]]:
     """Measure the barrier between two runs, as `barrier_runs`, and return their posteriors.
 
@@ -222,6 +265,7 @@ def pair_runs(
         first: the first run.
         second: the second run.
         options: what is measured.
+        control: as for `barrier_runs`.
 
     Returns:
         The barrier, and the two posteriors after the last alignment.
@@ -252,9 +296,11 @@ def pair_runs(
     if options.decompose:
         naive = ways["naive"].test
         tau = highest_position(naive.tau, naive.marginal_nll)
-        decomposition = _decomposed(pair, first, options, tau)
+        of_control = None if control is None else align_pair(first, control, options)
+        decomposition = _decomposed(pair, first, options, tau, of_control)
     result = PairBarrier(
         runs=[str(first.path), str(second.path)],
+        control=None if control is None else str(control.path),
         ways=ways,
         shapes=shapes,
         alignment=pair.alignment,

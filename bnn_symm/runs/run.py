@@ -450,7 +450,7 @@ def _build_network(
         config.architecture,
         input_shape=input_shape,
         num_outputs=build_likelihood(likelihood).num_net_outputs(num_outputs),
-        seed=config.seed,
+        seed=config.seed_of_initial_values,
         points=points,
         graph=graph,
     )

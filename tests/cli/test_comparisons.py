@@ -4,7 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_iris
+
+from bnn_symm import load_run
 
 TINY = [
     "data.name=iris",
@@ -364,3 +367,30 @@ def test_points_and_samples(cli, fitted):
     for coupling in ("moment", "assignment", "independent"):
         _, printed, _ = cli("barrier", *runs, "--coupling", coupling, "--json")
         assert json.loads(printed)["path"] == coupling
+
+
+@pytest.mark.thorough
+def test_the_share_of_the_initialization_needs_a_fit_from_the_same_start(
+    cli, pair, fitted, refused, tmp_path
+):
+    control = fitted("c", "seed=1", "initial_seed=0")
+    starts = [load_run(tmp_path / name).model.initial() for name in (pair[0], control, pair[1])]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    options = ("--decompose", "--draws", 4)
+    status, _, err = cli("barrier", *pair, "-o", "ab", *options, "--same-start", control)
+    assert (status, err) == (0, "")
+    content = json.loads((tmp_path / "ab" / "barrier.json").read_text())
+    assert list(content["decomposition"]["shares"])[-2:] == ["initialization", "remainder"]
+    assert content["control"] == str(control)
+
+    def message(control, *keys) -> str:
+        return refused("barrier", *pair, "--same-start", control, *keys)
+
+    assert "for two runs with --decompose" in message(control)
+    assert "initial values of the seed 1, not 0" in message(pair[1], "--decompose")
+    assert "has the seed of a, 0" in message(pair[0], "--decompose")
+    other = fitted("d", "seed=1", "initial_seed=0", "inference.num_steps=9")
+    assert "differs from b in inference" in message(other, "--decompose")
+    for keys in ("inference.name=hmc", "inference.name=deep_ensemble", "initial=a"):
+        assert "initial_seed=0 has no effect" in refused("fit", "--set", "initial_seed=0", keys)

@@ -131,6 +131,12 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
         "statistics, confidence, posterior spread and remainder, removed in this order; of three "
         "or more runs, the mean over all pairs",
     )
+    parser.add_argument(
+        "--same-start",
+        metavar="RUN",
+        help="a fit like the second run, but from the initial values of the first (initial_seed); "
+        "with --decompose of two runs, the share of the initialization",
+    )
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -164,6 +170,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(
             "--layers moves layers along straight paths; use --path geodesic or --path line"
         )
+    if options.same_start and (several or not options.decompose or options.sequence):
+        raise ConfigError("--same-start is for two runs with --decompose")
     if options.draws < 1:
         raise ConfigError(f"--draws {options.draws}: expected 1 or more")
 
@@ -197,12 +205,17 @@ def _barrier(options: argparse.Namespace) -> int:
     from bnn_symm.runs.directory.output_directory import check_free, disk_errors, new_directory
 
     _check(options)
-    runs, warnings = open_comparable(options, options.runs)
+    control = [options.same_start] if options.same_start else []
+    runs, warnings = open_comparable(options, [*options.runs, *control])
+    control = runs.pop() if control else None
     warn(warnings)
     if options.out:
         check_free(Path(options.out))
-    measure = barrier_sequences if options.sequence else barrier_runs
-    result = measure(runs, _chosen(options))
+    result = (
+        barrier_sequences(runs, _chosen(options))
+        if options.sequence
+        else barrier_runs(runs, _chosen(options), control)
+    )
     content = result.to_dict() | {"warnings": warnings}
     out = new_directory(Path(options.out) if options.out else None, "barrier")
     with disk_errors(out, "free some space, then measure the barrier again"):

@@ -10,15 +10,18 @@ minus that after it:
     statistics      and the statistics of channels are reset (see `repair`)
     confidence      and one temperature is fitted at each of 0, tau and 1 (see `temperature_scaled`)
     spread          and both posteriors are replaced with their means
+    initialization  and the second one started at the initial values of the first
     remainder       the barrier after all steps
 
 So the shares sum to the naive barrier exactly. All steps use the same draws and the same points.
+The step of the initialization needs a control run, which differs from the second one in its initial
+values alone. What remains is the barrier between two runs that differ in the order of the data and
+in other noise of training.
 The standard error of a share is that of a paired bootstrap, in which all steps have the same
 resamples of draws, points and validation points. Causes interact, so shares depend on the order: a
 cause that is removed early includes what it has in common with later ones. A share may be negative.
 
-Steps that do not apply are left out, each with its reason. The share of a common initial value
-needs runs that have one, and is always left out.
+Steps that do not apply are left out, each with its reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,6 +117,7 @@ def decompose_barrier(
     ways: Mapping[str, tuple[Posterior, Posterior]],
     dataset: Dataset,
     *,
+    control: tuple[Posterior, Posterior] | None = None,
     tau: float | None = None,
     num_draws: int = 50,
     coupling: Coupling = "moment",
@@ -126,6 +130,8 @@ def decompose_barrier(
         ways: `naive` -> the two posteriors, and then cause -> the same two after one more
             alignment, such as `permutation` and `scale`.
         dataset: Its test split is predicted.
+        control: The first posterior, and that of a fit which is like the second one but starts at
+            the initial values of the first, after all alignments.
         tau: Position of the path; default, that of the maximum of the naive barrier, or the
             midpoint where nothing is above the chord.
         num_draws: Draws at each position.
@@ -156,7 +162,13 @@ def decompose_barrier(
     """
     test, validation = (p.take(slice(0, _POINTS)) for p in (dataset.test, dataset.validation))
     steps, left_out = _steps(
-        ways, dataset, num_draws=num_draws, coupling=coupling, repair=repair, seed=seed
+        ways,
+        dataset,
+        control,
+        num_draws=num_draws,
+        coupling=coupling,
+        repair=repair,
+        seed=seed,
     )
     naive = steps["naive"]
     if tau is None:
@@ -191,6 +203,7 @@ def _temperatures(
 def _steps(
     ways: Mapping[str, tuple[Posterior, Posterior]],
     dataset: Dataset,
+    control: tuple[Posterior, Posterior] | None,
     *,
     num_draws: int,
     coupling: Coupling,
@@ -198,7 +211,7 @@ def _steps(
     seed: int,
 ) -> tuple[dict[str, _Step], dict[str, str]]:
     """Return cause -> the path without it and the causes before it, and reasons of omissions."""
-    left_out = {"initialization": "it needs control runs from one initial value"}
+    left_out: dict[str, str] = {}
     coupled = {
         cause: couple(list(pair), num_draws=num_draws, coupling=coupling, seed=seed)
         for cause, pair in ways.items()
@@ -228,6 +241,15 @@ def _steps(
     else:
         means = path(couple_means(list(ends)))
         steps["spread"] = _Step(means, first, is_scaled=reason is None)
+    if control is None:
+        left_out["initialization"] = "it needs a control run from the initial values of the first"
+    else:
+        of_control = (
+            couple_means(list(control))
+            if "spread" in steps
+            else couple(list(control), num_draws=num_draws, coupling=coupling, seed=seed)
+        )
+        steps["initialization"] = _Step(path(of_control), first, is_scaled=reason is None)
     return steps, left_out
 
 

@@ -88,6 +88,9 @@ class Config:
     Attributes:
         config_schema: version of these keys.
         seed: seed of initial values, data order, noise and draws.
+        initial_seed: seed of the initial values of the network; null for `seed`. Fits with one
+            `initial_seed` and different seeds start at one point. Chains and members of ensembles
+            have initial values of their own, so methods that have any refuse it.
         device: `cpu`, or a torch device such as `cuda`.
         dtype: dtype of parameters, data and draws.
         threads: intra-op threads of torch; `auto` chooses by problem size.
@@ -107,6 +110,7 @@ class Config:
 
     config_schema: Literal[1] = 1
     seed: NonNegativeInt = 0
+    initial_seed: NonNegativeInt | None = None
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     threads: NumThreads | Literal["auto"] = "auto"
@@ -119,6 +123,11 @@ class Config:
     initial: str | None = None
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     save: SaveConfig = Field(default_factory=SaveConfig)
+
+    @property
+    def seed_of_initial_values(self) -> int:
+        """Return the seed of the initial values of the network."""
+        return self.seed if self.initial_seed is None else self.initial_seed
 
 
 @checked

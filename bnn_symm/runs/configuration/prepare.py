@@ -212,6 +212,7 @@ def prepare(
     config, reason = with_chosen_method(config, full_model, dataset)
     methods = (*config.warm_start, config.inference)
     _check_stages(methods, full_model)
+    _check_initial_seed(config)
     for method in methods:
         method.check_prior(config.prior)
         method.check(dataset)
@@ -428,6 +429,26 @@ def _check_stages(methods: Sequence[Method], full_model: BayesianModel) -> None:
                 "units differ, so that their mean is not a network at which inference.parameters "
                 "can fix the other parameters; use a method with a single chain, such as map"
             )
+
+
+def _check_initial_seed(config: Config) -> None:
+    """Check that the fit starts at the initial values of the network.
+
+    Raises:
+        ConfigError: if `initial_seed` is set and does not determine them.
+    """
+    if config.initial_seed is None:
+        return
+    first = (*config.warm_start, config.inference)[0]
+    if hasattr(first, "num_chains") or hasattr(first, "num_members"):
+        reason = f"the chains or members of {first.name} have initial values of their own"
+    elif config.initial is not None:
+        reason = "the fit starts at initial"
+    elif config.prior.mean is not None:
+        reason = "the fit starts at prior.mean"
+    else:
+        return
+    raise ConfigError(f"initial_seed={config.initial_seed} has no effect: {reason}; leave it out")
 
 
 def _check_gain_test(config: Config, source: Run | None = None) -> None:

@@ -10,6 +10,7 @@ from bnn_symm.alignment.transport import Transport, transport_posterior
 from bnn_symm.architectures import MLPConfig, SymmetryConfig, build_network, freeze_batch_norm
 from bnn_symm.diagnostics.barriers.barriers import barrier
 from bnn_symm.diagnostics.barriers.decomposition import (
+    REMAINDER,
     BarrierDecomposition,
     BarrierShare,
     decompose_barrier,
@@ -67,10 +68,13 @@ SETTINGS = {
 }
 
 
-def decomposed(first: Posterior, second: Posterior, data=DATA, **keys) -> BarrierDecomposition:
+def aligned_to(first: Posterior, second: Posterior) -> Posterior:
     group = symmetry_group(first.model.net, move_statistics=True)
-    aligned = align(first, second, group=group, restarts=0).apply(second)
-    ways = {"naive": (first, second), "permutation": (first, aligned)}
+    return align(first, second, group=group, restarts=0).apply(second)
+
+
+def decomposed(first: Posterior, second: Posterior, data=DATA, **keys) -> BarrierDecomposition:
+    ways = {"naive": (first, second), "permutation": (first, aligned_to(first, second))}
     return decompose_barrier(ways, data, num_draws=20, **keys)
 
 
@@ -148,6 +152,23 @@ def test_equal_runs_have_no_shares() -> None:
     assert own.tau == 0.5
     for share in (own.barrier, *own.shares.values()):
         assert (share.value, share.standard_error) == pytest.approx((0, 0), abs=1e-9)
+
+
+def test_what_a_common_start_removes_is_the_share_of_the_initialization() -> None:
+    """A control that is the first posterior again leaves nothing; one that is the second, all."""
+    first, second = gaussian(model_of(), 1), gaussian(model_of(), 2)
+    plain, aligned = decomposed(first, second), aligned_to(first, second)
+    for control, share in ((first, "initialization"), (aligned, REMAINDER)):
+        own = decomposed(first, second, control=(first, control))
+        assert list(own.shares) == [*list(plain.shares)[:-1], "initialization", REMAINDER]
+        assert "initialization" not in own.left_out
+        assert sum(each.value for each in own.shares.values()) == pytest.approx(own.barrier.value)
+        other = "initialization" if share == REMAINDER else REMAINDER
+        assert own.shares[other].value == pytest.approx(0, abs=1e-9)
+        assert own.shares[share].value == pytest.approx(plain.shares[REMAINDER].value)
+        assert own.shares[share].standard_error == pytest.approx(
+            plain.shares[REMAINDER].standard_error
+        )
 
 
 @pytest.mark.thorough
