@@ -21,13 +21,13 @@ import torch
 from torch import nn
 
 from benchmarks.zoo_networks import NETWORKS
-from bnn_symm import BayesianModel, Prior, align
+from bnn_symm import BayesianModel, Prior
 from bnn_symm.architectures import freeze_batch_norm
 from bnn_symm.errors import BnnSymmError
 from bnn_symm.formatting import number
 from bnn_symm.likelihoods import Categorical
-from bnn_symm.posteriors import SamplePosterior
 from bnn_symm.symmetry import permutation_spec, symmetry_group
+from claims.experiments.groups import is_recovered
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,7 @@ def recovered(build: Callable[[], tuple[nn.Module, tuple[int, ...]]]) -> bool:
     model = BayesianModel(net, Prior(), Categorical())
     group = symmetry_group(model.net, input_shape=shape)
     flat = torch.randn(model.num_parameters, generator=torch.Generator().manual_seed(1))
-    planted = group.random("planted", 0)
-    values = (flat, model.permute(flat, planted))
-    first, second = (SamplePosterior.from_draws(model, value[None, None]) for value in values)
-    found = align(first, second, group=group, seed=0).permutation
-    whole = found.compose(planted).fixed_points()
-    return all(whole[name] == units.size for name, units in found.spec.groups.items())
+    return is_recovered(model, flat, group, seed=0)
 
 
 def _import_torchvision() -> None:

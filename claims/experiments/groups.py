@@ -17,7 +17,7 @@ import torch
 from bnn_symm import BayesianModel, MLPConfig, Prior, SymmetryConfig, align, build_network
 from bnn_symm.likelihoods import Categorical
 from bnn_symm.posteriors import SamplePosterior
-from bnn_symm.symmetry import symmetry_group
+from bnn_symm.symmetry import SymmetryGroup, symmetry_group
 
 REPLICATES = 10
 _WIDTHS = (64, 64, 64)
@@ -57,27 +57,38 @@ def _network(symmetry: SymmetryConfig, seed: int) -> torch.nn.Module:
     return build_network(config, input_shape=(64,), num_outputs=10, seed=seed)
 
 
-def recovered(net: torch.nn.Module, seed: int, noise: float) -> float:
+def recovered(net: torch.nn.Module, seed: int, noise: float = 0.0) -> float:
     """Return 1 if a random permutation of a network's initial values is found exactly, else 0.
 
     Args:
         net: the network.
-        seed: of the values, of the permutation and of the alignment.
-        noise: its standard deviation over that of the weights.
+        seed: of the values, and as for `is_recovered`.
+        noise: as for `is_recovered`.
     """
     model = BayesianModel(net, Prior(), Categorical())
-    flat = model.initial(seed)
-    group = symmetry_group(model.net)
+    return float(is_recovered(model, model.initial(seed), symmetry_group(net), seed, noise))
+
+
+def is_recovered(
+    model: BayesianModel, flat: torch.Tensor, group: SymmetryGroup, seed: int, noise: float = 0.0
+) -> bool:
+    """Return whether alignment by weights finds a random element of a group exactly.
+
+    Args:
+        model: the model.
+        flat: (parameter,), the values that are permuted.
+        group: of the network.
+        seed: of the element, of the noise and of the alignment.
+        noise: its standard deviation over that of the weights.
+    """
     planted = group.random("planted", seed)
     moved = model.permute(flat, planted)
     moved = moved + noise * moved.std() * torch.randn(
         moved.shape, generator=torch.Generator().manual_seed(seed + 1)
     )
-    first, second = (_point(model, value) for value in (flat, moved))
+    first, second = (
+        SamplePosterior.from_draws(model, value[None, None]) for value in (flat, moved)
+    )
     found = align(first, second, group=group, seed=seed).permutation
     whole = found.compose(planted).fixed_points()
-    return float(all(whole[name] == units.size for name, units in found.spec.groups.items()))
-
-
-def _point(model: BayesianModel, flat: torch.Tensor) -> SamplePosterior:
-    return SamplePosterior.from_draws(model, flat[None, None])
+    return all(whole[name] == units.size for name, units in found.spec.groups.items())

@@ -55,7 +55,7 @@ def measure(replicate: int, runs: Path) -> list[dict[str, Any]]:
             order = _log10_order(name, SymmetryConfig(**keys, seed=replicate), replicate)
             rows.append({"setting": f"{name}, {kind}", "removed": 1 - order / whole})
         if name in _PLANTED:
-            found = recovered(_network(name, SymmetryConfig(), replicate), replicate, noise=0.0)
+            found = recovered(_network(name, SymmetryConfig(), replicate), replicate)
             rows.append({"setting": name, "recovered": found})
     return rows
 
