@@ -55,13 +55,22 @@ class _Generator:
         return rescale(spec, values, {self.group: self.factors})
 
 
-def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
+def certify(
+    net: nn.Module,
+    spec: PermutationSpec,
+    x: Tensor,
+    *,
+    num_elements: int = _WHOLE_ELEMENTS,
+    cause: str = "a rule is wrong for this network, please report it with the network",
+) -> None:
     """Check that every generator of a spec's group preserves the outputs at random weights.
 
     Args:
         net: network without fixed entries, in float64 and in evaluation mode.
         spec: the spec to certify.
         x: inputs, (point, *input).
+        num_elements: random elements of the whole group that are tried.
+        cause: of a failure, in the message.
 
     Raises:
         SymmetryError: if the outputs differ by more than 1e-10 of the largest; the message names
@@ -92,14 +101,14 @@ def certify(net: nn.Module, spec: PermutationSpec, x: Tensor) -> None:
             for move in moves:
                 alone = difference(move)
                 if not alone <= TOLERANCE:
-                    raise SymmetryError(_failure_message(spec, move, alone))
-            raise SymmetryError(_failure_message(spec, moves[-1], difference(*moves)))
-    for number in range(_WHOLE_ELEMENTS):
+                    raise SymmetryError(_failure_message(spec, move, alone, cause))
+            raise SymmetryError(_failure_message(spec, moves[-1], difference(*moves), cause))
+    for number in range(num_elements):
         whole = _Generator(
             "order", next(iter(spec.groups)), permutation=spec.random("certificate", number)
         )
         if not difference(whole) <= TOLERANCE:
-            raise SymmetryError(_failure_message(spec, whole, difference(whole)))
+            raise SymmetryError(_failure_message(spec, whole, difference(whole), cause))
 
 
 def _generators(spec: PermutationSpec) -> list[list[_Generator]]:
@@ -168,7 +177,7 @@ def _batches(moves: list[list[_Generator]], values: Mapping[str, Tensor]) -> lis
     return [[move for moves in half for move in moves] for half in chosen if half]
 
 
-def _failure_message(spec: PermutationSpec, move: _Generator, difference: float) -> str:
+def _failure_message(spec: PermutationSpec, move: _Generator, difference: float, cause: str) -> str:
     owned = [name for name, group in spec.groups.items() if group.parent == move.group]
     tensors = list(
         dict.fromkeys(tensor for name in (move.group, *owned) for tensor in spec.tensors_of(name))
@@ -176,9 +185,8 @@ def _failure_message(spec: PermutationSpec, move: _Generator, difference: float)
     named = ", ".join(tensors[:3]) + (f" and {len(tensors) - 3} more" if len(tensors) > 3 else "")
     kind = {"order": "permutation", "flip": "flip", "scale": "rescaling"}[move.kind]
     return one_line(
-        f"a derived {kind} changes the outputs by {difference:.1e} of their size: the units of "
-        f"{move.group!r}, in {named}; a rule is wrong for this network, please report it with the "
-        "network",
+        f"a {kind} changes the outputs by {difference:.1e} of their size: the units of "
+        f"{move.group!r}, in {named}; {cause}",
         400,
     )
 

@@ -297,7 +297,7 @@ def test_an_unknown_operation_on_inputs_is_no_matter():
 def test_a_rule_of_ones_own_is_not_believed(monkeypatch):
     """Sorting forgets the order of the units, but what reads them does not."""
     monkeypatch.setitem(RULES, "sort", lambda w, out, x, **keywords: (w.axes(x), None))
-    with pytest.raises(SymmetryError, match="a derived permutation changes the outputs by"):
+    with pytest.raises(SymmetryError, match="a permutation changes the outputs by"):
         permutation_spec(Sorted(), (3,))
 
 
@@ -305,9 +305,7 @@ def test_a_wrong_rule_is_caught_by_the_certificate(monkeypatch):
     """If relu were treated as odd, units could flip; a comparison of outputs shows the error."""
     monkeypatch.setitem(RULES, "relu", RULES["tanh"])
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    with pytest.raises(
-        SymmetryError, match=r"a derived flip changes .* '0', in 0\.weight, 0\.bias, 2\.we"
-    ):
+    with pytest.raises(SymmetryError, match=r"a flip changes .* '0', in 0\.weight, 0\.bias, 2\.we"):
         permutation_spec(net)
 
 

@@ -44,6 +44,10 @@ def network() -> nn.Module:
         (["groups", "more"], {"name": "more", "size": 9}, "'more': no tensor has its units"),
         (["axes", "0.bias", 0, 0, "group"], "units", "has units of 'units', which is no group"),
         (["axes", "0.bias", 0, 0, "group"], None, "outputs"),
+        (["axes", "0.bias", 0, 0, "outer"], 0, "a segment of no entries"),
+        (["num_frozen_units"], -3, "negative"),
+        (["input_shape"], [7], "cannot be evaluated with it"),
+        (["axes", "0.bias", 0, 0, "within"], True, "cannot be evaluated|outputs"),
         (["axes", "0.bias", 0, 0, "inner"], 2, r"shape \(4,\) in the network, \(8,\) in the file"),
         (["axes", "1.bias"], [], "the network has no tensor '1.bias'"),
         (["output_axes", "2.bias"], 1, "no dimension 1 of '2.bias'"),
@@ -59,6 +63,65 @@ def test_a_wrong_file_is_refused(content, tmp_path, keys, value, message):
     path.write_text(json.dumps(content))
     with pytest.raises(SymmetryError, match=message):
         load_spec(path, network())
+
+
+def test_units_that_no_output_depends_on_are_refused(content, tmp_path):
+    class Unread(nn.Sequential):
+        def __init__(self):
+            super().__init__(*network())
+            self.unread = nn.Parameter(torch.zeros(7))
+
+        def forward(self, x):
+            return self[2](self[1](self[0](x)))
+
+    group = {"name": "more", "size": 7, "parent": None, "blocks": 1, "signed": True}
+    content["groups"]["more"] = group
+    content["axes"]["unread"] = [[{"group": "more", "size": 7, "signed": True}]]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SymmetryError, match="no output depends on unit 0 at 64 random points"):
+        load_spec(path, Unread(), (3,))
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_subgroup_is_not_taken_for_the_group(content, tmp_path, number):
+    """Units can be rotated, which elements of the symmetric group are with a probability of 1/2."""
+
+    class Cyclic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(3, 3)
+
+        def forward(self, x):
+            units = torch.relu(self.first(x))
+            return (units * units.roll(1, -1) ** 2).sum(-1, keepdim=True)
+
+    name = f"units {number}"
+    units = [{"group": name, "size": 3}]
+    content |= {
+        "groups": {name: {"name": name, "size": 3}},
+        "axes": {
+            "first.weight": [units, [{"group": None, "size": 3}]],
+            "first.bias": [units],
+        },
+        "output_axes": {},
+    }
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SymmetryError, match="the spec is wrong"):
+        load_spec(path, Cyclic(), (3,))
+
+
+def test_new_values_show_what_the_present_ones_hide(content, tmp_path):
+    """Units that are off at the present values seem to be free."""
+    net = network()
+    nn.init.constant_(net[0].bias, -20.0)
+    content["groups"]["more"] = {"name": "more", "size": 4}
+    content["axes"]["0.bias"] = [[{"group": "more", "size": 4}]]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SymmetryError, match="the spec is wrong"):
+        load_spec(path, net)
 
 
 def test_a_damaged_file_and_another_network_are_refused(content, tmp_path):

@@ -18,6 +18,8 @@ as the dropout and the activation in `BatchNormAct2d` of timm.
 """
 
 import copy
+import inspect
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -46,8 +48,8 @@ pass through the network as one batch, in which every layer sees the final stati
 before it."""
 
 _TRIAL_POINTS = 64
-# Class -> axes of its inputs after the channels.
-_POSITIONS = {nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
+# Class -> numbers of axes that its inputs may have after the channels.
+_POSITIONS = {nn.BatchNorm2d: (2,), nn.BatchNorm3d: (3,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,28 +343,35 @@ def _is_norm_and_submodules(module: _BatchNorm) -> bool:
     """Return whether a module is batch norm followed by its submodules, in evaluation mode.
 
     A subclass may compute anything, so its outputs are compared, in float64, on random inputs and
-    with random parameters and statistics.
+    at random parameters and statistics of several sizes.
     """
     if type(module).__module__.startswith("torch.nn."):
         return True
-    trial = copy.deepcopy(module).double().eval()
-    generator = torch_generator("batch norm of a class of its own")
-    with torch.no_grad():
-        for name, value in [*trial.named_parameters(), *trial.named_buffers()]:
-            if value.is_floating_point():
-                value.normal_(generator=generator)
-                if name == "running_var":
-                    value.abs_()
-        positions = next((n for kind, n in _POSITIONS.items() if isinstance(trial, kind)), 0)
+    required = list(inspect.signature(type(module).forward).parameters.values())[1:]
+    if len(required) != 1:
+        return False  # such as a residual that is added before the activation
+    generator, shapes = torch_generator("batch norm of a class of its own"), 0
+    positions = next((n for kind, n in _POSITIONS.items() if isinstance(module, kind)), (0, 1))
+    for size, number in itertools.product((1e-3, 1.0, 30.0), positions):
         # So many points that every unit has inputs on both sides of a kink of what follows.
-        shape = (_TRIAL_POINTS, trial.num_features, *[3] * positions)
+        shape = (_TRIAL_POINTS, module.num_features, *range(3, 3 + number))
         x = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
         try:
-            found = trial(x.clone())
-            expected = _frozen_module(trial)(x.clone())
-        except Exception:  # the user's code may raise anything
+            trial = copy.deepcopy(module).double().eval()
+            with torch.no_grad():
+                for name, value in [*trial.named_parameters(), *trial.named_buffers()]:
+                    if value.is_floating_point():
+                        value.normal_(generator=generator).mul_(size)
+                        if name == "running_var":
+                            value.square_()
+                expected = _frozen_module(trial)(x.clone())
+                found = trial(x.clone())
+        except Exception:  # the user's code may raise anything; it may not take this shape
+            continue
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-9):
             return False
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+        shapes += 1
+    return shapes > 0
 
 
 def _frozen_module(module: _BatchNorm) -> nn.Module:

@@ -157,6 +157,25 @@ class Doubled(nn.BatchNorm1d):
         return 2 * super().forward(x)
 
 
+class OverChannelsLast(nn.BatchNorm1d):
+    """Batch norm of tables, and something else for sequences."""
+
+    def forward(self, x):
+        return super().forward(x) if x.dim() == 2 else super().forward(x.mT).mT
+
+
+class Clamped(nn.BatchNorm1d):
+    def forward(self, x):
+        variance = self.running_var.clamp(min=1e-3)
+        return nn.functional.batch_norm(x, self.running_mean, variance, self.weight, self.bias)
+
+
+class WithResidual(nn.BatchNorm1d):
+    def forward(self, x, residual=None):
+        x = super().forward(x)
+        return x if residual is None else x + residual
+
+
 class NormAndActivation(nn.BatchNorm1d):
     """Batch norm with an activation and a scale after it, in this order or the other one."""
 
@@ -192,7 +211,10 @@ def test_what_follows_the_norm_in_a_subclass_is_kept() -> None:
     [
         (lambda: nn.Linear(3, 1), "no batch norm"),
         (lambda: nn.Sequential(nn.Linear(3, 2), nn.LazyBatchNorm1d()), "no shape yet"),
-        (lambda: nn.Sequential(nn.Linear(3, 2), Doubled(2)), "class of its own"),
+        *[
+            (lambda norm=norm: nn.Sequential(nn.Linear(3, 3), norm(3)), "class of its own")
+            for norm in (Doubled, OverChannelsLast, Clamped, WithResidual)
+        ],
         (lambda: nn.Sequential(nn.Linear(3, 2), NormAndActivation(2, order=-1)), "in their order"),
         (table_net, "never trained"),
     ],
