@@ -9,6 +9,7 @@ its buffers were parameters (`fixed_parameters`), so that they can be counted an
 
 import copy
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,52 @@ def private_copy(net: nn.Module, name: str) -> nn.Module:
             "keep only parameters, buffers and plain values in it, no tensors computed in a "
             "forward pass"
         ) from error
+    _register_once(clone, set())
     _constants_to_buffers(clone)
     return set_mode(clone, training=False)
+
+
+class Again(nn.Module):
+    """A module that is registered elsewhere, and is called here too.
+
+    `torch.func.functional_call` leaves a module that is registered under several names with the
+    values of the call in place of its own, so copies register each module once.
+
+    Args:
+        module: the module.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self._modules_elsewhere = (module,)  # a tuple, which does not register it
+
+    def forward(self, *args: Any, **keywords: Any) -> Any:
+        """Return what the module returns."""
+        return self._modules_elsewhere[0](*args, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the module."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "_modules_elsewhere" not in self.__dict__:  # while it is copied
+                raise
+            return getattr(self.__dict__["_modules_elsewhere"][0], name)
+
+
+def _register_once(net: nn.Module, seen: set[nn.Module]) -> None:
+    """Replace all but the first registration of a module that has parameters or buffers.
+
+    Args:
+        net: the network, changed in place.
+        seen: modules that are registered; gets those of the network, in the order of their names.
+    """
+    for name, child in net._modules.items():  # named_children() leaves out repetitions
+        if child in seen:
+            net._modules[name] = Again(child)
+        elif child is not None and child.state_dict():
+            seen.add(child)
+            _register_once(child, seen)
 
 
 def fix_parameters(net: nn.Module, names: Collection[str]) -> None:
