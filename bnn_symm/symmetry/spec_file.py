@@ -132,12 +132,14 @@ def _certify(net: nn.Module, spec: PermutationSpec, input_shape: tuple[int, ...]
 
 
 def _unreached(net: nn.Module, spec: PermutationSpec, x: Tensor) -> dict[str, Tensor]:
-    """Return, for each group that occurs in a tensor, which units have no effect on the outputs."""
+    """Return, for each group that occurs in a tensor, which units have no effect on the outputs.
+
+    Raises:
+        SymmetryError: if the outputs depend on a parameter that the spec lacks.
+    """
     # Statistics of batch norm are buffers that cannot be differentiated; their units have others.
     leaves = {
-        name: value.detach().clone().requires_grad_()
-        for name, value in net.named_parameters()
-        if name in spec.axes
+        name: value.detach().clone().requires_grad_() for name, value in net.named_parameters()
     }
     with torch.enable_grad():
         outputs = functional_call(net, leaves, (x,))
@@ -149,6 +151,9 @@ def _unreached(net: nn.Module, spec: PermutationSpec, x: Tensor) -> dict[str, Te
             (directions * outputs).sum(), list(leaves.values()), allow_unused=True
         )
     gradients = dict(zip(leaves, found, strict=True))
+    for name, gradient in gradients.items():
+        if name not in spec.axes and gradient is not None and bool(gradient.any()):
+            raise SymmetryError(f"it lacks the parameter {name!r}, on which the outputs depend")
     result = {}
     for name, group in spec.groups.items():
         is_reached = torch.zeros(group.size, dtype=torch.bool)

@@ -46,6 +46,7 @@ def network() -> nn.Module:
         (["axes", "0.bias", 0, 0, "group"], None, "outputs"),
         (["axes", "0.bias", 0, 0, "outer"], 0, "a segment of no entries"),
         (["num_frozen_units"], -3, "negative"),
+        (["axes", "0.bias"], "nothing", "0.bias"),
         (["input_shape"], [7], "cannot be evaluated with it"),
         (["axes", "0.bias", 0, 0, "within"], True, "cannot be evaluated|outputs"),
         (["axes", "0.bias", 0, 0, "inner"], 2, r"shape \(4,\) in the network, \(8,\) in the file"),
@@ -63,6 +64,16 @@ def test_a_wrong_file_is_refused(content, tmp_path, keys, value, message):
     path.write_text(json.dumps(content))
     with pytest.raises(SymmetryError, match=message):
         load_spec(path, network())
+
+
+def test_a_file_without_a_parameter_is_refused(content, tmp_path):
+    path = tmp_path / "own.json"
+    for lacking in ({"groups": {}, "axes": {}, "output_axes": {}}, {}):
+        own = content | lacking
+        own["axes"].pop("0.bias", None)
+        path.write_text(json.dumps(own))
+        with pytest.raises(SymmetryError, match="it lacks the parameter"):
+            load_spec(path, network())
 
 
 def test_units_that_no_output_depends_on_are_refused(content, tmp_path):
