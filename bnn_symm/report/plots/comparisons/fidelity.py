@@ -1,5 +1,6 @@
 """Plot the distances of all methods to a reference, with intervals and the floor."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 from bnn_symm.diagnostics.measures import measure_of
 from bnn_symm.report.plots.axes import BLUE, finite, label_rows, legend_below, panels, with_gaps
 from bnn_symm.report.plots.figures.png import save_png
+
+# Letters of a line below a panel.
+_LINE = 24
 
 
 def plot_fidelity(content: Mapping[str, Any], path: Path) -> None:
@@ -33,7 +37,7 @@ def plot_fidelity(content: Mapping[str, Any], path: Path) -> None:
         if floor is not None and floor[name]["value"] is not None:
             label = "two halves of the reference"
             axes.axvline(floor[name]["value"], color="0.5", ls=":", lw=1.2, label=label)
-        axes.set_xlabel(measure_of(name).title, fontsize=8)
+        axes.set_xlabel(textwrap.fill(measure_of(name).title, _LINE), fontsize=8)
     label_rows(every[0], [own["label"] for own in methods])
     legend_below(figure)
     save_png(figure, path)
