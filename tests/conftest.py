@@ -28,4 +28,4 @@ def one_thread():
 def uncompiled(monkeypatch):
     """Functions whose annotations are checked, as they are here, cannot be compiled: only what is
     told to tries."""
-    monkeypatch.setattr(Sampler, "is_compiled", lambda method: method.compile is True)
+    monkeypatch.setattr(Sampler, "is_compiled", lambda method, model: method.compile is True)

@@ -227,8 +227,12 @@ class Method(metaclass=SettingsType):
             group=group,
         )
 
-    def is_compiled(self) -> bool:
-        """Return whether the density is compiled if a compiler is available."""
+    def is_compiled(self, model: BayesianModel) -> bool:
+        """Return whether the density of a model is compiled if a compiler is available.
+
+        Args:
+            model: the model.
+        """
         return False
 
     def shares_data(self) -> bool:

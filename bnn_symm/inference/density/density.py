@@ -65,9 +65,7 @@ class TemperedDensity:
         compile: bool,
     ):
         self._model, self._temperature, self._prior_weight = model, temperature, prior_weight
-        self.is_compiled = compile and all(
-            getattr(module, "is_compilable", True) for module in model.net.modules()
-        )
+        self.is_compiled = compile and is_compilable(model)
         fixed, per_point = bytes_kept(model, like[0], part)
         per_vector = fixed + per_point * len(part)
         self._number = len(like)
@@ -186,6 +184,15 @@ class TemperedDensity:
             gradients.append(gradient)
             energies.append(energy.detach())
         return torch.stack(gradients), torch.stack(energies)
+
+
+def is_compilable(model: BayesianModel) -> bool:
+    """Return whether all modules of a network can be compiled.
+
+    Args:
+        model: the model.
+    """
+    return all(getattr(module, "is_compilable", True) for module in model.net.modules())
 
 
 def vectors_per_group(model: BayesianModel, part: Split, number: int) -> int:

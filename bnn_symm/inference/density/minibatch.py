@@ -23,14 +23,16 @@ from bnn_symm.models import BayesianModel
 _COMPILE_FROM = 20_000
 
 
-def compiles(setting: bool | Literal["auto"], num_steps: int) -> bool:
-    """Return whether gradients of minibatches are to be compiled.
+def compiles(setting: bool | Literal["auto"], model: BayesianModel, num_steps: int) -> bool:
+    """Return whether gradients of minibatches are compiled: those of fully connected networks.
 
     Args:
         setting: `compile` of a method; `auto`: if there are 20,000 steps or more.
+        model: the model, on the CPU if its gradients are to be compiled.
         num_steps: number of steps of all chains.
     """
-    return num_steps >= _COMPILE_FROM if setting == "auto" else setting
+    wanted = num_steps >= _COMPILE_FROM if setting == "auto" else setting
+    return wanted and model.device.type == "cpu" and BatchedMLP.of(model) is not None
 
 
 class MinibatchDensity:
@@ -140,7 +142,7 @@ class SharedDensity:
         """
         if self._density is None:
             self._density = MinibatchDensity(
-                self._method, model, num_points, compile=self._method.is_compiled()
+                self._method, model, num_points, compile=self._method.is_compiled(model)
             )
         return self._density
 

@@ -123,7 +123,7 @@ class LaplaceApproximation(ModeMethod):
         plan = plan_curvature(self.structure, self.subnetwork_size, fit.model, fit.dataset.train.x)
         self._check_derivatives(fit, plan)
         start = initial_position(fit)
-        compile = self.is_compiled() and not chooses
+        compile = self.is_compiled(fit.model) and not chooses
         density = MinibatchDensity(self, fit.model, len(fit.dataset.train), compile=compile)
         problem = mode_problem(self, density, fit.dataset, fit.seed, 0, start)
         stepper = self._evidence_stepper(fit, problem, plan) if chooses else None

@@ -156,7 +156,7 @@ class _Chains:
             "temperature": method.temperature,
             "prior_weight": method.prior_weight,
             "like": positions,
-            "compile": method.is_compiled(),
+            "compile": method.is_compiled(fit.model),
         }
         self._should_stop = fit.callbacks.should_stop
         if fit.group.size == 1:

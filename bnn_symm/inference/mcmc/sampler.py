@@ -15,7 +15,11 @@ from torch import Tensor
 from bnn_symm.data import Dataset, Split
 from bnn_symm.errors import ConfigError
 from bnn_symm.inference.callbacks import FitState, State
-from bnn_symm.inference.density.density import TemperedDensity, vectors_per_group
+from bnn_symm.inference.density.density import (
+    TemperedDensity,
+    is_compilable,
+    vectors_per_group,
+)
 from bnn_symm.inference.fit_context import FitOutcome
 from bnn_symm.inference.mcmc.kernel import Kernel
 from bnn_symm.inference.method import Method
@@ -134,14 +138,18 @@ class Sampler(Method):
         """Return whether step sizes are adapted to acceptance probabilities."""
         return self.adapt_step_size
 
-    def is_compiled(self) -> bool:
-        """Return whether the density is to be compiled."""
+    def is_compiled(self, model: BayesianModel) -> bool:
+        """Return whether the density of a model is compiled if a compiler is available.
+
+        Args:
+            model: the model.
+        """
         compiles = (
             self.num_warmup + self.num_draws >= _COMPILE_FROM
             if self.compile == "auto"
             else self.compile
         )
-        return compiles and self.engine == "batched"
+        return compiles and self.engine == "batched" and is_compilable(model)
 
     def shares_data(self) -> bool:
         """Return whether the engine is `batched`, which supports several processes."""

@@ -20,6 +20,7 @@ from bnn_symm.inference.optimization.optimizer import (
     optimize_single_chain,
 )
 from bnn_symm.inference.validation import VALIDATION_POINTS
+from bnn_symm.models import BayesianModel
 from bnn_symm.models.likelihoods import is_classification
 from bnn_symm.posteriors import Posterior
 from bnn_symm.settings import Positive, settings
@@ -41,9 +42,13 @@ class ModeMethod(OptimizationMethod):
         """Return the number of networks that are optimized."""
         return 1
 
-    def is_compiled(self) -> bool:
-        """Return whether gradients of fully connected networks are to be compiled."""
-        return compiles(self.compile, self.num_networks * (self.steps_per_chain or 0))
+    def is_compiled(self, model: BayesianModel) -> bool:
+        """Return whether gradients of the model are compiled if a compiler is available.
+
+        Args:
+            model: the model.
+        """
+        return compiles(self.compile, model, self.num_networks * (self.steps_per_chain or 0))
 
     def density(self, fit: FitContext) -> MinibatchDensity:
         """Return the density of the tempered posterior.

@@ -30,6 +30,7 @@ from bnn_symm.inference.minibatches import resolve_batch_size
 from bnn_symm.inference.parallel.independent_chains import ChainMethod
 from bnn_symm.inference.training_loop import Stepper, train
 from bnn_symm.inference.validation import validation_scores
+from bnn_symm.models import BayesianModel
 from bnn_symm.posteriors import DrawChunk, LazyDraws, Posterior, SamplePosterior, stack_chains
 from bnn_symm.randomness import key_seed, torch_generator
 from bnn_symm.settings import PositiveInt, settings
@@ -107,9 +108,13 @@ class StochasticGradientMethod(Method):
         stepper.density = density.of(fit.model, len(fit.dataset.train))
         return train(stepper, callbacks, fit.fit_state.states.get(chain))[0]
 
-    def is_compiled(self) -> bool:
-        """Return whether gradients of fully connected networks are to be compiled."""
-        return compiles(self.compile, self.num_chains * self.num_steps)
+    def is_compiled(self, model: BayesianModel) -> bool:
+        """Return whether gradients of the model are compiled if a compiler is available.
+
+        Args:
+            model: the model.
+        """
+        return compiles(self.compile, model, self.num_chains * self.num_steps)
 
     def points_per_gradient(self, num_points: int) -> int:
         """Return the batch size.

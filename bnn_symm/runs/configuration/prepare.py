@@ -129,10 +129,11 @@ class Prepared:
         """Return the initial content of `run.json`."""
         methods = (*self.config.warm_start, self.config.inference)
         report = batch_norm_report(self.model.net)
+        is_compiled = any(method.is_compiled(self.model) for method in methods)
         return {
             "method": self.config.inference.name,
             "engine": self.config.inference.engine,
-            "compiled": any(method.is_compiled() for method in methods) and has_compiler(),
+            "compiled": is_compiled and has_compiler(),
             "seed": self.config.seed,
             "threads": self.threads,
             "device": self.config.device,

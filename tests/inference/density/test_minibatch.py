@@ -9,6 +9,7 @@ from bnn_symm.architectures import CNNConfig, MLPConfig, asymmetrize, build_netw
 from bnn_symm.data import load_dataset
 from bnn_symm.inference import (
     MAP,
+    NUTS,
     SGLD,
     SWAG,
     DeepEnsemble,
@@ -27,6 +28,11 @@ def model_of(task: str) -> BayesianModel:
     net = build_network(MLPConfig(widths=(6, 5)), input_shape=(4,), num_outputs=outputs)
     likelihood = Categorical() if outputs == 3 else Gaussian()
     return BayesianModel(asymmetrize(net, kind="weight_asymmetric").double(), Prior(), likelihood)
+
+
+def convolutional() -> BayesianModel:
+    net = build_network(CNNConfig(widths=(2,)), input_shape=(1, 6, 6), num_outputs=2)
+    return BayesianModel(net, Prior(), Categorical())
 
 
 def minibatch(task: str, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,8 +70,7 @@ def test_the_compiled_gradient_is_that_of_autograd(task):
 
 
 def test_other_networks_are_not_compiled():
-    net = build_network(CNNConfig(widths=(2,)), input_shape=(1, 6, 6), num_outputs=2)
-    density = MinibatchDensity(SGLD(), BayesianModel(net, Prior(), Categorical()), 9, compile=True)
+    density = MinibatchDensity(SGLD(), convolutional(), 9, compile=True)
     position = density.model.initial(0)
     x, y = torch.randn(3, 1, 6, 6), torch.tensor([0, 1, 1])
     gradient, terms = density(position, x, y)
@@ -98,10 +103,14 @@ def test_compiled_optimizations_end_where_others_do(method):
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
 
 
-def test_long_fits_are_compiled():
-    assert SGLD().is_compiled()
-    assert not SGLD(num_warmup=10, num_draws=10).is_compiled()
-    assert SGLD(num_draws=1, compile=True).is_compiled()
-    assert DeepEnsemble(num_members=5, num_steps=4000).is_compiled()
-    assert not DeepEnsemble(num_members=4, num_steps=4000).is_compiled()
-    assert not MAP(num_steps=30_000, compile=False).is_compiled()
+def test_long_fits_of_fully_connected_networks_are_compiled():
+    mlp, other = model_of(TASKS[0]), convolutional()
+    assert SGLD().is_compiled(mlp)
+    assert not SGLD(num_warmup=10, num_draws=10).is_compiled(mlp)
+    assert SGLD(num_draws=1, compile=True).is_compiled(mlp)
+    assert DeepEnsemble(num_members=5, num_steps=4000).is_compiled(mlp)
+    assert not DeepEnsemble(num_members=4, num_steps=4000).is_compiled(mlp)
+    assert not MAP(num_steps=30_000, compile=False).is_compiled(mlp)
+    assert not SGLD(compile=True).is_compiled(other)
+    assert not DeepEnsemble(compile=True).is_compiled(other)
+    assert NUTS(compile=True).is_compiled(other)
