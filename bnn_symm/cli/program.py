@@ -19,6 +19,7 @@ from bnn_symm.cli.analysis import (
     barrier,
     diagnose,
     fidelity,
+    masks,
     merge,
     prior,
     sbc,
@@ -44,7 +45,8 @@ from bnn_symm.errors import BnnSymmError, one_line, printable
 # In the order of `--help`.
 _COMMANDS = (
     *(fit, evaluate, predict, diagnose, fidelity, prior, symmetry),
-    *(align, barrier, merge, compare, report, import_, sbc, zoo, sign, data, config, examples),
+    *(align, barrier, merge, masks, compare, report, import_, sbc, zoo),
+    *(sign, data, config, examples),
 )
 
 

@@ -53,7 +53,7 @@ def test_a_planted_mask_is_transported_exactly(planted):
     moved = permuted_mask(run.model, own, away)
     assert torch.equal(moved, weights_left(copy.posterior))
     assert not torch.equal(moved, own)
-    for row in transport_masks(copy, run, levels=[2]):
+    for row in transport_masks(run, [copy], levels=[2]):
         if row.mask == "transported":
             assert row.overlap == 1
         if row.mask in ("own", "transported"):
@@ -85,6 +85,6 @@ def test_runs_without_masks_are_refused(planted, tmp_path):
         (copy, run, (3,), "levels from 1 to 2"),
     ):
         with pytest.raises(ConfigError, match=message):
-            transport_masks(source, target, levels=levels)
+            transport_masks(target, [source], levels=levels)
     with pytest.raises(ConfigError, match="keeps the states at the ends of its 3 levels"):
         fit(tmp_path / "kept", [*KEYS, "checkpoint.keep=[1]"])

@@ -42,3 +42,26 @@ def test_an_aligned_run_needs_no_permutation(cli, fit_once, refused, tmp_path):
     assert "--no-align does not apply" in refused(
         "barrier", first, second, "--sequence", "--no-align"
     )
+
+
+PRUNED = [*KEYS[:2], "inference.name=iterative_pruning", "inference.num_steps=30"]
+
+
+def test_a_network_is_trained_with_masks_of_others(cli, fit_once, refused, tmp_path):
+    runs = [
+        fit_once(f"p{seed}", *PRUNED, "inference.num_levels=2", f"seed={seed}") for seed in range(3)
+    ]
+    status, out, err = cli("masks", *runs, "-o", "masks")
+    assert (status, err) == (0, "")
+    assert out.count("masks of ") == 2
+    content = json.loads((tmp_path / "masks" / "masks.json").read_text())
+    rows = {(row["source"], row["level"], row["mask"]): row for row in content["masks"]}
+    assert len(rows) == len(content["masks"]) == 2 * 2 * 4
+    assert {source for source, *_ in rows} == set(content["sources"]) != {content["target"]}
+    assert all(row["overlap"] == 1 for row in rows.values() if row["mask"] == "own")
+    assert (tmp_path / "masks" / "figures" / "masks.png").read_bytes()[:4] == b"\x89PNG"
+    assert "expected levels from 1 to 2" in refused("masks", *runs, "--levels", "3", "-o", "b")
+    assert "is never overwritten" in refused("masks", *runs, "-o", "masks")
+    dense = fit_once("a", *KEYS)
+    assert "was fitted by map and has no masks" in refused("masks", runs[0], dense, "-o", "b")
+    assert not (tmp_path / "b").exists()
