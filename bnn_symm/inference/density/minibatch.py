@@ -32,7 +32,12 @@ def compiles(setting: bool | Literal["auto"], model: BayesianModel, num_steps: i
         num_steps: number of steps of all chains.
     """
     wanted = num_steps >= _COMPILE_FROM if setting == "auto" else setting
-    return wanted and model.device.type == "cpu" and BatchedMLP.of(model) is not None
+    return wanted and _batched_mlp(model) is not None
+
+
+def _batched_mlp(model: BayesianModel) -> BatchedMLP | None:
+    """Return the batched network of a model whose gradients can be compiled, or None."""
+    return BatchedMLP.of(model) if model.device.type == "cpu" else None
 
 
 class MinibatchDensity:
@@ -48,8 +53,7 @@ class MinibatchDensity:
 
     def __init__(self, method: Any, model: BayesianModel, num_points: int, *, compile: bool):
         self._method, self.model, self._num_points = method, model, num_points
-        compile = compile and model.device.type == "cpu"
-        self._mlp = BatchedMLP.of(model) if compile else None
+        self._mlp = _batched_mlp(model) if compile else None
         self._prior = torch.func.vmap(torch.func.grad_and_value(model.log_prior))
         self._tensors: list[Tensor] = []
         self._replayed: Replayed | None = None

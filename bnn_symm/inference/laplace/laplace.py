@@ -116,6 +116,14 @@ class LaplaceApproximation(ModeMethod):
     predictive: Literal["linearized", "sampled"] = "linearized"
     num_draws: PositiveInt = 200
 
+    def is_compiled(self, model: BayesianModel) -> bool:
+        """Return whether gradients of the model are compiled; not where the prior changes.
+
+        Args:
+            model: the model, with the prior of the configuration.
+        """
+        return super().is_compiled(model) and model.prior.scale != "evidence"
+
     def _run(self, fit: FitContext) -> bool:
         self._warn()
         chooses = fit.model.prior.scale == "evidence"
@@ -123,9 +131,7 @@ class LaplaceApproximation(ModeMethod):
         plan = plan_curvature(self.structure, self.subnetwork_size, fit.model, fit.dataset.train.x)
         self._check_derivatives(fit, plan)
         start = initial_position(fit)
-        compile = self.is_compiled(fit.model) and not chooses
-        density = MinibatchDensity(self, fit.model, len(fit.dataset.train), compile=compile)
-        problem = mode_problem(self, density, fit.dataset, fit.seed, 0, start)
+        problem = mode_problem(self, self.density(fit), fit.dataset, fit.seed, 0, start)
         stepper = self._evidence_stepper(fit, problem, plan) if chooses else None
         state, stopped = optimize_single_chain(fit, problem, stepper)
         if stopped:
