@@ -36,7 +36,11 @@ BUDGETS = {
 }
 # The same for minibatches: (steps of the members, steps of warm-up, draws), 40 steps from draw to
 # draw.
-MINIBATCH_BUDGETS = {"minibatches": (4000, 4000, 100), "minibatches, long": (4000, 12000, 200)}
+MINIBATCH_BUDGETS = {
+    "minibatches": (4000, 4000, 100),
+    "minibatches, long": (4000, 12000, 200),
+    "minibatches, longest": (4000, 24000, 500),
+}
 _BATCH_SIZE = 1024
 _BIKE = [
     *("season", "yr", "mnth", "hr", "holiday", "weekday", "workingday", "weathersit"),
