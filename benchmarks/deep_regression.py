@@ -147,7 +147,7 @@ def fit_ours(
     method = (
         SGMCLMC(batch_size=_BATCH_SIZE, thinning=40, chain_method="sequential", **lengths)
         if minibatches
-        else MCLMC(**lengths)
+        else MCLMC(energy_variance=0.01, **lengths)
     )
     posterior = method.fit(model, data, seed=seed, initial=ensemble)
     seconds = time.process_time() - started

@@ -1,13 +1,17 @@
-"""Measure the smallest bulk ESS of predictions per second: ChEES-HMC, NUTS, and NUTS of peers.
+"""Measure the smallest bulk ESS of predictions per second: our samplers, and NUTS of peers.
 
     python -m benchmarks.effective_samples [--problems breast_cancer gap digits] [--quick]
+    python -m benchmarks.effective_samples --only ChEES-HMC MCLMC --energy-variance 0.01
 
 ESS is the smallest over 100 test inputs, all chains together. Seconds are processor seconds,
 because wall seconds of a shared core are not informative (`results.json` has both). They are
-measured after warm-up and including warm-up; compilation is separate. The comparison was chosen
-before it was measured: ChEES-HMC, with NUTS shown as well. A candidate with an R-hat above 1.05 in
-any repeat is marked "not converged": its ESS is not valid, and its ratios are omitted. Pyro runs
-four chains, one after another.
+measured after warm-up and including warm-up; compilation is separate. The comparison of ChEES-HMC
+was chosen before it was measured, with NUTS shown as well. By default MCLMC has the energy variance
+of `auto`; its steps per draw were chosen on these problems. It is not adjusted, so its notes
+compare the means and standard deviations of its predictions with those of ChEES-HMC, Monte Carlo
+errors of both included. A candidate with an R-hat above 1.05 in any repeat is marked "not
+converged": its ESS is not valid, and its ratios are omitted. Pyro runs four chains, one after
+another.
 
 Every run is written to `--log` as soon as it is measured, one line of JSON each.
 """
@@ -21,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.sampler_problems import CONVERGED_RHAT, Problem, problem, quality
@@ -28,18 +33,31 @@ from benchmarks.sampler_worker import checked_worker
 from benchmarks.timing import ratio_of, row
 
 PROBLEMS = ("breast_cancer", "gap", "digits")
-OURS, BESIDE, NUMPYRO, PYRO = "ChEES-HMC", "NUTS", "NumPyro NUTS", "Pyro NUTS, jit"
-ENGINES = {OURS: "chees_hmc", BESIDE: "nuts", NUMPYRO: "numpyro", PYRO: "pyro"}
-# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth). ChEES-HMC has no trees.
+OURS, MCLMC, BESIDE = "ChEES-HMC", "MCLMC", "NUTS"
+NUMPYRO, PYRO = "NumPyro NUTS", "Pyro NUTS, jit"
+ENGINES = {OURS: "chees_hmc", MCLMC: "mclmc", BESIDE: "nuts", NUMPYRO: "numpyro", PYRO: "pyro"}
+# Problem -> candidate -> (chains, warm-up iterations, draws, tree depth). ChEES-HMC has no trees,
+# and MCLMC has steps per draw in their place.
 SETTINGS = {
     "breast_cancer": {
         OURS: (16, 200, 200, 10),
+        MCLMC: (16, 300, 400, 3),
         BESIDE: (16, 200, 200, 10),
         NUMPYRO: (16, 200, 200, 10),
         PYRO: (4, 200, 200, 10),
     },
-    "gap": {OURS: (16, 200, 100, 8), BESIDE: (16, 200, 60, 8), NUMPYRO: (16, 200, 150, 8)},
-    "digits": {OURS: (16, 150, 80, 6), BESIDE: (16, 100, 50, 6), NUMPYRO: (16, 100, 50, 6)},
+    "gap": {
+        OURS: (16, 200, 100, 8),
+        MCLMC: (16, 300, 300, 40),
+        BESIDE: (16, 200, 60, 8),
+        NUMPYRO: (16, 200, 150, 8),
+    },
+    "digits": {
+        OURS: (16, 150, 80, 6),
+        MCLMC: (16, 200, 200, 3),
+        BESIDE: (16, 100, 50, 6),
+        NUMPYRO: (16, 100, 50, 6),
+    },
 }
 REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 2}
 # A smoke test.
@@ -59,15 +77,17 @@ def measure(
     problems: Sequence[str] = PROBLEMS,
     repeats: int | None = None,
     log: Path | None = None,
+    only: Sequence[str] = tuple(ENGINES),
+    energy_variance: float = 0.00005,
 ) -> list[dict[str, Any]]:
     """Return the rows of the table: for every problem and peer, after and including warm-up."""
     torch.set_num_threads(1)
     rows = []
     for name in problems[:1] if quick else problems:
         number = repeats or (1 if quick else REPEATS[name])
-        rows += _rows(
-            problem(name), _run(problem(name), QUICK if quick else SETTINGS[name], number, log)
-        )
+        candidates = (QUICK if quick else SETTINGS[name]).items()
+        chosen = {label: settings for label, settings in candidates if label in only}
+        rows += _rows(problem(name), _run(problem(name), chosen, number, log, energy_variance))
     return rows
 
 
@@ -76,6 +96,7 @@ def _run(
     candidates: dict[str, tuple[int, int, int, int]],
     repeats: int,
     log: Path | None,
+    energy_variance: float,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return candidate -> its results, seed by seed."""
     runs: dict[str, list[dict[str, Any]]] = {label: [] for label in candidates}
@@ -90,9 +111,15 @@ def _run(
                 settings = dict(
                     zip(("chains", "iterations", "draws", "depth"), candidates[label], strict=True)
                 )
-                warm = worker("warmup", seed=seed, accept=0.8, **settings)
+                own = {"energy_variance": energy_variance} if label == MCLMC else {}
+                warm = worker("warmup", seed=seed, accept=0.8, **settings, **own)
                 answer, positions = worker.sample(settings["draws"])
-                run = _result(setup, settings, warm, answer, positions) | {"seed": seed}
+                predictions = setup.predictions(positions)
+                run = _result(settings, predictions, warm, answer) | {"seed": seed}
+                if label == OURS:
+                    exact = predictions
+                elif label == MCLMC:
+                    run |= _bias(predictions, exact)
                 runs[label].append(run)
                 if log is not None:
                     with log.open("a") as lines:
@@ -102,14 +129,22 @@ def _run(
     return runs
 
 
+def _bias(predictions: np.ndarray, exact: np.ndarray) -> dict[str, float]:
+    """Return how predictions, (chain, draw, input), differ from those of an exact sampler."""
+    sd = exact.std((0, 1))
+    shift = (predictions.mean((0, 1)) - exact.mean((0, 1))) / sd
+    spread = predictions.std((0, 1)) / sd
+    return {
+        "mean_difference": float(np.sqrt(np.mean(shift**2))),
+        "sd_ratio": float(np.exp(np.log(spread).mean())),
+        "largest_sd_ratio": float(spread.max()),
+    }
+
+
 def _result(
-    setup: Problem,
-    settings: dict[str, Any],
-    warm: dict[str, Any],
-    answer: dict[str, Any],
-    positions: Any,
+    settings: dict[str, Any], predictions: np.ndarray, warm: dict[str, Any], answer: dict[str, Any]
 ) -> dict[str, Any]:
-    result = quality(setup.predictions(positions))
+    result = quality(predictions)
     busy, warm_busy = answer["busy_seconds"], warm["busy_seconds"]
     return {
         **settings,
@@ -131,45 +166,57 @@ def _converged(runs: list[dict[str, Any]]) -> bool:
 
 
 def _rows(setup: Problem, runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    rows = []
-    for key, title in (("after", "after warm-up"), ("included", "warm-up included")):
-        for peer in (label for label in (NUMPYRO, PYRO) if label in runs):
-            ours, theirs = (
-                runs[label] if _converged(runs[label]) else None for label in (OURS, peer)
-            )
-            result = None
-            if ours and theirs:
-                result = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
-            rows.append(
-                row(
-                    f"smallest bulk ESS of predictions per second, {title}; {setup.title}",
-                    ours=statistics.median(run[key] for run in ours) if ours else None,
-                    peer=peer,
-                    theirs=statistics.median(run[key] for run in theirs) if theirs else None,
-                    unit="ESS/s",
-                    ratio=result,
-                    target=TARGETS.get((setup.name, peer)),
-                    sense="at least",
-                    limit="the limit is independent draws, with an ESS of about their number",
-                    note="; ".join(
-                        _description(label, runs[label])
-                        for label in runs
-                        if label in (OURS, BESIDE, peer)
-                    ),
-                    details={
-                        "runs": {
-                            label: runs[label] for label in runs if label in (OURS, BESIDE, peer)
-                        }
-                    },
-                )
-            )
-    return rows
+    pairs = [(OURS, NUMPYRO), (OURS, PYRO), (MCLMC, NUMPYRO)]
+    return [
+        _row(setup, runs, key, title, own, peer)
+        for key, title in (("after", "after warm-up"), ("included", "warm-up included"))
+        for own, peer in pairs
+        if own in runs and peer in runs
+    ]
+
+
+def _row(
+    setup: Problem,
+    runs: dict[str, list[dict[str, Any]]],
+    key: str,
+    title: str,
+    own: str,
+    peer: str,
+) -> dict[str, Any]:
+    ours, theirs = (runs[label] if _converged(runs[label]) else None for label in (own, peer))
+    result = None
+    if ours and theirs:
+        result = ratio_of([a[key] / b[key] for a, b in zip(ours, theirs, strict=True)])
+    shown = [label for label in runs if label in (own, peer) or (own == OURS and label == BESIDE)]
+    return row(
+        f"smallest bulk ESS of predictions per second, {own}, {title}; {setup.title}",
+        ours=statistics.median(run[key] for run in ours) if ours else None,
+        peer=peer,
+        theirs=statistics.median(run[key] for run in theirs) if theirs else None,
+        unit="ESS/s",
+        ratio=result,
+        target=TARGETS.get((setup.name, peer)),
+        sense="at least",
+        limit="the limit is independent draws, with an ESS of about their number",
+        note="; ".join(_description(label, runs[label]) for label in shown),
+        details={"runs": {label: runs[label] for label in shown}},
+    )
 
 
 def _description(label: str, runs: list[dict[str, Any]]) -> str:
     keys = ("ess_bulk_min", "after", "included", "compile_seconds", "steps_per_draw")
     middle = {key: statistics.median(run[key] for run in runs) for key in keys}
     first = runs[0]
+    bias = ""
+    if "sd_ratio" in first:
+        means, spread = (
+            statistics.median(run[key] for run in runs) for key in ("mean_difference", "sd_ratio")
+        )
+        most = max(run["largest_sd_ratio"] for run in runs)
+        bias = (
+            f", means differ by {means:.3f} standard deviations (root mean square), standard "
+            f"deviations by a factor of {spread:.3f} (at most {most:.3f})"
+        )
     rates = (
         f"{middle['after']:.1f} and with warm-up {middle['included']:.1f} per second, "
         if _converged(runs)
@@ -179,8 +226,9 @@ def _description(label: str, runs: list[dict[str, Any]]) -> str:
         f"{label} ({first['chains']} chains, {first['iterations']} + {first['draws']}): "
         f"{'' if _converged(runs) else 'not converged, '}largest R-hat "
         f"{max(run['rhat_max'] for run in runs):.3f}, ESS {middle['ess_bulk_min']:.0f}, "
-        f"{rates}{middle['steps_per_draw']:.0f} steps per draw, divergences "
-        f"{sum(run['divergences'] for run in runs)}, compilation {middle['compile_seconds']:.0f} s"
+        f"{rates}{middle['steps_per_draw']:.0f} steps per draw, "
+        f"divergences {sum(run['divergences'] for run in runs)}, "
+        f"compilation {middle['compile_seconds']:.0f} s{bias}"
     )
 
 
@@ -193,10 +241,17 @@ def main() -> None:
         "--repeats", type=int, help="runs of each candidate, each with its own seed"
     )
     parser.add_argument("--log", type=Path, help="file that every run is appended to at once")
+    parser.add_argument("--only", nargs="*", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--energy-variance", type=float, default=0.00005, help="of MCLMC")
     parser.add_argument("--quick", action="store_true", help="a smoke test: short trees, few draws")
     options = parser.parse_args()
     rows = measure(
-        quick=options.quick, problems=options.problems, repeats=options.repeats, log=options.log
+        quick=options.quick,
+        problems=options.problems,
+        repeats=options.repeats,
+        log=options.log,
+        only=options.only,
+        energy_variance=options.energy_variance,
     )
     print(json.dumps(rows, indent=1))
 

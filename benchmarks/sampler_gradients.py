@@ -124,7 +124,7 @@ def _rounds(
                 "chains": chains,
                 "iterations": setting.warmup,
                 "draws": draws[name],
-                "depth": setting.depth,
+                "depth": setting.depth if method == "nuts" else STEPS_PER_DRAW,
                 "accept": 0.8,
                 "seed": 1,
             }

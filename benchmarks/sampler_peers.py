@@ -10,6 +10,9 @@ end. Commands:
 - `{"do": "warmup", "seed": 1, "chains": 16, "iterations": 300, ...}`: new chains and adaptation;
 - `{"do": "sample", "draws": 500, "out": "draws.npy"}`: draws that continue the chains.
 
+`depth` is the maximum depth of trees, and the steps per draw of this toolkit's MCLMC, whose other
+settings may follow.
+
 The methods of this toolkit warm up and draw in one `fit`: `warmup` runs it, its history has the
 seconds of each phase, and `sample` returns the draws.
 
@@ -33,7 +36,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sampler_jax import (
-    STEPS_PER_DRAW,
     Answer,
     BlackJaxMCLMC,
     BlackJaxNUTS,
@@ -232,7 +234,14 @@ class _Ours:
         self._compiled: set[int] = set()
 
     def _fit(
-        self, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+        self,
+        seed: int,
+        chains: int,
+        iterations: int,
+        draws: int,
+        depth: int,
+        accept: float,
+        **own: Any,
     ) -> Any:
         from bnn_symm.inference import HMC, MCLMC, NUTS, ChEESHMC
 
@@ -248,7 +257,7 @@ class _Ours:
             case "hmc":
                 method = HMC(target_accept_prob=accept, **keywords)
             case "mclmc":
-                method = MCLMC(steps_per_draw=STEPS_PER_DRAW, **keywords)
+                method = MCLMC(steps_per_draw=depth, **own, **keywords)
             case "chees_hmc":
                 method = ChEESHMC(**keywords)
             case other:
@@ -260,14 +269,22 @@ class _Ours:
             )
 
     def warmup(
-        self, *, seed: int, chains: int, iterations: int, draws: int, depth: int, accept: float
+        self,
+        *,
+        seed: int,
+        chains: int,
+        iterations: int,
+        draws: int,
+        depth: int,
+        accept: float,
+        **own: Any,
     ) -> Answer:
         started = time.perf_counter()
         if chains not in self._compiled:
-            self._fit(seed, chains, 2, 2, 2, accept)
+            self._fit(seed, chains, 2, 2, depth if self.method == "mclmc" else 2, accept)
             self._compiled.add(chains)
         before = time.perf_counter() - started
-        self._posterior = self._fit(seed, chains, iterations, draws, depth, accept)
+        self._posterior = self._fit(seed, chains, iterations, draws, depth, accept, **own)
         rows = self._posterior.history
         self._warm = max(row["seconds"] for row in rows if row["phase"] == "warmup")
         self._end = max(row["seconds"] for row in rows)

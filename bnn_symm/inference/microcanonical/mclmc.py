@@ -50,7 +50,8 @@ class MCLMC(Sampler):
         steps_per_draw: steps from one draw of an unadjusted chain to the next, of two gradients
             each.
         energy_variance: target of the variance of the energy error of a step, per parameter, when
-            warm-up ends; smaller is less biased and slower.
+            warm-up ends; smaller is less biased and slower. With 0.01 predictions of a network with
+            little noise were spread 1.4 times too widely, with the default 1.07 times.
         initial_energy_variance: the same when warm-up starts.
         decoherence_length: length of the path over which the direction is forgotten.
         adjusted: whether paths are accepted or rejected by a Metropolis test.
@@ -67,7 +68,7 @@ class MCLMC(Sampler):
     name: Literal["mclmc"] = "mclmc"
     num_chains: PositiveInt = 10
     steps_per_draw: PositiveInt = 10
-    energy_variance: Positive = 0.01
+    energy_variance: Positive = 0.0005
     initial_energy_variance: Positive = 1.0
     decoherence_length: Positive = 1.0
     adjusted: bool = False
