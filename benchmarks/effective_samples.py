@@ -1,17 +1,18 @@
-"""Measure the smallest bulk ESS of predictions per second: our samplers, and NUTS of peers.
+r"""Measure the smallest bulk ESS of predictions per second: our samplers, and NUTS of peers.
 
     python -m benchmarks.effective_samples [--problems breast_cancer gap digits] [--quick]
-    python -m benchmarks.effective_samples --only ChEES-HMC MCLMC --energy-variance 0.01
+    python -m benchmarks.effective_samples --only ChEES-HMC MCLMC --energy-variance 0.01 \
+        --log runs.jsonl
 
 ESS is the smallest over 100 test inputs, all chains together. Seconds are processor seconds,
 because wall seconds of a shared core are not informative (`results.json` has both). They are
 measured after warm-up and including warm-up; compilation is separate. The comparison of ChEES-HMC
 was chosen before it was measured, with NUTS shown as well. By default MCLMC has the energy variance
 of `auto`; its steps per draw were chosen on these problems. It is not adjusted, so its notes
-compare the means and standard deviations of its predictions with those of ChEES-HMC, Monte Carlo
-errors of both included. A candidate with an R-hat above 1.05 in any repeat is marked "not
-converged": its ESS is not valid, and its ratios are omitted. Pyro runs four chains, one after
-another.
+compare the means and standard deviations of its predictions with those of ChEES-HMC, if that runs
+too, Monte Carlo errors of both included. A candidate with an R-hat above 1.05 in any repeat is
+marked "not converged": its ESS is not valid, and its ratios are omitted. Pyro runs four chains, one
+after another.
 
 Every run is written to `--log` as soon as it is measured, one line of JSON each.
 """
@@ -31,6 +32,7 @@ import torch
 from benchmarks.sampler_problems import CONVERGED_RHAT, Problem, problem, quality
 from benchmarks.sampler_worker import checked_worker
 from benchmarks.timing import ratio_of, row
+from bnn_symm.inference import Automatic
 
 PROBLEMS = ("breast_cancer", "gap", "digits")
 OURS, MCLMC, BESIDE = "ChEES-HMC", "MCLMC", "NUTS"
@@ -59,6 +61,7 @@ SETTINGS = {
         NUMPYRO: (16, 100, 50, 6),
     },
 }
+ENERGY_VARIANCE = Automatic().energy_variance
 REPEATS = {"breast_cancer": 3, "gap": 2, "digits": 2}
 # A smoke test.
 QUICK = {OURS: (16, 20, 20, 4), NUMPYRO: (16, 20, 20, 4)}
@@ -78,7 +81,7 @@ def measure(
     repeats: int | None = None,
     log: Path | None = None,
     only: Sequence[str] = tuple(ENGINES),
-    energy_variance: float = 0.00005,
+    energy_variance: float = ENERGY_VARIANCE,
 ) -> list[dict[str, Any]]:
     """Return the rows of the table: for every problem and peer, after and including warm-up."""
     torch.set_num_threads(1)
@@ -87,6 +90,8 @@ def measure(
         number = repeats or (1 if quick else REPEATS[name])
         candidates = (QUICK if quick else SETTINGS[name]).items()
         chosen = {label: settings for label, settings in candidates if label in only}
+        if not chosen:
+            raise SystemExit(f"none of {', '.join(only)} is measured on {name}")
         rows += _rows(problem(name), _run(problem(name), chosen, number, log, energy_variance))
     return rows
 
@@ -107,6 +112,7 @@ def _run(
             label: stack.enter_context(checked_worker(ENGINES[label], path)) for label in candidates
         }
         for seed in range(1, repeats + 1):
+            exact = None
             for label, worker in workers.items():
                 settings = dict(
                     zip(("chains", "iterations", "draws", "depth"), candidates[label], strict=True)
@@ -118,7 +124,7 @@ def _run(
                 run = _result(settings, predictions, warm, answer) | {"seed": seed}
                 if label == OURS:
                     exact = predictions
-                elif label == MCLMC:
+                elif label == MCLMC and exact is not None:
                     run |= _bias(predictions, exact)
                 runs[label].append(run)
                 if log is not None:
@@ -242,7 +248,7 @@ def main() -> None:
     )
     parser.add_argument("--log", type=Path, help="file that every run is appended to at once")
     parser.add_argument("--only", nargs="*", default=list(ENGINES), choices=list(ENGINES))
-    parser.add_argument("--energy-variance", type=float, default=0.00005, help="of MCLMC")
+    parser.add_argument("--energy-variance", type=float, default=ENERGY_VARIANCE, help="of MCLMC")
     parser.add_argument("--quick", action="store_true", help="a smoke test: short trees, few draws")
     options = parser.parse_args()
     rows = measure(

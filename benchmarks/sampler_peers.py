@@ -235,6 +235,7 @@ class _Ours:
 
     def _fit(
         self,
+        *,
         seed: int,
         chains: int,
         iterations: int,
@@ -268,23 +269,17 @@ class _Ours:
                 self._own.model, self._own.dataset, seed=seed, callbacks=[_BusyClock(self._busy)]
             )
 
-    def warmup(
-        self,
-        *,
-        seed: int,
-        chains: int,
-        iterations: int,
-        draws: int,
-        depth: int,
-        accept: float,
-        **own: Any,
-    ) -> Answer:
+    def warmup(self, **settings: Any) -> Answer:
+        """Fit with the settings of `_fit`."""
         started = time.perf_counter()
+        chains = settings["chains"]
         if chains not in self._compiled:
-            self._fit(seed, chains, 2, 2, depth if self.method == "mclmc" else 2, accept)
+            # Shallow trees are enough to compile; the steps per draw of MCLMC are compiled.
+            depth = settings["depth"] if self.method == "mclmc" else 2
+            self._fit(**settings | {"iterations": 2, "draws": 2, "depth": depth})
             self._compiled.add(chains)
         before = time.perf_counter() - started
-        self._posterior = self._fit(seed, chains, iterations, draws, depth, accept, **own)
+        self._posterior = self._fit(**settings)
         rows = self._posterior.history
         self._warm = max(row["seconds"] for row in rows if row["phase"] == "warmup")
         self._end = max(row["seconds"] for row in rows)
