@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import torch
@@ -118,11 +118,26 @@ def check_finite(name: str, value: Tensor) -> None:
         first += len(rows)
 
 
+def check_at_least(name: str, value: int, smallest: int) -> None:
+    """Raise an error if a number is too small.
+
+    Args:
+        name: name of the argument.
+        value: value of the argument.
+        smallest: value from which on it is allowed.
+
+    Raises:
+        ConfigError: if it is smaller.
+    """
+    if value < smallest:
+        raise ConfigError(f"{name}: got {value}, expected {smallest} or more")
+
+
 def checked(function: Function) -> Function:
     """Decorate a function so that arguments of the wrong type raise a `ConfigError`.
 
-    Annotations that are classes, tensors, sequences of these or unions of these are checked. Other
-    annotations and the shapes of tensors are not checked.
+    Annotations that are classes, tensors, literals, sequences of these or unions of these are
+    checked. Other annotations and the shapes of tensors are not checked.
 
     Args:
         function: function whose annotations are checked at each call.
@@ -162,6 +177,10 @@ class _SequenceOf(tuple[Any, ...]):
     """List the alternative types of the items of a sequence."""
 
 
+class _OneOf(tuple[Any, ...]):
+    """List the values that a literal allows."""
+
+
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
@@ -176,6 +195,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
         if None in members:
             return None
         return tuple(kind for kinds in members if kinds for kind in kinds)
+    if get_origin(hint) is Literal:
+        return (_OneOf(get_args(hint)),)
     if get_origin(hint) in (Sequence, list) or (
         get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,)
     ):
@@ -199,6 +220,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...] | None:
 
 
 def _matches(value: Any, kind: Any) -> bool:
+    if isinstance(kind, _OneOf):
+        return any(type(value) is type(known) and value == known for known in kind)
     if isinstance(kind, _SequenceOf):
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(any(_matches(item, each) for each in kind) for item in value)
@@ -210,6 +233,11 @@ def _matches(value: Any, kind: Any) -> bool:
 
 def _message(name: str, value: Any, *kinds: Any) -> str:
     named = [kind for kind in kinds if kind is not NoneType]
+    known = [str(each) for kind in named if isinstance(kind, _OneOf) for each in kind]
+    if known:
+        known += [_name(kind) for kind in named if not isinstance(kind, _OneOf)]
+        listed = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+        return f"{name}: got {one_line(repr(value), 60)}, expected {listed}"
     sequence = next((kind for kind in named if isinstance(kind, _SequenceOf)), None)
     if sequence is not None:
         items = " or ".join(_name(kind) for kind in sequence)

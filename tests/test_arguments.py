@@ -21,6 +21,7 @@ from bnn_symm import (
     load_dataset,
 )
 from bnn_symm.arguments import checked
+from bnn_symm.diagnostics.barriers.interpolation import couple
 from bnn_symm.errors import ConfigError, NotEnoughMemory
 
 
@@ -225,3 +226,48 @@ def test_what_is_not_looked_at_passes() -> None:
     assert function(None, 2, 3, z=4) == "None 2 (3,) {'z': 4}"
     with pytest.raises(ConfigError, match="function: x"):
         function(True)
+
+
+def test_words_that_a_literal_does_not_allow_are_refused(things) -> None:
+    posterior = things.posterior
+    calls = {
+        "synchronize: cost: got 'precision', expected w2 or means": lambda: bnn_symm.synchronize(
+            [posterior, posterior], cost="precision"
+        ),
+        "barrier: path: got 'lines', expected geodesic, line or bezier": lambda: bnn_symm.barrier(
+            posterior, posterior, things.data, path="lines"
+        ),
+        "couple: coupling: got 'moments', expected moment": lambda: couple(
+            [posterior, posterior], num_draws=1, coupling="moments"
+        ),
+        "align_samples: per: got 1, expected chain or draw": lambda: bnn_symm.align_samples(
+            posterior, per=1
+        ),
+        "tempering: got 'prior'": lambda: things.model.potential(
+            things.flat, things.data.train.x, things.data.train.y, tempering="prior"
+        ),
+    }
+    for message, call in calls.items():
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert message in str(caught.value)
+
+
+def test_numbers_that_are_too_small_are_refused(things) -> None:
+    posterior = things.posterior
+    normal = things.method.fit(things.model, things.data, seed=0)
+    calls = {
+        "restarts: got -1, expected 0 or more": (
+            lambda: bnn_symm.align(posterior, posterior, restarts=-1),
+            lambda: bnn_symm.synchronize([posterior, posterior], restarts=-1),
+            lambda: bnn_symm.align_samples(posterior, restarts=-1),
+        ),
+        "num_samples: got 0, expected 1 or more": (
+            lambda: posterior.draws(0),
+            lambda: normal.draws(0),
+        ),
+    }
+    for message, own in calls.items():
+        for call in own:
+            with pytest.raises(ConfigError, match=message):
+                call()

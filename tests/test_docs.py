@@ -68,6 +68,19 @@ def test_the_python_of_the_readme_runs(tmp_path):
         assert float(value) == pytest.approx(float(number), abs=0.1)
 
 
+def test_the_method_of_the_guide_for_contributors_can_be_fitted():
+    from bnn_symm.inference.optimization import map as module
+    from bnn_symm.randomness import torch_generator
+    from bnn_symm.testing import linear_regression
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = text.partition("## Method\n")[2].split("```python\n")[1].split("```")[0]
+    names = {**vars(module), "torch_generator": torch_generator}
+    exec(code, names)
+    fitted = names["NoisyMAP"](num_steps=20).fit(*linear_regression(), seed=0)
+    assert bool(fitted.mean().isfinite().all())
+
+
 @pytest.mark.thorough
 def test_the_commands_of_the_readme_for_a_table_run(tmp_path, monkeypatch):
     from sklearn.datasets import load_diabetes

@@ -10,7 +10,7 @@ to compute the same function.
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -22,7 +22,7 @@ from bnn_symm.alignment.solvers.sinkhorn import sinkhorn
 from bnn_symm.alignment.solvers.straight_through import straight_through
 from bnn_symm.alignment.transport import Transport
 from bnn_symm.architectures import fingerprint, short_fingerprint
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.data import Split
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors, SymmetryError
 from bnn_symm.posteriors import Posterior
@@ -153,7 +153,7 @@ def align(
             deviations for `w2`, of means for `means`.
         part: points for `activations` and `straight_through`.
         group: of the network, if it is already known.
-        restarts: random starts beside the identity; default 6, or 2 above 300 units a layer. With
+        restarts: random starts besides the identity; default 6, or 2 above 300 units a layer. With
             `auto`, Sinkhorn matching starts at the identity only, and Frank-Wolfe is left out above
             300 units. Activations and `straight_through` use none.
         seed: of the starts, and of the order of data and the noise of `straight_through`.
@@ -163,7 +163,8 @@ def align(
 
     Raises:
         IncompatiblePosteriors: if the two have different parameters.
-        ConfigError: if points are needed and not given, or matching and solver are not compatible.
+        ConfigError: if points are needed and not given, matching and solver are not compatible, or
+            `restarts` is negative.
         SymmetryError: if the network's symmetries cannot be derived, or the permuted network
             computes another function.
 
@@ -179,6 +180,7 @@ def align(
     """
     check_same_parameters([reference, other])
     _check_choices(matching, solver, part)
+    check_at_least("restarts", restarts or 0, 0)
     if solver == "straight_through" and reference.model.statistics:
         raise ConfigError(
             "straight_through trains the midpoint of one network, and frozen batch norm has "
@@ -208,7 +210,8 @@ def align(
             other, objective, group, permutation, matching, "straight_through", 1, baseline
         )
     large = max(units.size for units in group.spec.groups.values()) > _LARGE
-    restarts = restarts if restarts is not None else (_RESTARTS_LARGE if large else _RESTARTS)
+    if restarts is None:
+        restarts = _RESTARTS_LARGE if large else _RESTARTS
     candidates: list[tuple[float, SolverName, Permutation]] = []
     for number in range(restarts + 1):
         start = group.random(seed, "start", number - 1) if number else identity
@@ -223,13 +226,7 @@ def align(
 
 
 def _check_choices(matching: Matching, solver: Solver, part: Split | None) -> None:
-    """Refuse an unknown or incompatible matching or solver, or one that lacks its points."""
-    for what, got, known in (
-        ("matching", matching, get_args(Matching)),
-        ("solver", solver, get_args(Solver)),
-    ):
-        if got not in known:
-            raise ConfigError(f"{what}: got {got!r}; use {', '.join(known[:-1])} or {known[-1]}")
+    """Refuse an incompatible matching or solver, or one that lacks its points."""
     if matching == "activations" and solver != "auto":
         raise ConfigError(
             f"got solver {solver} for activations, which one assignment matches; use auto"

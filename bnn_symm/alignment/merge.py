@@ -79,8 +79,6 @@ def merge(
     """
     if len(posteriors) < 2:
         raise ConfigError(f"got {len(posteriors)} posteriors to merge, expected two or more")
-    if rule not in ("barycentre", "product"):
-        raise ConfigError(f"rule: got {rule!r}, expected barycentre or product")
     check_same_parameters(list(posteriors))
     _check_same_likelihood(posteriors)
     normals = [posterior for posterior in posteriors if isinstance(posterior, GaussianPosterior)]

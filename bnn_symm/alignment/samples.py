@@ -37,7 +37,7 @@ from bnn_symm.alignment.align import check_same_function
 from bnn_symm.alignment.canonicalize import canonical_samples
 from bnn_symm.alignment.iterated_mean import align_to_mean, chain_means
 from bnn_symm.alignment.synchronize import synchronize
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.data import Scaling
 from bnn_symm.models import BayesianModel, check_scale_is_known
 from bnn_symm.posteriors import SamplePosterior
@@ -48,7 +48,7 @@ from bnn_symm.symmetry import Permutation, SymmetryGroup, symmetry_group
 Per = Literal["chain", "draw"]
 
 # Number of draws tried as the first mean, besides the mean of the aligned chains.
-_RESTARTS = 2
+_FIRST_MEANS = 2
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -126,7 +126,7 @@ def align_samples(
     balance: bool = False,
     null: bool = True,
     group: SymmetryGroup | None = None,
-    restarts: int = _RESTARTS,
+    restarts: int | None = None,
     seed: int = 0,
 ) -> SampleAlignment:
     """Align the chains or the draws of a posterior to one mode.
@@ -142,13 +142,15 @@ def align_samples(
             can agree; the result holds the balanced draws.
         null: repeat the procedure with draws of the prior.
         group: of the network, if it is already known.
-        restarts: per draw: number of draws tried as the first mean; per chain: random starts.
+        restarts: random starts of the alignment of chains (`synchronize`), and number of draws
+            tried as the first mean of all draws; default as there, and 2 draws.
         seed: of the restarts, and of the draws of the prior.
 
     Returns:
         The aligned posterior, its permutations and their agreement.
 
     Raises:
+        ConfigError: if `restarts` is negative.
         SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
 
@@ -162,6 +164,7 @@ def align_samples(
         >>> bnn_symm.align_samples(posterior, null=False).agreement.num_moved
         0
     """
+    check_at_least("restarts", restarts or 0, 0)
     group = group or symmetry_group(posterior.model.net)
     if balance:
         posterior = canonical_samples(posterior, group.spec)
@@ -241,7 +244,7 @@ def _swaps(index: Int[Tensor, "item unit"]) -> Int[Tensor, " item"]:
 
 
 def _aligned(
-    posterior: SamplePosterior, per: Per, group: SymmetryGroup, restarts: int, seed: int
+    posterior: SamplePosterior, per: Per, group: SymmetryGroup, restarts: int | None, seed: int
 ) -> tuple[list[list[Permutation]], Agreement, float]:
     """Return permutations of each chain (one, or one per draw), agreement and function check."""
     model = posterior.model
@@ -253,14 +256,13 @@ def _aligned(
             SamplePosterior(model, posterior.scaling, positions=posterior.positions.chain(c))
             for c in range(chains)
         ]
-        joint = synchronize(
-            parts, group=group, restarts=restarts if per == "chain" else None, seed=seed
-        )
+        joint = synchronize(parts, group=group, restarts=restarts, seed=seed)
         permutations, rounds = [[permutation] for permutation in joint.permutations], joint.sweeps
     if per == "draw":
         permutations = [permutation * draws for permutation in permutations]
         if not group.is_trivial:
-            permutations, rounds = align_to_mean(posterior, permutations, group, restarts, seed)
+            first_means = _FIRST_MEANS if restarts is None else restarts
+            permutations, rounds = align_to_mean(posterior, permutations, group, first_means, seed)
     permutations = _relative_to_most(permutations)
     difference = 0.0
     for chain, part in enumerate(permutations):

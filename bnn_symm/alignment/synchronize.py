@@ -40,7 +40,7 @@ from bnn_symm.alignment.align import check_same_function, check_same_parameters
 from bnn_symm.alignment.objective import Moments, moment_objective, moments
 from bnn_symm.alignment.solvers.coordinate import coordinate
 from bnn_symm.alignment.solvers.frank_wolfe import frank_wolfe
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.errors import ConfigError
 from bnn_symm.posteriors import Posterior
 from bnn_symm.randomness import torch_generator
@@ -155,14 +155,14 @@ def synchronize(
         posteriors: two or more, of one network, in any order.
         cost: `w2`: means and standard deviations; `means`.
         group: of the network, if it is already known.
-        restarts: random starts beside the identity; default 4, or 1 above 300 units a layer.
+        restarts: random starts besides the identity; default 4, or 1 above 300 units a layer.
         seed: of the starts.
 
     Returns:
         The permutations into a common frame.
 
     Raises:
-        ConfigError: if there are fewer than two.
+        ConfigError: if there are fewer than two, or `restarts` is negative.
         IncompatiblePosteriors: if they have different parameters.
         SymmetryError: if the network's symmetries cannot be derived, or a permuted network computes
             another function.
@@ -181,6 +181,7 @@ def synchronize(
         raise ConfigError(
             f"got {len(posteriors)} posteriors to align jointly, expected two or more"
         )
+    check_at_least("restarts", restarts or 0, 0)
     check_same_parameters(list(posteriors))
     group = group or symmetry_group(posteriors[0].model.net, move_statistics=True)
     digests = [digest(posterior) for posterior in posteriors]

@@ -114,11 +114,9 @@ def _diagnose_run(
         method = _method(run)
         fitted = method is not None and method.has_independent_draws
         if fitted and posterior.shape[0] == 1:
-            name = run.config.inference.name
-            mixing, traces = (
-                no_mixing(f"not defined: draws of {name} are independent, without chains"),
-                [],
-            )
+            method_name = run.config.inference.name
+            reason = f"not defined: draws of {method_name} are independent, without chains"
+            mixing, traces = no_mixing(reason), []
         else:
             mixing, traces = describe_mixing(
                 posterior, run.dataset(), method=method, per_draw=per_draw, seed=seed

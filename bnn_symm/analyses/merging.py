@@ -10,7 +10,7 @@ from bnn_symm.alignment import Rule, Synchronization, merge
 from bnn_symm.analyses.alignment import align_jointly
 from bnn_symm.diagnostics import score
 from bnn_symm.diagnostics.barriers.repair import repair_merged
-from bnn_symm.errors import BnnSymmError, ConfigError
+from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.io.atomic import write_json
 from bnn_symm.posteriors import MixturePosterior, Posterior, SamplePosterior
 from bnn_symm.runs.compatibility import save_derived_run
@@ -113,19 +113,19 @@ def merge_runs(
 def _naive_score(posteriors: Sequence[Posterior], rule: Rule, test: Any) -> dict[str, Any] | None:
     """Score the merge without alignment; None for a product that does not exist."""
     try:
-        return score(merge(posteriors, rule=rule), test)
-    except BnnSymmError:
+        naive = merge(posteriors, rule=rule)
+    except IncompatiblePosteriors:
+        if rule != "product":
+            raise
         return None
+    return score(naive, test)
 
 
 def _ensemble(posteriors: Sequence[Posterior], seed: int) -> MixturePosterior:
     """Return the mixture of all parts, with equally many draws of each."""
     first = posteriors[0]
-    number = min(
-        _DRAWS,
-        *(p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)),
-        _DRAWS,
-    )
+    sizes = [p.shape[0] * p.shape[1] for p in posteriors if isinstance(p, SamplePosterior)]
+    number = min([_DRAWS, *sizes])
     components = [
         SamplePosterior.from_draws(own.model, own.draws(number, seed=seed)[None], own.scaling)
         for own in posteriors
@@ -133,7 +133,21 @@ def _ensemble(posteriors: Sequence[Posterior], seed: int) -> MixturePosterior:
     return MixturePosterior(first.model, first.scaling, components=components)
 
 
-def _average(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """Return the average of each score over the parts."""
+def _average(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Return the average of each score over the parts, also of those of target columns.
+
+    Scores that a part does not have, such as the AUC of one class, are None.
+    """
     rows = [row for row in scores if row is not None]
-    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    if not rows:
+        return None
+    return {key: _average_of([row[key] for row in rows]) for key in rows[0]}
+
+
+def _average_of(values: list[Any]) -> Any:
+    """Return the average of numbers or of mappings of numbers; None if one is missing."""
+    if any(value is None for value in values):
+        return None
+    if isinstance(values[0], dict):
+        return {key: _average_of([value[key] for value in values]) for key in values[0]}
+    return sum(values) / len(values)

@@ -94,5 +94,5 @@ def weight_notes(config: DataConfig, train: np.ndarray | None) -> list[str]:
     without = f", {zero} of them with weight zero" if zero else ""
     return [
         f"the {len(train)} training points have weights of {number(float(train.sum()), 6)} in "
-        f"total{without}: the posterior is that of so many observations"
+        f"total{without}: the posterior counts this many observations"
     ]

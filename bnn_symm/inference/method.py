@@ -48,7 +48,7 @@ class Method(metaclass=SettingsType):
             exp((log_likelihood + log_prior) / T).
         parameters: patterns of the names of the parameters that get a posterior, such as
             [head.*]; all others are kept at the values at which the fit starts, those of the
-            network or of the warm start. None for all parameters.
+            network or of the warm start. Empty for all parameters.
     """
 
     temperature: Positive = 1.0

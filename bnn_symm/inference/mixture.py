@@ -10,7 +10,7 @@ with variational members an ensemble of VI. Equal weights need no estimate of th
 mode, of which the members have none that is comparable. A chain of the result is a member, so that
 diagnostics, alignment and merges treat members as they treat chains.
 
-A member equals a fit of its method with its own seed, from its own initial value, to the bit.
+A member is bitwise identical to a fit of its method with its own seed and initial value.
 
 References:
     Wilson & Izmailov 2020, arXiv:2002.08791; Eschenhagen, Daxberger, Hennig & Kristiadi 2021,

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import pyro
 import pyro.distributions as dist
@@ -649,7 +649,12 @@ class BayesianModel(Summarized):
 
         Returns:
             The negative tempered log density.
+
+        Raises:
+            ConfigError: if the tempering is another word.
         """
+        if tempering not in get_args(Tempering):
+            raise ConfigError(f"tempering: got {tempering!r}, expected likelihood or posterior")
         log_likelihood = self.log_likelihood(flat, x, y).sum(dtype=torch.float64)
         log_prior = self.log_prior(flat)
         prior_weight = 1.0 if tempering == "likelihood" else 1.0 / temperature

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -203,8 +203,14 @@ class ClosedFormPosterior(Posterior):
 
         Returns:
             One row per draw.
+
+        Raises:
+            ConfigError: if less than one draw is requested.
         """
-        return self._keyed(seed, 0, 0, num_samples or self.num_draws)
+        if num_samples is None:
+            num_samples = self.num_draws
+        check_at_least("num_samples", num_samples, 1)
+        return self._keyed(seed, 0, 0, num_samples)
 
     def _permuted(self, permutation: Permutation) -> dict[str, Any]:
         """Return the constructor's arguments of the permuted posterior, without model and scaling.

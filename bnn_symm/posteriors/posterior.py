@@ -120,7 +120,7 @@ class Posterior(Summarized, ABC):
             One row per draw.
 
         Raises:
-            ConfigError: if a `SamplePosterior` holds fewer draws.
+            ConfigError: if a `SamplePosterior` holds fewer draws, or less than one is requested.
         """
 
     @abstractmethod

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bnn_symm.data.preprocessing.scaling import ColumnScaling
+from bnn_symm.errors import ConfigError
 from bnn_symm.models import Bernoulli, Categorical
 from bnn_symm.models.likelihoods import (
     Likelihood,
@@ -247,7 +248,7 @@ class Predictive(Summarized):
 
     def _class_sums(self, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         if not self.is_classification:
-            raise TypeError(
+            raise ConfigError(
                 f"a {self.likelihood.name} likelihood has no class probabilities; use mean()"
             )
         likelihood: Any = self.likelihood
@@ -310,7 +311,7 @@ class Predictive(Summarized):
         """
         likelihood: Any = self._numeric()
         if not has_events(likelihood):
-            raise TypeError(f"a {likelihood.name} likelihood has no survival function; use cdf()")
+            raise ConfigError(f"a {likelihood.name} likelihood has no survival function; use cdf()")
         scaled = (value / self.scale).to(self.outputs.dtype)
         log_survival = likelihood.log_survival(self.outputs, scaled, self.latents)
         return log_survival.double().exp().mean((0, 1))
@@ -328,10 +329,10 @@ class Predictive(Summarized):
             One row per level.
 
         Raises:
-            ValueError: if a level is not strictly between 0 and 1.
+            ConfigError: if a level is not strictly between 0 and 1.
         """
         if not all(0 < level < 1 for level in levels):
-            raise ValueError(f"levels: got {list(levels)}, expected values between 0 and 1")
+            raise ConfigError(f"levels: got {list(levels)}, expected values between 0 and 1")
         if has_events(self.likelihood):
             return torch.stack([self._time_quantile(level) for level in levels])
         mean, sd = self.mean(), self.standard_deviation().clamp(min=1e-12)
@@ -391,9 +392,11 @@ class Predictive(Summarized):
 
     def _numeric(self) -> Any:
         if self.is_classification:
-            raise TypeError(f"a {self.likelihood.name} likelihood has no mean; use probabilities()")
+            raise ConfigError(
+                f"a {self.likelihood.name} likelihood has no mean; use probabilities()"
+            )
         if len(self.columns) > 1:
-            raise TypeError(
+            raise ConfigError(
                 f"a {self.likelihood.name} likelihood has {len(self.columns)} target columns; use "
                 "those of `columns`, such as predictive.columns[0].mean()"
             )

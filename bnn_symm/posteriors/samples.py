@@ -1,7 +1,7 @@
 """Define posteriors as draws, in memory or in a file."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bnn_symm.architectures import (
     fixed_buffers,
     short_fingerprint,
 )
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.data import Scaling
 from bnn_symm.errors import ConfigError, IncompatiblePosteriors
 from bnn_symm.models import BayesianModel
@@ -192,12 +192,13 @@ class SamplePosterior(Posterior):
 
     def mean(self) -> Float[Tensor, " parameter"]:
         """Return the mean over chains and draws, accumulated in float64."""
-        return self._moments()[0].to(self.model.device, self.model.dtype)
+        return self._moments[0].to(self.model.device, self.model.dtype)
 
     def standard_deviation(self) -> Float[Tensor, " parameter"]:
         """Return the standard deviation over pooled chains and draws; zero for a single draw."""
-        return self._moments()[1].to(self.model.device, self.model.dtype)
+        return self._moments[1].to(self.model.device, self.model.dtype)
 
+    @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         chains, draws, parameters = self.shape
         mean = torch.zeros(parameters, dtype=torch.float64)
@@ -264,11 +265,12 @@ class SamplePosterior(Posterior):
             One row per draw.
 
         Raises:
-            ConfigError: if the posterior holds fewer draws.
+            ConfigError: if the posterior holds fewer draws, or less than one is requested.
         """
         chains, draws, _ = self.shape
         if num_samples is None:
             return torch.cat(list(self.iter_draws()))
+        check_at_least("num_samples", num_samples, 1)
         if num_samples > chains * draws:
             raise ConfigError(
                 f"got num_samples={num_samples}, but the posterior holds {chains * draws} draws; "

@@ -270,7 +270,7 @@ GLOSSARY = (
     Term(
         "time to the target",
         "The work or time until a curve of convergence reaches a fixed level for good; the level "
-        "is part of the way to the best plateau.",
+        "is a fraction of the distance to the best plateau.",
         ("times to the target", "the target"),
     ),
     Term("underconfident", "Accuracy is above confidence, or intervals are too wide."),

@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_iris
 
 from bnn_symm import load_run
+from bnn_symm.randomness import numpy_generator
 
 TINY = [
     "data.name=iris",
@@ -280,6 +281,20 @@ def test_merge(cli, request, rule, tmp_path):
         cli("predict", "merged", "missing.csv", "-o", "p.csv")[0] == 2
     )  # it opens; the input is what is missing
     assert cli("evaluate", "merged", "--quiet")[0] == 0
+
+
+def test_a_merge_averages_the_scores_of_each_target_column(cli, fitted, tmp_path):
+    rows = numpy_generator(0, "two targets").normal(size=(60, 3)).round(3)
+    lines = ["a,b,c", *(",".join(str(value) for value in row) for row in rows)]
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join(lines))
+    keys = [f"data.name={path}", "data.target=[b, c]", "architecture.widths=[3]"]
+    runs = [fitted(name, *keys, f"seed={seed}") for seed, name in enumerate(["c", "d"])]
+    assert cli("merge", *runs, "-o", "merged")[0] == 0
+    test = json.loads((tmp_path / "merged" / "merge.json").read_text())["test"]
+    own = [json.loads((tmp_path / run / "metrics.json").read_text())["test"] for run in runs]
+    average = np.mean([scores["columns"]["b"]["rmse"] for scores in own])
+    assert test["parts"]["columns"]["b"]["rmse"] == pytest.approx(average)
 
 
 @pytest.mark.thorough

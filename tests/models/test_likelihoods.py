@@ -380,3 +380,18 @@ def test_only_learned_noise_is_a_latent_variable() -> None:
     assert all(
         not kind().latents for kind in (Categorical, Bernoulli, HeteroscedasticGaussian, Poisson)
     )
+
+
+def test_the_information_of_a_dispersion_does_not_depend_on_other_points() -> None:
+    likelihood = NegativeBinomial()
+    latents = {"log_dispersion": torch.tensor(0.0, dtype=torch.float64)}
+    means = torch.tensor([5.0, 9_900.0, 1e6], dtype=torch.float64)
+    together = likelihood.information(means.log()[:, None], latents)
+    for i, mean in enumerate(means):
+        alone = likelihood.information(mean.log()[None, None], latents)
+        torch.testing.assert_close(together[i], alone[0], rtol=1e-12, atol=0.0)
+    # At size 1, P(y > k) = (mean / (1 + mean))^(k + 1).
+    for i, mean in enumerate(means.numpy()):
+        counts = np.arange(int(60 * mean) + 100)
+        total = ((mean / (1 + mean)) ** (counts + 1) / (1 + counts) ** 2).sum()
+        assert float(together[i, 1, 1]) == pytest.approx(total - mean / (1 + mean), rel=1e-4)

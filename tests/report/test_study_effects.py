@@ -15,7 +15,7 @@ from bnn_symm.report.html.study_effects import (
     lead_sentences,
 )
 from bnn_symm.report.html.study_settings import context_views, verdict_cell
-from bnn_symm.studies.results.narrative import VERDICTS, Answer
+from bnn_symm.studies.results.narrative import Answer
 from tests.report.synthetic_study import write_study
 
 
@@ -46,13 +46,13 @@ def test_every_effect_says_which_side_is_better(data):
         cell = effect_cell(data.summary, view, conclusion)
         assert cell.text.startswith(("better by ", "worse by "))
         assert re.search(r"\d (better|worse)$", cell.small)
-        if conclusion["answer"] == Answer.YES:
+        if conclusion["answer"] == Answer.SUPPORTED:
             assert cell.text.startswith("better")
             assert "worse" not in cell.small
 
 
 def test_verdicts_are_of_three_kinds():
-    texts = {verdict_cell(answer).text for answer in VERDICTS}
+    texts = {verdict_cell(answer).text for answer in Answer}
     assert texts == {"supported", "not supported", "inconclusive"}
     assert verdict_cell(Answer.OPPOSITE, "strong evidence").small.startswith("opposite effect; ")
 
@@ -104,7 +104,7 @@ def test_the_figure_has_all_settings_but_the_standard_network(data):
     assert list(names) == [view.names[number] for number in view.numbers[1:]]
     assert picture.narrow.get_figwidth() < 5.6 < picture.figure.get_figwidth()
     verdicts = [axes.get_title().splitlines()[-1] for axes in picture.figure.axes]
-    stored = [VERDICTS[one["answer"]] for one in data.summary["conclusions"]]
+    stored = [one["answer"] for one in data.summary["conclusions"]]
     assert verdicts[: len(stored)] == stored[: len(picture.numbers.columns) - 1]
 
 

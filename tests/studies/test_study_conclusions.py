@@ -173,7 +173,7 @@ def test_an_effect_of_a_symmetric_control_is_not_explained_by_the_symmetry():
         },
     )
     found = study.answer("nll")
-    assert (found.answer, found.strength, found.cause) == (Answer.YES, "strong", Cause.NO)
+    assert (found.answer, found.strength, found.cause) == (Answer.SUPPORTED, "strong", Cause.NO)
     assert found.to_dict()["explained_by"] == [2, 4]
     shares = {control.name: control.share["value"] for control in found.explained_by}
     assert shares == pytest.approx({"init_matched": 0.95, "block_fixed": 0.99}, abs=0.01)
@@ -188,7 +188,7 @@ def test_an_effect_of_no_symmetric_control_is_explained_by_the_symmetry():
         **dict.fromkeys(ALL_CONTROLS[1:], 0.5),
     }
     found = with_controls().set_nested("test_nll", values).answer("nll")
-    assert (found.answer, found.cause, found.explained_by) == (Answer.YES, Cause.YES, [])
+    assert (found.answer, found.cause, found.explained_by) == (Answer.SUPPORTED, Cause.YES, [])
     assert {control.verdict for control in found.controls} == {ControlVerdict.LACKS}
 
 
@@ -225,7 +225,7 @@ def test_an_opposite_effect():
     }
     found = with_controls().set_nested("test_accuracy", values).answer("accuracy")
     assert (found.answer, found.cause) == (Answer.OPPOSITE, Cause.NO)
-    assert found.to_dict()["answer"] == "the other way"
+    assert found.to_dict()["answer"] == "not supported, opposite effect"
 
 
 def planted_p(study, p):
@@ -251,7 +251,7 @@ def planted_p(study, p):
 def test_strength_of_the_evidence(p, strength):
     found = planted_p(Synthetic(("standard", "weight_asymmetric")), p).answer("nll")
     assert found.strength == strength
-    assert found.answer is (Answer.YES if strength != "none" else Answer.NO)
+    assert found.answer is (Answer.SUPPORTED if strength != "none" else Answer.NOT_SUPPORTED)
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,12 @@ def test_an_effect_within_the_margin_is_absent():
         .set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.5}, sd=0.002)
         .answer("nll")
     )
-    assert (found.answer, found.strength, found.cause) == (Answer.NO, "none", Cause.NOT_ASSESSED)
-    assert found.to_dict()["because_of_symmetry"] == "not asked"
+    assert (found.answer, found.strength, found.cause) == (
+        Answer.NOT_SUPPORTED,
+        "none",
+        Cause.NOT_ASSESSED,
+    )
+    assert found.to_dict()["because_of_symmetry"] == "not assessed"
 
 
 def test_an_uncertain_effect_is_inconclusive():
@@ -280,7 +284,7 @@ def test_an_uncertain_effect_is_inconclusive():
     )
     found = study.answer("nll")
     assert (found.answer, found.strength) == (Answer.INCONCLUSIVE, "none")
-    assert found.to_dict()["answer"] == "cannot be told"
+    assert found.to_dict()["answer"] == "inconclusive"
 
 
 def test_equal_values_in_every_seed_are_no_gain():
@@ -288,7 +292,7 @@ def test_equal_values_in_every_seed_are_no_gain():
     for row in study.cells:
         row["test_nll"] = 0.5 + 0.01 * row["seed"]
     found = study.answer("nll")
-    assert found.answer is Answer.NO
+    assert found.answer is Answer.NOT_SUPPORTED
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
@@ -307,7 +311,7 @@ def test_insignificant_controls_leave_the_cause_inconclusive():
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3})
     study.set_nested("test_nll", {"init_matched": 0.42}, sd=0.5)
     found = study.answer("nll")
-    assert (found.answer, found.cause) == (Answer.YES, Cause.INCONCLUSIVE)
+    assert (found.answer, found.cause) == (Answer.SUPPORTED, Cause.INCONCLUSIVE)
     assert verdict_of(found, "init_matched") is ControlVerdict.UNCLEAR
     assert "parameter_matched and block_fixed were not run" in found.sentence
 
@@ -325,7 +329,7 @@ def test_a_control_that_was_not_run_leaves_the_cause_inconclusive():
     study = Synthetic(("standard", "weight_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "weight_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll")
-    assert (found.answer, found.cause) == (Answer.YES, Cause.INCONCLUSIVE)
+    assert (found.answer, found.cause) == (Answer.SUPPORTED, Cause.INCONCLUSIVE)
     assert verdict_of(found, "init_matched") is ControlVerdict.LACKS
 
 
@@ -361,7 +365,7 @@ def test_gates_have_no_control_that_shares_them():
     study = Synthetic(("standard", "sigma_asymmetric", "init_matched"))
     study.set_nested("test_nll", {"standard": 0.5, "sigma_asymmetric": 0.3, "init_matched": 0.5})
     found = study.answer("nll", "sigma_asymmetric")
-    assert (found.answer, found.cause) == (Answer.YES, Cause.INCONCLUSIVE)
+    assert (found.answer, found.cause) == (Answer.SUPPORTED, Cause.INCONCLUSIVE)
     assert found.controls == []
 
 
@@ -382,7 +386,7 @@ def barriers(block_naive, block_aligned):
 
 def test_a_barrier_explained_by_the_symmetry():
     found = barriers(0.9, 0.1).answer("connected")
-    assert (found.answer, found.strength, found.cause) == (Answer.YES, "strong", Cause.YES)
+    assert (found.answer, found.strength, found.cause) == (Answer.SUPPORTED, "strong", Cause.YES)
     assert verdict_of(found, "block_fixed") is ControlVerdict.LACKS
     assert "removes 0.799 nats, 94 % of its excess" in found.sentence
     assert "After alignment, the barrier of standard is 0.0984 nats." in found.sentence
@@ -406,14 +410,14 @@ def test_the_barrier_after_alignment_within_blocks_is_not_explained_by_the_symme
 def test_alignment_of_standard_networks():
     study = barriers(0.9, 0.1)
     found = study.answer("aligned", "standard")
-    assert (found.answer, found.strength, found.cause) == (Answer.YES, "strong", Cause.YES)
+    assert (found.answer, found.strength, found.cause) == (Answer.SUPPORTED, "strong", Cause.YES)
     assert "all pairs of 5 seeds, p " in found.sentence
     study = (
         Synthetic(("standard",))
         .set_nested("naive", {"standard": 0.9})
         .set_nested("aligned", {"standard": 0.9})
     )
-    assert study.answer("aligned", "standard").answer in (Answer.NO, Answer.INCONCLUSIVE)
+    assert study.answer("aligned", "standard").answer in (Answer.NOT_SUPPORTED, Answer.INCONCLUSIVE)
     assert "the study has no asymmetric network" in study.concluded()[3]
 
 
@@ -456,7 +460,7 @@ def test_speed_agrees_with_the_convergence_comparisons():
     assert one["p_value"] == pytest.approx(stats.ttest_1samp(logarithms, 0).pvalue)
     assert one["sign_flip_p"] == test["p_value"] == 2 / 2**10
     found = study.answer("speed")
-    assert (found.answer, found.strength, found.cause) == (Answer.YES, "strong", Cause.NO)
+    assert (found.answer, found.strength, found.cause) == (Answer.SUPPORTED, "strong", Cause.NO)
     assert verdict_of(found, "init_matched") is ControlVerdict.SHOWS
 
 
@@ -476,7 +480,7 @@ def test_censored_times_are_compared():
     )
     assert settings[1]["measures"]["gradients_to_target"]["mean"] == pytest.approx(100)
     found = study.answer("speed")
-    assert (found.answer, found.cause) == (Answer.YES, Cause.NO)
+    assert (found.answer, found.cause) == (Answer.SUPPORTED, Cause.NO)
 
 
 def test_five_uncensored_seeds_suffice_for_a_speed():
@@ -486,7 +490,7 @@ def test_five_uncensored_seeds_suffice_for_a_speed():
         {"standard": (4 * base + [1, -1, 0, 2, 1]).tolist(), "weight_asymmetric": base.tolist()}
     )
     found = study.answer("speed")
-    assert (found.answer, found.strength) == (Answer.YES, "strong")
+    assert (found.answer, found.strength) == (Answer.SUPPORTED, "strong")
     assert "so few" not in found.sentence
 
 
@@ -558,7 +562,7 @@ def test_failed_seeds_are_excluded_from_both_settings():
     study.cells[7]["test_nll"] = float("nan")
     _, comparisons, _, _ = study.concluded()
     assert [one["n"] for one in comparisons] == [4]
-    assert study.answer("nll").answer is Answer.YES
+    assert study.answer("nll").answer is Answer.SUPPORTED
 
 
 def test_infinite_scores_have_no_mean():
@@ -581,7 +585,11 @@ def test_questions_depend_on_the_available_measures():
     )
     _, comparisons, conclusions, _ = study.concluded()
     assert [one.question for one in conclusions] == ["elbo", "accuracy", "mixing"]
-    assert [one.answer for one in conclusions] == [Answer.OPPOSITE, Answer.YES, Answer.YES]
+    assert [one.answer for one in conclusions] == [
+        Answer.OPPOSITE,
+        Answer.SUPPORTED,
+        Answer.SUPPORTED,
+    ]
     assert conclusions[1].to_dict()["title"] == "Lower test RMSE"
     assert {one["measure"]: one["better"] for one in comparisons}["elbo"] == "higher"
 

@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bnn_symm.alignment import check_same_parameters
+from bnn_symm.arguments import checked
 from bnn_symm.data import Split
 from bnn_symm.diagnostics.scores.scores import expected_calibration_error
 from bnn_symm.errors import InvalidData
@@ -128,6 +129,7 @@ def _models(posteriors: Sequence[Posterior]) -> tuple[BayesianModel, ...]:
     return (first, *others)
 
 
+@checked
 def couple(
     posteriors: Sequence[Posterior], *, num_draws: int, coupling: Coupling = "moment", seed: int = 0
 ) -> CoupledDraws:
@@ -147,6 +149,7 @@ def couple(
 
     Raises:
         IncompatiblePosteriors: If their parameters differ.
+        ConfigError: If the coupling is another word.
     """
     check_same_parameters(list(posteriors))
     posteriors = [posterior.of_weights for posterior in posteriors]

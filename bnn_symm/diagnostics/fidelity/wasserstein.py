@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bnn_symm.diagnostics.scores.crps import largest_counts
+from bnn_symm.diagnostics.scores.crps import count_range
 from bnn_symm.diagnostics.scores.normal_mixtures import NormalMixture
 from bnn_symm.diagnostics.scores.quadrature import place_nodes, quadrature
-from bnn_symm.models.likelihoods import count_grid, is_count
+from bnn_symm.models.likelihoods import count_intervals, is_count
 from bnn_symm.posteriors import Predictive
 
 # Nodes of a mixture of normals, and steps from them to a crossing. The error of W1 between two
@@ -61,7 +61,8 @@ def wasserstein_of_draws(
 def wasserstein_of_mixtures(first: Predictive, second: Predictive) -> Float[Tensor, " point"]:
     """Return W1 between predictive distributions of numbers or counts, in the target's own units.
 
-    It is exact for mixtures of normals and for counts, and a quadrature for other likelihoods.
+    It is exact for mixtures of normals and for counts up to some thousands, and a quadrature for
+    larger counts and other likelihoods.
 
     Args:
         first: Predictive mixture.
@@ -125,13 +126,13 @@ def _areas_at_crossings(
 
 
 def _of_counts(first: Predictive, second: Predictive) -> Tensor:
-    top = largest_counts(first).maximum(largest_counts(second))
-    finite = torch.isfinite(top)
-    total = torch.zeros_like(top)
-    counts, gaps = count_grid(float(top[finite].max()) if bool(finite.any()) else 0.0)
-    for count, gap in zip(counts, gaps, strict=True):
-        value = count.expand_as(top)
-        total += gap * (first.cdf(value) - second.cdf(value)).abs()
+    (low, high), (other_low, other_high) = count_range(first), count_range(second)
+    lowest, highest = low.minimum(other_low), high.maximum(other_high)
+    finite = torch.isfinite(highest)
+    total = torch.zeros_like(highest)
+    for start, end in count_intervals(lowest, torch.where(finite, highest, lowest)):
+        value = ((start + end) / 2).floor()
+        total += (end - start + 1) * (first.cdf(value) - second.cdf(value)).abs()
     return torch.where(finite, total, torch.inf)
 
 

@@ -3,7 +3,7 @@ r"""Compute the continuous ranked probability score (CRPS) of predictive mixture
     CRPS(F, y) = \int (F(t) - 1[y <= t])^2 dt = E|Y - y| - E|Y - Y'| / 2
 
 - Mixtures of normals have a closed form (Grimit et al. 2006, doi:10.1256/qj.05.235).
-- For counts the integral is a sum over counts.
+- For counts the integral is a sum over counts, or over intervals where there are thousands.
 - For every other likelihood the integral is computed by quadrature.
 
 The ranked probability score (RPS) of ordered classes is the CRPS of their numbers (Epstein 1969,
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bnn_symm.diagnostics.scores.normal_mixtures import NormalMixture
 from bnn_symm.diagnostics.scores.quadrature import quadrature
-from bnn_symm.models.likelihoods import count_bound, count_grid, is_count
+from bnn_symm.models.likelihoods import count_bound, count_intervals, is_count
 from bnn_symm.posteriors import Predictive
 
 # Maximum number of normal components, whose closed form needs every pair of them, and of draws in
@@ -106,31 +106,38 @@ def _mean_absolute(mean: Tensor, sd: Tensor) -> Tensor:
 
 
 def _of_counts(predictive: Predictive, target: Tensor) -> Tensor:
-    top = largest_counts(predictive).maximum(target)
-    finite = torch.isfinite(top)
-    counts, gaps = count_grid(float(top[finite].max()) if bool(finite.any()) else 0.0)
+    target = target.double()
+    lowest, highest = count_range(predictive)
+    highest = highest.maximum(target)
+    finite = torch.isfinite(highest)
     total = torch.zeros_like(target)
-    for count, gap in zip(counts, gaps, strict=True):
-        below = predictive.cdf(count.expand_as(target))
-        total += gap * (below - (target <= count).double()).square()
+    for first, last in count_intervals(lowest, torch.where(finite, highest, lowest)):
+        number = last - first + 1
+        number_below = (target - first).clamp(min=0).minimum(number)
+        cdf = predictive.cdf(((first + last) / 2).floor())
+        total += number_below * cdf.square() + (number - number_below) * (1 - cdf).square()
     return torch.where(finite, total, math.inf)
 
 
-def largest_counts(predictive: Predictive) -> Float[Tensor, " point"]:
-    """Return counts above which the mass of a mixture of distributions of counts is negligible.
+def count_range(predictive: Predictive) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+    """Return counts outside of which a mixture of distributions of counts has negligible mass.
+
+    Only zero may have mass below, that of a distribution with more zeros.
 
     Args:
         predictive: A mixture of distributions of counts.
 
     Returns:
-        One count per point, infinite for an infinite rate.
+        The lowest and the highest count per point; the highest is infinite for an infinite rate.
     """
     likelihood = predictive.likelihood
     moments = (likelihood.mean, likelihood.variance)  # pyright: ignore[reportAttributeAccessIssue]
     mean, variance = (
         moment(predictive.outputs, predictive.latents).double().flatten(0, 1) for moment in moments
     )
-    return count_bound(mean, variance).nan_to_num(nan=math.inf, posinf=math.inf).amax(0)
+    lowest = (mean - 10 * variance.sqrt()).nan_to_num(nan=0.0).clamp(min=0.0).floor().amin(0)
+    highest = count_bound(mean, variance).nan_to_num(nan=math.inf, posinf=math.inf).ceil().amax(0)
+    return lowest, highest
 
 
 def _by_quadrature(predictive: Predictive, target: Tensor) -> Tensor:

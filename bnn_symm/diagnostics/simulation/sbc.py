@@ -33,7 +33,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from bnn_symm.arguments import checked
+from bnn_symm.arguments import check_at_least, checked
 from bnn_symm.data import Dataset
 from bnn_symm.diagnostics.simulation.sbc_simulation import (
     FitSimulation,
@@ -210,8 +210,7 @@ def simulation_based_calibration(
         ("num_draws", num_draws),
         ("jobs", jobs),
     ):
-        if value < 1:
-            raise ConfigError(f"{name}: got {value}, expected 1 or more")
+        check_at_least(name, value, 1)
     if dataset.train.weight is not None:
         raise ConfigError(
             "the training points have weights, and targets of a point that stands for several "

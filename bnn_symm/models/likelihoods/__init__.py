@@ -24,7 +24,12 @@ from bnn_symm.models.likelihoods.capabilities import (
     without_exposure,
 )
 from bnn_symm.models.likelihoods.classification import Bernoulli, Categorical
-from bnn_symm.models.likelihoods.counts import NegativeBinomial, Poisson, count_bound, count_grid
+from bnn_symm.models.likelihoods.counts import (
+    NegativeBinomial,
+    Poisson,
+    count_bound,
+    count_intervals,
+)
 from bnn_symm.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnn_symm.models.likelihoods.gaussian_mixture import GaussianMixture
 from bnn_symm.models.likelihoods.likelihood import (
@@ -77,7 +82,7 @@ __all__ = [
     "check_task",
     "condition",
     "count_bound",
-    "count_grid",
+    "count_intervals",
     "default_likelihood",
     "fixed_num_outputs",
     "has_events",

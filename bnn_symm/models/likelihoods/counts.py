@@ -1,6 +1,6 @@
 """Define the likelihoods of counts. Targets are counts 0, 1, 2, ..."""
 
-import math
+from collections.abc import Iterator
 from typing import Literal
 
 import pyro.distributions as dist
@@ -20,8 +20,8 @@ from bnn_symm.models.likelihoods.likelihood import (
 from bnn_symm.models.pyro_distribution import PyroDistribution
 from bnn_symm.settings import Positive, settings
 
-# Maximum number of counts at which distribution functions of counts are compared.
-_COUNTS = 4096
+# Maximum number of intervals of counts in sums over counts, and how many of them have one count.
+_INTERVALS, _SINGLE = 4096, 2048
 
 
 @settings
@@ -164,10 +164,11 @@ class NegativeBinomial(Dispersed):
         if not self.latents:
             return of_mean[:, None, None]
         total = -mean / (size * (size + mean))
-        highest = count_bound(self.mean(outputs, latents), self.variance(outputs, latents))
-        for count, gap in zip(*count_grid(float(highest.double().max())), strict=True):
-            above = 1 - self.cdf(outputs, count.expand_as(mean), latents)
-            total = total + gap * above / (size + count).square()
+        highest = count_bound(mean, self.variance(outputs, latents).double()).ceil()
+        for first, last in count_intervals(torch.zeros_like(mean), highest):
+            middle = (first + last) / 2
+            above = 1 - self.cdf(outputs, middle, latents)
+            total = total + (last - first + 1) * above / (size + middle).square()
         of_dispersion = (size.square() * total).clamp(min=0.0)
         return torch.diag_embed(torch.stack([of_mean, of_dispersion], dim=-1))
 
@@ -198,17 +199,29 @@ def count_bound(mean: Tensor, variance: Tensor) -> Tensor:
     return mean + 10 * variance.sqrt() + 30 * ratio
 
 
-def count_grid(highest: float) -> tuple[Float[Tensor, " count"], Float[Tensor, " count"]]:
-    """Return counts at which distribution functions of counts are compared, and their weights.
+def count_intervals(
+    lowest: Float[Tensor, " point"], highest: Float[Tensor, " point"]
+) -> Iterator[tuple[Float[Tensor, " point"], Float[Tensor, " point"]]]:
+    """Yield the first and last counts of intervals, which cover 0 to the highest count of a point.
 
-    Every count up to some thousands; beyond, evenly spaced ones, each for those up to the next.
+    Counts below the lowest one are one interval. From there on, each of some thousands of counts
+    is an interval; if there are more, the first 2,048 are, and the widths of the others grow
+    geometrically. The intervals of a point do not depend on other points. Those of a point that
+    has fewer than others are filled up with empty ones, whose last count is before the first.
 
     Args:
-        highest: largest count.
-
-    Returns:
-        The counts, and the numbers of counts for which each stands.
+        lowest: counts below which a distribution function is constant.
+        highest: counts at which it has reached one.
     """
-    number = min(math.ceil(highest) + 1, _COUNTS)
-    counts = torch.linspace(0, math.ceil(highest), number).floor().double()
-    return counts, torch.diff(counts, append=counts[-1:] + 1)
+    lowest, highest = lowest.double(), highest.double()
+    width = highest - lowest + 1
+    yield torch.zeros_like(lowest), lowest - 1
+    first = torch.zeros_like(lowest)
+    for number in range(1, int(width.max().clamp(max=_INTERVALS)) + 1):
+        end = width.clamp(max=number)
+        if number > _SINGLE:
+            share = (number - _SINGLE) / (_INTERVALS - _SINGLE)
+            growing = (_SINGLE * (width / _SINGLE) ** share).floor()
+            end = torch.where(width > _INTERVALS, growing, end)
+        yield lowest + first, lowest + end - 1
+        first = end

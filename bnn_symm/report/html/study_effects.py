@@ -25,7 +25,6 @@ from bnn_symm.report.tables import Cell, Table, by_rows
 from bnn_symm.studies.results.narrative import (
     HYPOTHESES,
     SPEED,
-    VERDICTS,
     Answer,
     Cause,
 )
@@ -115,18 +114,18 @@ def lead_sentences(data: StudyData, views: Sequence[ContextView]) -> str:
     if not effects or not any(own.get("measures") for own in data.summary["settings"]):
         return str(data.summary["headline"])
     by_answer = {answer: _named(effects, answer) for answer in Answer}
-    supported = by_answer.pop(Answer.YES)
-    subject, verdict = _subject(data.summary, views, effects), VERDICTS[Answer.YES]
+    supported = by_answer.pop(Answer.SUPPORTED)
+    subject, verdict = _subject(data.summary, views, effects), Answer.SUPPORTED
     first = f"{subject}: no effect is {verdict}"
     if supported:
         first = f"{subject}: {verdict} {'are' if supported[1:] else 'is'} {listed(supported)}"
     aligned = [one for one in every if one["question"] == _ALIGNED]
-    helps = sum(one["answer"] == Answer.YES for one in aligned)
+    helps = sum(one["answer"] == Answer.SUPPORTED for one in aligned)
     if helps:
         where = f" in {helps} of {len(aligned)} contexts" if len(aligned) > 1 else ""
         first += f"; alignment lowers the barrier between standard networks{where}"
     sentences = [f"{first}."]
-    others = [f"{VERDICTS[answer]}: {listed(own)}" for answer, own in by_answer.items() if own]
+    others = [f"{answer}: {listed(own)}" for answer, own in by_answer.items() if own]
     if others:
         text = "; ".join(others)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
@@ -191,7 +190,7 @@ def _in_sentence(title: str, answer: str) -> str:
 
 def _explanations(effects: Sequence[Row], views: Sequence[ContextView]) -> str:
     """Return which of the shown effects the symmetry explains, and which a control shows too."""
-    shown = [one for one in effects if one["answer"] in (Answer.YES, Answer.OPPOSITE)]
+    shown = [one for one in effects if one["answer"] in (Answer.SUPPORTED, Answer.OPPOSITE)]
     clauses = []
     for causes, words in (
         ([Cause.YES], "the symmetry explains {effects}"),
@@ -263,7 +262,7 @@ def gains_picture(data: StudyData, view: ContextView) -> Picture | None:
             {
                 "measure": measure,
                 "title": one["title"],
-                "verdict": VERDICTS.get(one["answer"], one["answer"]),
+                "verdict": one["answer"],
                 "unit": unit_of(measure),
                 "gains": gains,
             }

@@ -11,7 +11,7 @@ from bnn_symm.report.html.study_settings import ContextView, unit_of_replicates,
 from bnn_symm.report.plots.studies.effects import effects_figure
 from bnn_symm.report.plots.studies.styles import Style
 from bnn_symm.report.tables import Cell, Table, by_rows
-from bnn_symm.studies.results.narrative import CAUSES, HYPOTHESES, Cause
+from bnn_symm.studies.results.narrative import HYPOTHESES, Cause
 
 # Short titles of the hypotheses.
 _QUESTIONS = {
@@ -84,7 +84,7 @@ def _verdict_cell(conclusion: Mapping[str, Any]) -> Cell:
     parts = [] if conclusion["strength"] == "none" else [str(conclusion["strength"])]
     cause = conclusion["because_of_symmetry"]
     if cause != Cause.NOT_ASSESSED and conclusion["question"] != "aligned":
-        parts.append(f"explained by the symmetry: {CAUSES.get(cause, cause)}")
+        parts.append(f"explained by the symmetry: {cause}")
     return verdict_cell(conclusion["answer"], "; ".join(parts))
 
 

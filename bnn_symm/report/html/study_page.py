@@ -23,7 +23,7 @@ from bnn_symm.report.html.study_settings import (
 )
 from bnn_symm.report.tables import Cell, Table
 from bnn_symm.runs.configuration.factories import PLACEHOLDER, study_commands
-from bnn_symm.studies.results.narrative import CAUSES
+from bnn_symm.studies.results.narrative import Cause
 
 # Sections of a context that are replaced by joint ones where all settings are shown side by side.
 _SIDE_BY_SIDE = ("Conclusions", "Scores", "Calibration")
@@ -164,7 +164,7 @@ def _cause(conclusion: Mapping[str, Any], views: Sequence[ContextView]) -> Cell:
     cause = conclusion["because_of_symmetry"]
     names = explaining_controls([conclusion], views)
     small = f"shown by {listed(names)}" if names else ""
-    return Cell(text=CAUSES.get(cause, cause), small=small)
+    return Cell(text="-" if cause == Cause.NOT_ASSESSED else cause, small=small)
 
 
 def _ending(data: StudyData) -> list[Section]:

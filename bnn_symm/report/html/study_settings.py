@@ -9,7 +9,7 @@ from bnn_symm.formatting import count
 from bnn_symm.report.html.page import value_as_text
 from bnn_symm.report.plots.studies.styles import Style, styles_of
 from bnn_symm.report.tables import Cell
-from bnn_symm.studies.results.narrative import VERDICTS, Answer
+from bnn_symm.studies.results.narrative import Answer
 
 _SYMMETRY = "architecture.symmetry."
 _ORDER = ("baseline", "asymmetric", "keeps_symmetry", "breaks_symmetry")
@@ -27,7 +27,12 @@ _ROLES = {
     "breaks_symmetry": "control: breaks the symmetry in another way",
 }
 # Style classes of the stored values of `answer`.
-_MARKS = {"yes": "yes", "no": "no", Answer.OPPOSITE: "other", Answer.INCONCLUSIVE: "open"}
+_MARKS = {
+    Answer.SUPPORTED: "yes",
+    Answer.OPPOSITE: "other",
+    Answer.NOT_SUPPORTED: "no",
+    Answer.INCONCLUSIVE: "open",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +170,7 @@ def verdict_cell(answer: str, small: str = "") -> Cell:
     Returns:
         The cell.
     """
-    text, _, more = VERDICTS.get(answer, answer).partition(", ")
+    text, _, more = answer.partition(", ")
     small = "; ".join(filter(None, (more, small)))
     return Cell(text=text, small=small, mark=_MARKS.get(answer, ""))
 

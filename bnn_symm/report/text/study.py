@@ -15,7 +15,6 @@ from bnn_symm.report.html.study_settings import (
     unit_of_replicates,
 )
 from bnn_symm.report.tables import Table
-from bnn_symm.studies.results.narrative import VERDICTS
 
 _WIDTH = 120
 # Maximum number of characters of the name of a setting.
@@ -134,8 +133,8 @@ def _conclusions(conclusions: Sequence[Mapping[str, Any]], view: ContextView) ->
 
 def _conclusion(conclusion: Mapping[str, Any]) -> str:
     strength = "" if conclusion["strength"] == "none" else f" ({conclusion['strength']} evidence)"
-    verdict = VERDICTS.get(conclusion["answer"], conclusion["answer"])
-    return _wrapped(f"{conclusion['title']}: {verdict}{strength}. {conclusion['sentence']}")
+    verdict = f"{conclusion['title']}: {conclusion['answer']}{strength}"
+    return _wrapped(f"{verdict}. {conclusion['sentence']}")
 
 
 def _wrapped(text: str) -> str:

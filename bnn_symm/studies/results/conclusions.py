@@ -3,8 +3,8 @@
 An effect is the difference between an asymmetric setting and the standard network of its context,
 which differs only in the symmetry. The evidence is strong, moderate or weak for a p-value below
 0.01, 0.05 or 0.1 after Holm's adjustment for the comparisons of its context and measure. It is
-also weak for a p-value below 0.05 before adjustment. Without such evidence the effect is absent
-("no") only if the 95 % confidence interval excludes a gain of practical size (`_MARGINS`); else
+also weak for a p-value below 0.05 before adjustment. Without such evidence the effect is not
+supported only if the 95 % confidence interval excludes a gain of practical size (`_MARGINS`); else
 the comparison is inconclusive.
 
 Controls decide whether the symmetry explains an effect. A control's share is its part of the
@@ -122,7 +122,7 @@ def _conclusion(
         aligned = comparisons.get((context.number, ALIGNED, base, base))
         parts += narrative.baseline_sentences(names[1], measures[base].get("naive", {}), aligned)
     cause, controls = Cause.NOT_ASSESSED, []
-    if answer in (Answer.YES, Answer.OPPOSITE):
+    if answer in (Answer.SUPPORTED, Answer.OPPOSITE):
         cause, controls, not_run = _cause(comparisons, context, effect)
         parts.append(narrative.cause_sentence(cause, controls, not_run))
     found = {"answer": answer, "strength": strength, "cause": cause, "controls": controls}
@@ -145,7 +145,7 @@ def _alignment_conclusion(comparisons: Comparisons, context: Context) -> Conclus
         answer=answer,
         strength=strength,
         # Alignment removes nothing but the symmetry.
-        cause=Cause.YES if answer is Answer.YES else Cause.NOT_ASSESSED,
+        cause=Cause.YES if answer is Answer.SUPPORTED else Cause.NOT_ASSESSED,
         sentence=narrative.effect_sentence(names, effect, answer, _margin(effect)),
     )
 
@@ -166,11 +166,11 @@ def _answer(effect: Row) -> tuple[Answer, str]:
     if p is not None and p_adjusted is not None and gain:
         strength = next((word for level, word in _LEVELS if p_adjusted < level), None)
         if strength or p < MODERATE:
-            return Answer.YES if gain > 0 else Answer.OPPOSITE, strength or "weak"
+            return Answer.SUPPORTED if gain > 0 else Answer.OPPOSITE, strength or "weak"
     largest = _gain(effect, "low" if effect["better"] == "lower" else "high")
     largest = 0.0 if gain == 0 and p == 1 else largest
     is_absent = p is not None and largest is not None and margin is not None and largest < margin
-    return Answer.NO if is_absent else Answer.INCONCLUSIVE, "none"
+    return Answer.NOT_SUPPORTED if is_absent else Answer.INCONCLUSIVE, "none"
 
 
 def _margin(effect: Row) -> float | None:

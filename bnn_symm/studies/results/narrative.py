@@ -19,10 +19,10 @@ SPEED = "gradients_to_target"
 class Answer(StrEnum):
     """Whether the evidence supports an effect: the stored values of `answer`."""
 
-    YES = "yes"
-    OPPOSITE = "the other way"
-    NO = "no"
-    INCONCLUSIVE = "cannot be told"
+    SUPPORTED = "supported"
+    OPPOSITE = "not supported, opposite effect"
+    NOT_SUPPORTED = "not supported"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Cause(StrEnum):
@@ -31,23 +31,10 @@ class Cause(StrEnum):
     YES = "yes"
     NO = "no"
     PARTLY = "partly"
-    INCONCLUSIVE = "cannot be told"
-    NOT_ASSESSED = "not asked"
+    INCONCLUSIVE = "inconclusive"
+    NOT_ASSESSED = "not assessed"
 
 
-VERDICTS: Mapping[str, str] = {
-    Answer.YES: "supported",
-    Answer.OPPOSITE: "not supported, opposite effect",
-    Answer.NO: "not supported",
-    Answer.INCONCLUSIVE: "inconclusive",
-}
-"""Texts of the stored values of `answer`."""
-CAUSES: Mapping[str, str] = {
-    **{cause.value: cause.value for cause in (Cause.YES, Cause.NO, Cause.PARTLY)},
-    Cause.INCONCLUSIVE: "inconclusive",
-    Cause.NOT_ASSESSED: "-",
-}
-"""Texts of the stored values of `because_of_symmetry`."""
 _EXPLAINED = {
     Cause.YES: "explained by the symmetry",
     Cause.NO: "not explained by the symmetry",
@@ -242,7 +229,7 @@ def effect_sentence(names: Sequence[str], effect: Row, answer: Answer, margin: f
         margin: The smallest gain of practical size.
     """
     sentence = comparison_sentence(names, effect)
-    if answer is Answer.NO and margin is not None:
+    if answer is Answer.NOT_SUPPORTED and margin is not None:
         is_time = effect["measure"] == SPEED
         size = f"{number(-100 * math.expm1(-margin))} %" if is_time else number(margin)
         return f"{sentence}: a gain of {size} or more is excluded."
@@ -344,7 +331,7 @@ def headline(
         sentences = ["Inconclusive: no measure of asymmetric and standard networks is complete."]
     else:
         sentences = _effects_text(settings, names, effects, comparisons)
-    aligned = [one.answer is Answer.YES for one in conclusions if one.question == "aligned"]
+    aligned = [one.answer is Answer.SUPPORTED for one in conclusions if one.question == "aligned"]
     if any(aligned):
         number_of = f" in {sum(aligned)} of {len(aligned)} contexts" if len(aligned) > 1 else ""
         sentences.append(f"Alignment lowers the barrier between standard networks{number_of}.")
@@ -395,7 +382,7 @@ def _answers_text(effects: Sequence[Conclusion]) -> str:
                 text = text[0].lower() + text[1:].partition(" (")[0]
                 texts.append(f"{text} ({', '.join(details)})" if details else text)
         if texts:
-            clauses.append(f"{VERDICTS[answer]}: {listed(texts)}")
+            clauses.append(f"{answer}: {listed(texts)}")
     return "; ".join(clauses)
 
 

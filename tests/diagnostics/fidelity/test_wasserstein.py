@@ -111,3 +111,16 @@ def test_shifted_student_distributions_have_the_distance_of_the_shift():
     )
     distance = wasserstein_of_mixtures(first, second)
     np.testing.assert_allclose(distance.numpy(), 3 * 0.7, rtol=1e-4)
+
+
+def test_distances_of_counts_do_not_depend_on_other_points():
+    def predictive(rates):
+        return Predictive(
+            outputs=torch.tensor(rates).double().log()[None, None, :, None],
+            latents={},
+            likelihood=Poisson(),
+        )
+
+    # Stochastically ordered again. Rates in the thousands have more counts than intervals.
+    distance = wasserstein_of_mixtures(predictive([5.0, 1e6]), predictive([6.0, 1.1e6]))
+    np.testing.assert_allclose(distance, [1.0, 1e5], rtol=1e-6)
