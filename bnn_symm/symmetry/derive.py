@@ -12,7 +12,7 @@ take part at their full shape, and so do buffers. `symmetry.group` finds the sub
 values leave.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -96,6 +96,7 @@ def permutation_spec(
     inputs = (x, *data.values())
     tracer = SymmetryTracer(labels, leaves, trainable, inputs, clone, hold=hold)
     out = _trace(clone, tracer, leaves, x)
+    _check_observed(clone, leaves, [name for name in trainable if name not in tracer.read], x)
     outputs, labels.locate = [], lambda: None  # no line of the user's code is running any more
     try:
         tracer.end_carried(out)
@@ -104,6 +105,7 @@ def permutation_spec(
             labels.pin(label)
             labels.fix_to_identity(label)
         axes = {name: tracer.axes(leaves[name]) for name in leaves if name in tracer.read}
+        labels.pin_padding(label for tensor_axes in axes.values() for label in tensor_axes)
         _keep_blocks_selected(labels, axes)
         labels.pin_ended(label for tensor_axes in axes.values() for label in tensor_axes)
         labels.mark_pinned_flips_unsearched(
@@ -184,6 +186,26 @@ def _trace(
             "that returns one tensor"
         )
     return out
+
+
+def _check_observed(
+    net: nn.Module, leaves: Mapping[str, Tensor], unread: Iterable[str], x: Tensor
+) -> None:
+    """Refuse a network whose outputs depend on parameters that no observed operation has read."""
+    tried = {name: leaves[name].clone().requires_grad_() for name in unread}
+    if not tried:
+        return
+    with torch.enable_grad(), _single_operations(), DoublePrecision():
+        out = functional_call(net, dict(leaves) | tried, (x,))
+    if not out.requires_grad:
+        return
+    gradients = torch.autograd.grad(out.sum(), tuple(tried.values()), allow_unused=True)
+    for name, gradient in zip(tried, gradients, strict=True):
+        if gradient is not None and bool(gradient.any()):
+            raise SymmetryError(
+                f"the outputs depend on the parameter {name!r} through operations that are not "
+                "observed: symmetries cannot be derived; use operations of torch on whole tensors"
+            )
 
 
 @contextmanager

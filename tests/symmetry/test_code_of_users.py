@@ -189,3 +189,102 @@ def test_spectral_norm_has_the_symmetries_of_its_vectors(wrap):
     assert symmetry_group(net, input_shape=(3,)).is_trivial
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert net.training
+
+
+def recurrent(s: Net, x: Tensor) -> Tensor:
+    h = x.new_zeros(len(x), 3)
+    for _ in range(2):
+        h = torch.tanh(s.cell(torch.cat([x, h], 1)))
+    return s.b(h)
+
+
+def iterated(s: Net, x: Tensor) -> Tensor:
+    y = torch.zeros(len(x), 3)
+    for _ in range(2):
+        y = torch.sigmoid(s.out(torch.relu(s.cell(torch.cat((x, y), 1)))))
+    return s.b(y)
+
+
+def accumulated(s: Net, x: Tensor) -> Tensor:
+    h = x.new_zeros(len(x), 3)
+    h += torch.relu(s.a(x))
+    h += torch.relu(s.a(-x))
+    return s.b(h)
+
+
+def half(h: Tensor) -> Tensor:
+    m = torch.ones_like(h)
+    m[:] = 0.5
+    return m
+
+
+ORDER = math.factorial(3)
+
+
+@pytest.mark.parametrize(
+    ("forward", "order", "held"),
+    [
+        (recurrent, ORDER * 2**3, 0),
+        (iterated, math.factorial(6) * ORDER, 0),
+        # Three columns of the weight meet zeros alone, and the slice ends at no unit.
+        (
+            lambda s, x: s.b(torch.tanh(s.a(torch.cat([x, torch.zeros(len(x), 3)], 1)[:, :2]))),
+            6 * 8,
+            0,
+        ),
+        (lambda s, x: s.d(torch.tanh(s.c(torch.cat([x, torch.zeros(len(x), 3)], 1)))), 120 * 32, 0),
+        (lambda s, x: s.b(torch.tanh(s.a(x)) + F.pad(x, (0, 1))), 2, 0),
+        (lambda s, x: s.b(torch.tanh(s.a(x)) + F.pad(x[:, :1], (1, 1))), 2, 2),
+        (lambda s, x: s.b(torch.tanh(s.a(x)) + F.pad(x, (0, 1), value=1.0)), 1, 0),
+        (lambda s, x: s.b(torch.relu(s.a(x)) * torch.ones_like(s.a(x)).fill_(0.5)), ORDER, 0),
+        (lambda s, x: s.b(torch.relu(s.a(x)) * half(s.a(x))), ORDER, 0),
+        (accumulated, ORDER, 0),
+    ],
+)
+def test_parts_that_are_constant_beside_inputs(forward, order, held):
+    net = Net(
+        forward,
+        a=linear(2, 3),
+        b=linear(3, 2),
+        cell=linear(5, 6 if forward is iterated else 3),
+        out=linear(6, 3),
+        c=linear(5, 5),
+        d=linear(5, 1),
+    )
+    group = symmetry_group(net, input_shape=(2,))
+    assert (group.order, group.spec.num_frozen_units) == (order, held)
+
+
+def test_zeros_appended_to_channels_may_be_exchanged():
+    def shortcut(s: Net, x: Tensor) -> Tensor:
+        h = torch.relu(s.first(x))
+        return torch.relu(s.second(h) + F.pad(h, (0, 0, 0, 0, 0, 2))).mean((2, 3)) @ s.w
+
+    net = Net(
+        shortcut, first=nn.Conv2d(1, 2, 3), second=nn.Conv2d(2, 4, 1), w=parameter(4, 1)
+    ).double()
+    assert symmetry_group(net, input_shape=(1, 5, 5)).order == 2 * 2
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda s, x: torch.vmap(lambda w: torch.relu(x @ w.T))(s.w).mean(0),
+        lambda s, x: torch.vmap(lambda z: s.b(torch.relu(s.a(z))))(x),
+    ],
+)
+def test_transforms_of_functions_are_refused(forward):
+    net = two(forward, w=parameter(2, 4, 3))
+    for hold in (False, True):
+        with pytest.raises(SymmetryError, match=r"transform of torch\.func"):
+            symmetry_group(net, input_shape=(3,), hold=hold)
+
+
+def test_a_parameter_that_is_read_unobserved_is_refused():
+    def forward(s: Net, x: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            weight = s.a.weight * 2
+        return s.b(torch.tanh(F.linear(x, weight)))
+
+    with pytest.raises(SymmetryError, match=r"parameter 'a\.weight' through operations"):
+        symmetry_group(two(forward), input_shape=(3,))

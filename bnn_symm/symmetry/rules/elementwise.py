@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bnn_symm.symmetry.rules.shapes import cut_axis
 from bnn_symm.symmetry.tracing.axis_segments import Label
-from bnn_symm.symmetry.tracing.tracer import CONSTANTS, Axes, SymmetryTracer, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
 
 # Attributes and conversions, which return the same entries.
 _SAME = (
@@ -360,7 +360,7 @@ def _zero(tracer: SymmetryTracer, out: Tensor, target: Tensor) -> Axes:
     return tracer.constant_axes(out)
 
 
-@rule(*CONSTANTS, "new_tensor")
+@rule("new_tensor")
 def _constant(tracer: SymmetryTracer, out: Tensor, *args: Any, **kwargs: Any) -> Axes:
     return tracer.constant_axes(out)
 

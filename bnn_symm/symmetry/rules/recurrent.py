@@ -52,7 +52,7 @@ def _layer(
     if projection is not None:
         labels.contract(cells, tracer.axis(projection, 1))
         units = tracer.axis(projection, 0)
-    labels.same(units, state)
+    labels.mark_computed(labels.same(units, state))
     return labels.resolve(units), labels.resolve(cells)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bnn_symm.symmetry.tracing.axis_labels import Labels
 from bnn_symm.symmetry.tracing.axis_segments import AxisSegment, CannotDerive, Label
-from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, rule
+from bnn_symm.symmetry.tracing.tracer import Axes, SymmetryTracer, pads_features, rule
 
 _RESHAPES = (
     "view",
@@ -290,13 +290,30 @@ def _cat(tracer: SymmetryTracer, out: Tensor, tensors: Sequence[Tensor], dim: in
     for d in range(out.dim()):
         labels = [tracer.axis(tensor, d) for tensor in tensors]
         if d == dim:
-            axes.append(tuple(part for label in labels for part in label))
+            axes.append(_side_by_side(tracer, labels))
             continue
         label = labels[0]
         for other in labels[1:]:
             label = tracer.labels.same(label, other)
         axes.append(label)
     return tuple(axes)
+
+
+def _side_by_side(tracer: SymmetryTracer, labels: Sequence[Label]) -> Label:
+    """Return the label of an axis that joins others.
+
+    Zeros in several places could be exchanged between these, which labels cannot express.
+    """
+    parts: list[AxisSegment] = []
+    has_zeros = False
+    for part in (part for label in labels for part in label):
+        is_zero = tracer.labels.is_zero(part)
+        if is_zero and has_zeros:
+            parts += tracer.labels.fixed(tracer.labels.length(part), frozen=True)
+        else:
+            parts.append(part)
+        has_zeros = has_zeros or is_zero
+    return tuple(parts)
 
 
 @rule("stack")
@@ -455,14 +472,27 @@ def _reordered(
 
 
 @rule("pad")
-def _pad(tracer: SymmetryTracer, out: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Axes:
-    axes = []
-    for label, before, after in zip(tracer.axes(x), x.shape, out.shape, strict=True):
-        if before == after:
+def _pad(
+    tracer: SymmetryTracer, out: Tensor, x: Tensor, pad: Sequence[int], *args: Any, **kwargs: Any
+) -> Axes:
+    """Append equal entries to the features; along other axes, which have positions, units stay."""
+    value = (args[1] if len(args) > 1 else kwargs.get("value")) or 0
+    features = x.dim() - 1 if x.dim() <= 3 else 1
+    is_appended = pads_features((x, pad, *args), kwargs) and min(pad) >= 0
+    axes: list[Label] = []
+    for dim, (label, after) in enumerate(zip(tracer.axes(x), out.shape, strict=True)):
+        if x.shape[dim] == after:
             axes.append(label)
-            continue
-        tracer.labels.freeze(label)
-        axes.append(tracer.labels.fixed(after))
+        elif dim == features and is_appended:
+            place = 2 * (x.dim() - 1 - dim)
+            first, last = (
+                tracer.labels.neutral(width, zero=value == 0) if width else ()
+                for width in pad[place : place + 2]
+            )
+            axes.append(_side_by_side(tracer, [first, label, last]))
+        else:
+            tracer.labels.freeze(label)
+            axes.append(tracer.labels.fixed(after, frozen=True))
     return tuple(axes)
 
 

@@ -161,6 +161,8 @@ class Labels(LabelBlocks):
         root.has_unsearched_flips = root.has_unsearched_flips or merged.has_unsearched_flips
         root.before_norm = root.before_norm or merged.before_norm
         root.shared = root.shared or merged.shared
+        root.padded = root.padded or merged.padded
+        root.computed = root.computed or merged.computed
 
     def absorb(self, scalar: AxisSegment, weight: AxisSegment) -> None:
         """Let a weight's axis cancel the factor of a tensor that flips and rescales as a whole.

@@ -25,6 +25,8 @@ class LabelBlocks(LabelNodes):
                     neutral=whole.neutral,
                     has_unsearched_flips=whole.has_unsearched_flips,
                     before_norm=whole.before_norm,
+                    padded=whole.padded,
+                    computed=whole.computed,
                 )
             )
             pieces.append(AxisSegment(len(self._nodes) - 1))

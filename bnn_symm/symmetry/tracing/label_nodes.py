@@ -24,6 +24,8 @@ class LabelNode:
     has_unsearched_flips: bool = False
     before_norm: bool = False  # flips of all units at once are not searched
     shared: bool = False  # one unit that multiplies a tensor which other units may flip
+    padded: bool = False  # some of its entries meet zeros of the code
+    computed: bool = False  # an axis of a computed tensor has its units
     ended: bool = False  # one unit whose factor has ended, so it neither flips nor is rescaled
     parent: int | None = None
     children: list[int] = field(default_factory=list)
@@ -77,7 +79,7 @@ class LabelNodes:
             size: number of entries.
             zero: whether they are zero, so that flips and factors have no effect either.
         """
-        self._nodes.append(LabelNode(size, neutral=True))
+        self._nodes.append(LabelNode(size, neutral=True, padded=zero))
         part = AxisSegment(len(self._nodes) - 1)
         if zero:
             part = replace(part, sign=self.signs.fresh(), scale=self.scales.fresh())
@@ -191,6 +193,10 @@ class LabelNodes:
         """Return whether all entries of an axis are equal."""
         return all(self._nodes[part.node].neutral for part in self.resolve(label))
 
+    def is_zero(self, part: AxisSegment) -> bool:
+        """Return whether all entries of a segment are zeros of the code."""
+        return self._nodes[part.node].neutral and part.sign != INVARIANT
+
     def with_copies(self, label: Label, number: int) -> Label:
         """Return a label of which every entry is repeated a number of times, in equal copies."""
         return tuple(
@@ -269,6 +275,19 @@ class LabelNodes:
         for part in parts:
             if self._nodes[part.node].ended and part.node not in flipping:
                 self._pin(part.node)
+
+    def mark_computed(self, label: Label) -> None:
+        """Mark the units of an axis of a computed tensor, unless they are equal entries."""
+        for part in self.resolve(label):
+            node = self._nodes[part.node]
+            node.computed = node.computed or not node.neutral
+
+    def pin_padding(self, labels: Iterable[Label]) -> None:
+        """Pin entries of weights that meet nothing but zeros: no units are behind them."""
+        for part in (part for label in labels for part in self.resolve(label)):
+            if self._nodes[part.node].padded and not self._nodes[part.node].computed:
+                self.pin((part,))
+                self.fix_to_identity((part,))
 
     def mark_shared(self, label: Label) -> None:
         """Mark an axis of one entry as the factor of a tensor that other units may flip as well."""

@@ -27,7 +27,7 @@ from bnn_symm.symmetry.tracing.axis_labels import Labels
 from bnn_symm.symmetry.tracing.axis_segments import CannotDerive, Label
 from bnn_symm.symmetry.tracing.precision import written_to
 from bnn_symm.symmetry.tracing.source_lines import calling_line, calling_position
-from bnn_symm.torch_internals import OperationMode, tree_leaves, unobserved
+from bnn_symm.torch_internals import OperationMode, is_transformed, tree_leaves, unobserved
 
 Axes = tuple[Label, ...]
 Rule = Callable[..., Any]
@@ -83,6 +83,8 @@ CONSTANTS = (
     *("zeros_like", "ones_like", "full_like", "empty_like"),
     *("new_zeros", "new_ones", "new_full", "new_empty"),
 )
+# Operations whose result has an axis with entries of each argument.
+_JOINING = ("cat", "concat", "concatenate")
 # Operations that leave the slices of an axis apart.
 _SLICING = {"permute", "transpose", "unbind", "select", "__getitem__", "contiguous", "detach"}
 # Operations whose results do not depend on the values of a tensor.
@@ -327,6 +329,17 @@ class SymmetryTracer(OperationMode):
             or any(map(self.labels.is_hidden, (*entry, *self.carried(tensor))))
         )
 
+    def _has_units(self, tensor: Tensor) -> bool:
+        """Return whether any entry of a tensor is that of a unit, and not just equal to others."""
+        entry = self._axes.get(id(tensor))
+        if entry is None or isinstance(entry[1], str) or id(tensor) in self._stale:
+            return self.is_hidden(tensor)
+        return any(
+            not self.labels.is_pinned(part) and not self.labels.is_neutral((part,))
+            for label in (*entry[1], *self.carried(tensor))
+            for part in self.labels.resolve(label)
+        )
+
     def all_labels(self, tensor: Tensor) -> Axes:
         """Return the labels of a leaf's axes, and for a scalar the label of its sign."""
         return (*self.axes(tensor), *self._numbers.get(id(tensor), ()))
@@ -342,6 +355,9 @@ class SymmetryTracer(OperationMode):
             tensor.shape,
         )
         self.labels.keep_unselected(axes)
+        if not self.is_leaf(tensor):
+            for label in (*axes, *carried):
+                self.labels.mark_computed(label)
         self._axes[id(tensor)] = (tensor, tuple(axes))
         self._carried[id(tensor)] = tuple(carried)
         self._tied.pop(id(tensor), None)
@@ -439,31 +455,78 @@ class SymmetryTracer(OperationMode):
 
     def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the operation and label its result."""
-        out = func(*args, **kwargs)
         name = _name(func)
-        if name not in _METADATA:
-            with unobserved():
-                self._record(func, name, out, args, kwargs)
+        if name in _METADATA:
+            return func(*args, **kwargs)
+        target = written_to(getattr(func, "__name__", ""), args, kwargs)
+        self._constants.clear()
+        with unobserved():
+            if target is not None and not is_transformed([target]) and not self._is_tied(target):
+                self._constants[id(target)] = self.constant_axes(target)  # before it changes
+        out = func(*args, **kwargs)
+        with unobserved():
+            self._record(name, target, out, args, kwargs)
         return out
 
     def _record(
-        self, func: Any, name: str, out: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        name: str,
+        target: Tensor | None,
+        out: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
-        target = written_to(getattr(func, "__name__", ""), args, kwargs)
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
         if name == "__setitem__":
             outputs = [args[0]]
-        self._constants.clear()
+        if is_transformed(inputs):
+            raise SymmetryError(
+                f"operation {name!r} {calling_position(self._net)} runs inside a transform of "
+                "torch.func, such as vmap, where single operations are not observed: symmetries "
+                "cannot be derived; write the operation for whole batches, such as with einsum"
+            )
+        if name in CONSTANTS and len(inputs) == 1:
+            return
         if any(self.is_hidden(value) for value in inputs):
             self.read |= {self._names[id(value)] for value in inputs if id(value) in self._names}
             kwargs = {key: value for key, value in kwargs.items() if key != "out"}
             self._label(name, out, inputs, outputs, args, kwargs)
             if target is not None:
                 self._write(target)
-        elif name not in CONSTANTS and any(self._is_tied(value) for value in inputs):
-            self._tie(outputs, inputs)
+        elif any(self._is_tied(value) for value in inputs):
+            self._record_without_units(name, out, inputs, outputs, args, kwargs)
+
+    def _record_without_units(
+        self,
+        name: str,
+        out: Any,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        args: Any,
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Tie the result of an operation to the inputs, unless it has parts that are constant."""
+        joins = name in _JOINING and not all(map(self._is_tied, inputs))
+        appends = name == "pad" and pads_features(args, kwargs)
+        if name in ("fill_", "zero_") and len(inputs) == 1:
+            self._forget(inputs[0])
+        elif joins or appends or any(map(self._has_equal_entries, inputs)):
+            self._label(name, out, inputs, outputs, args, kwargs)
+        else:
+            is_partial = name == "__setitem__" and not self._is_proved(args[0])
+            self._tie(outputs, inputs, frozen=is_partial)
             self._escaped = self._escaped or not outputs
+
+    def _forget(self, tensor: Tensor) -> None:
+        """Make a tensor a constant, whose values are looked at where it is used."""
+        self._axes.pop(id(tensor), None)
+        self._carried.pop(id(tensor), None)
+        self._tied.pop(id(tensor), None)
+
+    def _is_proved(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is computed from inputs, each entry of which is distinguished."""
+        return id(tensor) in self._tied and not self._tied[id(tensor)][1]
 
     def _label(
         self,
@@ -477,9 +540,8 @@ class SymmetryTracer(OperationMode):
         """Apply the rule of an operation."""
         self._freeze_slices(name, inputs)
         known = RULES.get(name) or RULES.get(name.removesuffix("_"))
-        if not outputs or (
-            known is None and all(id(v) in self._untrained or not self.is_hidden(v) for v in inputs)
-        ):
+        has_units = any(id(v) not in self._untrained and self._has_units(v) for v in inputs)
+        if not outputs or (known is None and not has_units):
             self._freeze(name, inputs, outputs)
             return
         if known is None:
@@ -504,6 +566,9 @@ class SymmetryTracer(OperationMode):
             except (TypeError, KeyError, IndexError) as error:  # arguments that no rule knows
                 raise CannotDerive(f"arguments of this form ({one_line(error, 80)})") from error
         except CannotDerive as error:
+            if not has_units:
+                self._freeze(name, inputs, outputs)
+                return
             self._refuse(
                 name,
                 f"operation {name!r} {calling_position(self._net)}: {error}; symmetries cannot be "
@@ -572,11 +637,23 @@ class SymmetryTracer(OperationMode):
             id(v) in self._untrained or (id(v) in self._tied and self._tied[id(v)][1]) for v in tied
         )
         for value in outputs:
-            self._axes.pop(id(value), None)
-            self._carried.pop(id(value), None)
+            self._forget(value)
             self._tied[id(value)] = (value, frozen)
-            if value._base is not None and id(value._base) not in self._axes:
-                self._tied[id(value._base)] = (value._base, frozen)
+            base = value._base
+            if base is not None and id(base) not in self._axes:
+                is_partial = not self._is_proved(base) and value.numel() < base.numel()
+                self._tied[id(base)] = (base, frozen or is_partial)
+
+    def _has_equal_entries(self, tensor: Tensor) -> bool:
+        """Return whether a labeled tensor has entries that are equal along an axis."""
+        entry = self._axes.get(id(tensor))
+        if entry is None or isinstance(entry[1], str):
+            return False
+        return any(
+            self.labels.is_neutral((part,))
+            for label in entry[1]
+            for part in self.labels.resolve(label)
+        )
 
     def _write(self, target: Tensor) -> None:
         """Mark other tensors of the same memory, which have changed along with a tensor."""
@@ -595,6 +672,21 @@ class SymmetryTracer(OperationMode):
             return None
         entry = self._written.get(tensor.untyped_storage().data_ptr())
         return None if entry is None else entry[1]
+
+
+def pads_features(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether `torch.nn.functional.pad` appends constants to the features of points.
+
+    Features are the last of two or three axes, and else the second.
+
+    Args:
+        args: positional arguments of the operation.
+        kwargs: keyword arguments of the operation.
+    """
+    widths = args[1] if len(args) > 1 else kwargs["pad"]
+    mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
+    place = 0 if args[0].dim() <= 3 else 2 * (args[0].dim() - 2)
+    return mode == "constant" and any(widths[place : place + 2])
 
 
 def _name(func: Any) -> str:
