@@ -175,6 +175,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float]] = {
         (2, 6, 6),
         log10_factorial(4, 2, 2, 2, 2, 3),
     ),
+    # Two blocks of four channels change places as a whole.
+    "depthwise convolution after a group norm": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8)
+        ).append(nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))),
+        (2, 6),
+        log10_factorial(2, 4, 4),
+    ),
     "group norm": (
         lambda: nn.Sequential(
             nn.Conv1d(2, 6, 3), nn.GroupNorm(3, 6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2)

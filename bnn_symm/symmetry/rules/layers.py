@@ -261,12 +261,7 @@ def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: in
     labels = tracer.labels
     channels, output = labels.resolve(channels), labels.resolve(tracer.axis(weight, 0))
     if len(channels) != 1 or len(output) != 1 or not all(map(labels.can_move_in_blocks, channels)):
-        if weight.shape[0] == groups and weight.shape[1] == 1:  # one channel each, as a factor
-            pin_all(tracer, (tracer.axis(weight, 1),))
-            return labels.product(channels, output, (0, tracer.rank(weight)))
-        for label in (channels, output, tracer.axis(weight, 1)):
-            labels.freeze(label)
-        return labels.resolve(output)
+        return _separate_channels(tracer, channels, output, weight, groups)
     read, write = channels[0], output[0]
     if labels.is_pinned(read):
         try:
@@ -278,12 +273,23 @@ def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: in
     try:
         of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
     except CannotDerive:  # other layers cut the channels into other blocks
-        for label in (channels, output, tracer.axis(weight, 1)):
-            labels.freeze(label)
-        return labels.resolve(output)
+        return _separate_channels(tracer, channels, output, weight, groups)
     labels.align((of_read,), (of_write,))
     labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
     return output
+
+
+def _separate_channels(
+    tracer: SymmetryTracer, channels: Label, output: Label, weight: Tensor, groups: int
+) -> Label:
+    """Align the channels of a depthwise convolution, a factor of each; else keep them in place."""
+    labels = tracer.labels
+    if weight.shape[0] == groups and weight.shape[1] == 1:
+        pin_all(tracer, (tracer.axis(weight, 1),))
+        return labels.product(channels, output, (0, tracer.rank(weight)))
+    for label in (channels, output, tracer.axis(weight, 1)):
+        labels.freeze(label)
+    return labels.resolve(output)
 
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
