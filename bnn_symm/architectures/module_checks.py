@@ -24,6 +24,7 @@ from bnn_symm.architectures.modules.structure import check_parameters, check_str
 from bnn_symm.errors import ConfigError, one_line
 from bnn_symm.randomness import torch_generator
 from bnn_symm.symmetry.inputs import input_points, network_inputs
+from bnn_symm.symmetry.tracing.dropout_calls import DropoutCalls
 
 NUM_PROBES = 4
 """Number of points on which a batch is compared with its single points; a few reveal any
@@ -124,6 +125,7 @@ def _check_function(name: str, net: nn.Module, points: Tensor, num_outputs: int 
                 "remove code that reads `self.training`"
             )
         _check_gradient(name, net, points)
+        _check_recomputation(name, net, points, perturbed)
         return evaluated[0].shape[-1]
 
 
@@ -169,6 +171,14 @@ def _check_mode(
             "finite ones; check the initial values and divisions"
         )
     if _generator_states() != before or not outputs_agree(first, again):
+        net = fresh()
+        with DropoutCalls(net) as calls:
+            _outputs(name, net, current, points)
+        if calls.rate > 0:
+            raise ConfigError(
+                f"{name}: forward calls dropout of {calls.rate:g} {calls.position}, which makes "
+                "the likelihood random; set it to 0, the posterior over the weights replaces it"
+            )
         raise _OutputsDiffer(
             f"{name}: two passes on the same points differ, or draw random numbers, which makes "
             "the likelihood random; remove random numbers, clocks and other changes from forward"
@@ -249,6 +259,46 @@ def _check_gradient(name: str, net: nn.Module, points: Tensor) -> None:
                     f"{name}: forward keeps a tensor that it computed as "
                     f"{f'{layer}.{key}'.lstrip('.')}; return it, or keep a detached copy"
                 )
+
+
+def _check_recomputation(
+    name: str, net: nn.Module, points: Tensor, values: Mapping[str, Tensor]
+) -> None:
+    """Reject a network whose gradient at given parameters is that at its own ones.
+
+    Activation checkpoints run the forward pass again during the backward pass, when the given
+    parameters have been taken out of the network.
+    """
+    given = {key: value.clone().requires_grad_() for key, value in values.items()}
+    own = copy.deepcopy(net)
+    with torch.no_grad():
+        for key, value in own.named_parameters():
+            value.copy_(values[key]).requires_grad_()
+    try:
+        with torch.enable_grad():
+            outputs = _forward(name, copy.deepcopy(net), given, points.clone())
+            expected = own(points.clone())
+            gradients, own_gradients = (
+                torch.autograd.grad(out.sum(), list(leaves.values()), allow_unused=True)
+                for out, leaves in ((outputs, given), (expected, dict(own.named_parameters())))
+            )
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = one_line(f"{type(error).__name__}: {error}", 120)
+        raise ConfigError(
+            f"{name}: its gradient raised {text}; remove torch.utils.checkpoint and other code "
+            "that runs in the backward pass"
+        ) from error
+    for key, gradient, own_gradient in zip(given, gradients, own_gradients, strict=True):
+        if gradient is None or own_gradient is None:
+            continue
+        if gradient.isfinite().all() and not outputs_agree(gradient, own_gradient):
+            raise _OutputsDiffer(
+                f"{name}: the gradient of {key} at given parameters is another than with these "
+                "parameters in the network, as with activation checkpoints, which run forward "
+                "again in the backward pass; remove torch.utils.checkpoint"
+            )
 
 
 def _outputs(name: str, net: nn.Module, values: Mapping[str, Tensor], points: Tensor) -> Tensor:

@@ -79,7 +79,9 @@ class BayesianModel(Summarized):
             (`check_structure`), a pattern matches no parameter, or an argument is of another type.
 
     Attributes:
-        net: the copy of the network; its parameters are inferred, its buffers are constant.
+        net: the copy of the network; its parameters are inferred, its buffers are constant. Its
+            `input_shape` is the shape of the first points that the model has seen, unless the
+            network declares one.
         shapes: name -> shape of every entry of the flat vector, in order.
         num_parameters: length of the flat vector.
         num_fixed_parameters: entries of the parameters that are constants.
@@ -304,6 +306,9 @@ class BayesianModel(Summarized):
         self.num_outputs = check_function(self._name, self.net, x, wanted)
         check_logits(self._name, self.net, x, self.likelihood)
         self._checked_shapes.add(tuple(x.shape[1:]))
+        if getattr(self.net, "input_shape", None) is None:
+            # Derivations of the symmetry of this copy then need no shape.
+            self.net.input_shape = tuple(x.shape[1:])
 
     def _check_call(self, flat: Tensor | None, x: Tensor, y: Tensor | None = None) -> None:
         """Refuse wrong arguments of the density, by comparing types and lengths only."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 
 from bnn_symm.architectures import check_function, check_structure, private_copy
 from bnn_symm.errors import ConfigError
@@ -134,6 +135,11 @@ def divides_by_zero(net, x):
     return plain(net, x) / 0.0
 
 
+def recomputes(net, x):
+    hidden = checkpoint(lambda z: torch.tanh(net.first(z)), x, use_reentrant=False)
+    return net.last(hidden)
+
+
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
@@ -149,7 +155,8 @@ def divides_by_zero(net, x):
         (draws_in_python, "random numbers"),
         (draws_rarely, "random numbers"),
         (reads_a_clock, "two passes"),
-        (drops_in_training, "random numbers"),
+        (drops_in_training, "dropout of 0.1 at .*test_module_checks.py"),
+        (recomputes, "activation checkpoints"),
         (looks_at_the_mode, "evaluation mode"),
         (changes_a_parameter, "changes its parameter first.weight"),
         (detaches, "it gets no gradient"),

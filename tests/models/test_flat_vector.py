@@ -156,3 +156,11 @@ def test_fixed_entries_are_no_coordinates_and_change_no_fan_in():
     assert asymmetric.layer_values(asymmetric.unflatten(batch))["head.weight"].shape == (2, 2, 16)
     scales = asymmetric.layer_scales(asymmetric.unflatten(torch.ones_like(free)))
     assert torch.equal(scales["head.weight"], layers["head"].mask.double())
+
+
+def test_a_copy_of_a_network_declares_the_shape_of_the_points_that_it_has_seen():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 1))
+    model = BayesianModel(net, Prior(), Gaussian(noise=0.1))
+    model.outputs(model.initial(), torch.zeros(2, 2, 5, 5))
+    assert model.net.input_shape == (2, 5, 5)
+    assert not hasattr(net, "input_shape")

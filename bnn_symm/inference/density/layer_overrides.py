@@ -85,6 +85,8 @@ class LayerUse:
 def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> list[LayerUse]:
     """Return the layers whose weight and bias are used by exactly one operation.
 
+    None are if the pass computes gradients, which use all weights again.
+
     Args:
         net: any network; one forward pass is observed.
         parameters: its parameters by name.
@@ -93,6 +95,8 @@ def layer_uses(net: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> l
     recorder = _UseRecorder({id(value): name for name, value in parameters.items()})
     with torch.no_grad(), recorder:
         functional_call(net, dict(parameters), (x,))
+    if recorder.has_gradients:
+        return []
     result = []
     for name, calls in recorder.calls.items():
         use = calls[0]
@@ -132,9 +136,11 @@ class _UseRecorder(OperationMode):
         super().__init__()
         self._names = names
         self.calls: dict[str, list[LayerUse | None]] = {}
+        self.has_gradients = False
 
     def operate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
+        self.has_gradients = self.has_gradients or func in (torch.autograd.grad, Tensor.backward)
         # Reading an attribute such as the shape does not use the values. Reading `weight.T`, a
         # tensor, does.
         if getattr(func, "__name__", "") != "__get__" or isinstance(result, Tensor):

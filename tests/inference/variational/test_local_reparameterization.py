@@ -49,6 +49,20 @@ class Prototypes(nn.Module):
         return x @ self.embed(self.table).T
 
 
+class Field(nn.Module):
+    """The gradient of a learned potential."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            potential = self.head(torch.tanh(self.first(x))).sum()
+            return torch.autograd.grad(potential, x, create_graph=True)[0]
+
+
 def test_only_layers_used_once_a_point_are_local():
     mlp = build_network(MLPConfig(widths=(4,), norm="layer"), input_shape=(3,), num_outputs=2)
     assert layers(mlp, torch.ones(2, 3)) == [
@@ -66,6 +80,7 @@ def test_only_layers_used_once_a_point_are_local():
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
     assert layers(tied, torch.ones(2, 3)) == []
+    assert layers(Field(), torch.ones(2, 3)) == []
 
 
 def test_written_out_gradient_is_the_gradient():
