@@ -124,7 +124,7 @@ def arrays_dataset(
     else:
         y = convert_target(y)
     if y.dtype == object:
-        y = infer_target(pd.Series(y, name="y"), config, is_text=False).values
+        y = infer_target(pd.Series(y, name="y"), is_text=False).values
     given = {role: _array(values) for role, values in points.items() if values is not None}
     for role, values in given.items():
         if values.shape != (len(x),):

@@ -19,6 +19,7 @@ from bnn_symm.summaries import Result
 _MANY_FEATURES, _REPORTED_FRACTION, _MAX_FRACTION = 20, 0.25, 0.5
 # Integers written with a decimal point may be classes if they have at most this many values.
 _FEW_VALUES = 10
+_KINDS = {"boolean": "true/false", "date": "dates", "text": "hashed words"}
 
 
 def data_summary(
@@ -42,7 +43,7 @@ def data_summary(
         f"{one_line(column.name, 30)} ({len(column.categories)}: "
         f"{short_list(column.categories, 4, 40)})"
         if column.kind == "category"
-        else f"{one_line(column.name, 30)} (true/false)"
+        else f"{one_line(column.name, 30)} ({_KINDS[column.kind]})"
         for column in preprocessing.columns
         if column.kind != "number"
     ]

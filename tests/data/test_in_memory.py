@@ -86,3 +86,27 @@ def test_arrays_and_data_sets_of_torch():
 def test_what_cannot_be_used(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def table(**columns):
+    return pd.DataFrame({"z": np.arange(60) % 7, "t": np.arange(60) % 11 / 4, **columns})
+
+
+def test_numbers_that_are_stored_as_text_are_noted_or_refused():
+    codes = Dataset.from_frame(table(a=["0", "1", "2"] * 20), target="t")
+    assert "stored as text, read as 3 categories" in codes.notes[0]
+    words = Dataset.from_frame(table(a=[1, "x", 3.5] * 20), target="t")
+    assert "mixes texts with other values ('x' in row 2)" in words.notes[0]
+    with pytest.raises(InvalidData, match="some of which are stored as text .'2' in row 2"):
+        Dataset.from_frame(table(a=[1, "2", 3.5, None] * 15), target="t")
+
+
+@pytest.mark.parametrize("form", ["${}.5", "{},5", "{}.5 %"])
+def test_a_target_of_a_frame_has_the_notations_of_a_file(form):
+    texts = [form.format(i % 11) for i in range(60)]
+    data = Dataset.from_frame(table(t=texts), target="t")
+    expected = np.arange(60) % 11 + 0.5
+    part = data.train
+    shown = data.scaling.y_mean + data.scaling.y_scale * part.y.numpy()
+    assert np.isin(shown.round(4), expected).all()
+    assert "target 't': numbers with" in data.notes[0]

@@ -7,8 +7,9 @@ months first, and is an error that asks for the format.
 
 import itertools
 import math
+from calendar import isleap
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,19 @@ def formats(texts: Sequence[str]) -> list[str]:
     return list(reversed(meanings.values()))
 
 
+def exception_of(texts: Sequence[str]) -> str | None:
+    """Return the first text that has not the format of nearly all others; None without one.
+
+    Args:
+        texts: distinct texts without surrounding spaces.
+    """
+    for form in (ISO, *_FORMATS):
+        others = [text for text in texts if parse(text, form) is None]
+        if 0 < len(others) < 0.2 * len(texts):
+            return others[0]
+    return None
+
+
 def parse(text: str, form: str) -> datetime | None:
     """Return the time that a text describes, in UTC if it has an offset; None for other texts.
 
@@ -67,9 +81,9 @@ def parse(text: str, form: str) -> datetime | None:
             moment = datetime.fromisoformat(text)
         else:
             moment = datetime.strptime(text, form)
-    except ValueError:
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def has_day(form: str) -> bool:
@@ -111,7 +125,7 @@ def features(moments: Sequence[datetime | None], *, day: bool, time: bool) -> np
             continue
         days = (moment - EPOCH).total_seconds() / 86_400
         start = datetime(moment.year, 1, 1)
-        in_year = (moment - start) / (datetime(moment.year + 1, 1, 1) - start) if day else 0.0
+        in_year = (moment - start) / timedelta(days=366 if isleap(moment.year) else 365)
         # 2000-01-01 was a Saturday; a week begins on Monday.
         phases = [(in_year, day), ((days + 5) / 7, day), (days % 1, time)]
         waves = (

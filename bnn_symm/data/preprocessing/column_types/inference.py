@@ -37,6 +37,7 @@ from bnn_symm.data.preprocessing.column_values import (
 from bnn_symm.data.preprocessing.columns import Column, is_placeholder
 from bnn_symm.data.preprocessing.labels import sorted_labels
 from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas
@@ -49,6 +50,8 @@ _ID_NAME = re.compile(
 # Of a column with more categories than the first number, those with fewer rows than the second are
 # one category.
 _MANY_CATEGORIES, _RARE_ROWS = 20, 5
+# Dates after this year are mentioned, because databases mark an open end by such dates.
+_LATEST_YEAR = 2200
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +133,11 @@ def _of_texts(
     decision = infer_text_column(what, texts)
     if decision.kind == "number":
         check_codes(what, texts)
-        decision = replace(decision, kind="category")
+        note = (
+            f"{what}: numbers that are stored as text, read as {len(set(texts))} categories; "
+            "convert the column if they are quantities"
+        )
+        decision = replace(decision, kind="category", notes=(*decision.notes, note))
     has_gaps = bool(missing.any())
     if decision.kind == "boolean":
         column = Column(name=name, kind="boolean", has_missing=has_gaps)
@@ -201,10 +208,30 @@ def _of_values(series: "pandas.Series", name: str, missing: np.ndarray) -> Infer
         column = Column(name=name, kind=kind, has_missing=True)
     else:
         column, notes = _categories(name, values.tolist(), has_missing=has_missing)
+        if str in kinds and len(kinds) > 1 and str(series.dtype) != "category":
+            notes = (*notes, _mixture_note(what, values.tolist()))
     return InferredColumn(
         column=column,
         values=_with_gaps(series, missing) if has_missing else values,
         notes=(*notes, *_missing_notes(column, missing)),
+    )
+
+
+def _mixture_note(what: str, values: Sequence[Any]) -> str:
+    """Return a note for objects of which some are texts, unless these are numbers too.
+
+    Raises:
+        InvalidData: if all values are numbers, some of them stored as text.
+    """
+    text = next(value for value in values if isinstance(value, str))
+    if are_numbers([str(value).strip() for value in values]):
+        raise InvalidData(
+            f"{what} contains numbers, some of which are stored as text ({quoted(text)} in row "
+            f"{values.index(text) + 1} of those with a value); convert the column to numbers"
+        )
+    return (
+        f"{what} mixes texts with other values ({quoted(text)} in row {values.index(text) + 1}); "
+        f"read as {len(set(values))} categories"
     )
 
 
@@ -222,6 +249,12 @@ def _of_dates(series: "pandas.Series", name: str, form: str, has_missing: bool) 
         column = replace(column, has_time=has_time)
     shown = "ISO dates" if form == dates.ISO else f"dates or times of the form {form}"
     note = f"{what}: {shown}, read as {len(column.value_names)} features"
+    latest = max((moment for moment in moments if moment is not None), default=dates.EPOCH)
+    if latest.year > _LATEST_YEAR:
+        note += (
+            f"; the latest is {latest:%Y-%m-%d}: if it stands for an open end, leave the field "
+            "empty"
+        )
     return InferredColumn(
         column=column,
         values=series.astype(str).to_numpy(dtype=object)

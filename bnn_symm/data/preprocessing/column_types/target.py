@@ -51,24 +51,20 @@ def infer_target(
 
     Args:
         series: column without missing values.
-        config: the declared decimal mark.
+        config: of a table, with the declared decimal mark; None for an array, whose numbers have the
+            plain notation.
         is_text: whether it comes from a text file.
 
     Raises:
         InvalidData: if values are missing, dates, ambiguous numbers, or of other types.
     """
-    config = config or DataConfig()
     what = f"target {quoted(str(series.name))}"
     check_missing(series, what=what)
     if is_text:
+        found = _of_notation(series, what, config)
+        if found is not None:
+            return found
         texts = series.tolist()
-        notation = notation_of(what, [text.strip() for text in texts], config)
-        if notation is not None:
-            plain = plain_texts(series, notation, what).tolist()
-            note = f"{what}: numbers with {notation.describe()} ({texts[0].strip()!r} in row 1)"
-            return InferredTarget(
-                values=typed_values("number", plain), notation=notation, notes=(note,)
-            )
         decision = infer_text_column(what, texts, is_target=True)
         return InferredTarget(values=typed_values(decision.kind, texts), notes=decision.notes)
     refuse_types(series, what)
@@ -84,8 +80,26 @@ def infer_target(
         return InferredTarget(values=values)
     if not all(isinstance(value, str) for value in values.tolist()):
         return InferredTarget(values=values)  # the categories of a categorical type
+    found = _of_notation(series, what, config)
+    if found is not None:
+        return found
     decision = infer_text_column(what, values.tolist(), is_target=True)
     if decision.kind == "number":
         check_codes(what, values.tolist())
     stripped = np.array([value.strip() for value in values.tolist()], dtype=object)
     return InferredTarget(values=stripped, notes=decision.notes)
+
+
+def _of_notation(
+    series: "pandas.Series", what: str, config: DataConfig | None
+) -> InferredTarget | None:
+    """Return a target of texts that are numbers in another than the plain notation."""
+    if config is None:
+        return None
+    texts = [text.strip() for text in series.tolist()]
+    notation = notation_of(what, texts, config)
+    if notation is None:
+        return None
+    plain = plain_texts(series, notation, what).tolist()
+    note = f"{what}: numbers with {notation.describe()} ({texts[0]!r} in row 1)"
+    return InferredTarget(values=typed_values("number", plain), notation=notation, notes=(note,))

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from bnn_symm.data.preprocessing.column_types import dates
 from bnn_symm.data.preprocessing.column_types.notation import (
     CODE,
     NOT_FINITE,
@@ -104,7 +105,7 @@ def infer_text_column(what: str, texts: Sequence[str], *, is_target: bool = Fals
     words = {text.lower() for text in counts}
     if words <= set(_BOOLEANS):
         return TextColumn(kind="boolean")
-    _refuse_dates(column)
+    _refuse_dates(column, is_target)
     _refuse_notations(column)
     _refuse_mixture(column, words)
     _refuse_near_duplicates(column)
@@ -162,13 +163,28 @@ def looks_like_dates(texts: Sequence[str]) -> bool:
     return sum(_DATE_TEXT.fullmatch(text) is not None for text in texts) > 0.8 * len(texts)
 
 
-def _refuse_dates(column: _Distinct) -> None:
-    if looks_like_dates(list(column.counts)):
-        text = next(text for text in column.counts if _DATE_TEXT.fullmatch(text))
+def _refuse_dates(column: _Distinct, is_target: bool) -> None:
+    texts = list(column.counts)
+    if not looks_like_dates(texts):
+        return
+    text = next(text for text in texts if _DATE_TEXT.fullmatch(text))
+    if is_target:
         raise InvalidData(
             f"{column.what} contains dates or times ({_quote(text)} in row "
-            f"{column.first_row[text]}) of several formats; drop it or write all in one format"
+            f"{column.first_row[text]}), which are no targets; choose another target, or convert "
+            "it to numbers"
         )
+    wrong = dates.exception_of(texts)
+    if wrong is not None:
+        raise InvalidData(
+            f"{column.where(wrong)}: {_quote(wrong)} is no date of the form of the other values, "
+            f"such as {_quote(texts[0] if texts[0] != wrong else texts[1])}; correct it or leave "
+            "it empty"
+        )
+    raise InvalidData(
+        f"{column.what} contains dates or times ({_quote(text)} in row "
+        f"{column.first_row[text]}) of several formats; drop it or write all in one format"
+    )
 
 
 def _refuse_notations(column: _Distinct) -> None:
@@ -184,12 +200,28 @@ def _refuse_notations(column: _Distinct) -> None:
         return
     if words and column.rows(wrong) + column.rows(column.with_form(NUMBER)) <= column.rows(words):
         return  # words, some of which resemble numbers
+    notations = {
+        text: f"the unit {units[text]!r}" if text in units else column.forms[text] for text in wrong
+    }
+    usual = Counter({each: 0 for each in notations.values()})
+    for text, notation in notations.items():
+        usual[notation] += column.counts[text]
+    (notation, rows), *_ = usual.most_common()
+    others = [text for text in column.counts if notations.get(text) != notation]
+    others = [text for text in others if column.forms[text] != NUMBER] or others
+    text = next(text for text in wrong if notations[text] == notation)
+    if others and column.rows(others) < rows:
+        other = others[0]
+        raise InvalidData(
+            f"{column.what} contains numbers with {notation} ({_quote(text)} in row "
+            f"{column.first_row[text]}), but row {column.first_row[other]} has {_quote(other)} "
+            f"({column.rows(others)} such values in total); correct them or drop the rows"
+        )
     text = wrong[0]
-    notation = f"the unit {units[text]!r}" if text in units else column.forms[text]
     raise InvalidData(
-        f"{column.where(text)}: got {_quote(text)}, a number with {notation} ({column.rows(wrong)} "
-        "such values in total), expected plain numbers such as 1234.5; rewrite the column, or use "
-        "words for categories"
+        f"{column.where(text)}: got {_quote(text)}, a number with {notations[text]} "
+        f"({column.rows(wrong)} such values in total), expected plain numbers such as 1234.5; "
+        "rewrite the column, or use words for categories"
     )
 
 

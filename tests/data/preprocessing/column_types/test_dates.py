@@ -9,6 +9,7 @@ import pytest
 
 from bnn_symm.data import load_dataset, read_inputs
 from bnn_symm.data.preprocessing.column_types import dates
+from bnn_symm.data.preprocessing.column_types.inference import infer_column
 from bnn_symm.errors import ConfigError, InvalidData
 
 
@@ -71,3 +72,13 @@ def test_a_declared_format_and_later_rows(tmp_path):
         read_inputs(tmp_path / "one.csv", data.preprocessing)
     with pytest.raises(ConfigError, match="got 'day', expected number, category"):
         load_dataset(tmp_path / "x.csv", types={"when": "day"})
+
+
+def test_the_last_year_of_the_calendar_is_read_and_mentioned():
+    series = pd.Series(["2024-01-31", "9999-12-31", "0001-01-01"] * 10, name="until")
+    found = infer_column(series)
+    assert "the latest is 9999-12-31" in found.notes[0]
+    encoded = found.column.encode(series)
+    assert np.isfinite(encoded).all()
+    assert encoded[1, 0] == pytest.approx(8000.0, abs=0.01)
+    assert dates.parse("9999-12-31T23:59:59-05:00", dates.ISO) is None
