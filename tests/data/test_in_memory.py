@@ -97,7 +97,7 @@ def test_numbers_that_are_stored_as_text_are_noted_or_refused():
     assert "stored as text, read as 3 categories" in codes.notes[0]
     words = Dataset.from_frame(table(a=[1, "x", 3.5] * 20), target="t")
     assert "mixes texts with other values ('x' in row 2)" in words.notes[0]
-    with pytest.raises(InvalidData, match="some of which are stored as text .'2' in row 2"):
+    with pytest.raises(InvalidData, match=r"some of which are stored as text \('2' in row 2"):
         Dataset.from_frame(table(a=[1, "2", 3.5, None] * 15), target="t")
 
 

@@ -51,8 +51,8 @@ def infer_target(
 
     Args:
         series: column without missing values.
-        config: of a table, with the declared decimal mark; None for an array, whose numbers have the
-            plain notation.
+        config: of a table, with the declared decimal mark; None for an array, whose numbers have
+            the plain notation.
         is_text: whether it comes from a text file.
 
     Raises:
