@@ -17,6 +17,7 @@ from bnn_symm.data.loaders.split_columns import splitting_values
 from bnn_symm.data.loaders.split_files import with_split_files
 from bnn_symm.data.loaders.tables import raw_table
 from bnn_symm.data.preprocessing.column_types.target import infer_target
+from bnn_symm.data.preprocessing.column_values import check_names
 from bnn_symm.data.preprocessing.point_columns import (
     PointColumn,
     point_values,
@@ -49,8 +50,7 @@ def as_pandas(table: Any) -> Any:
             "Dataset.from_arrays(x, y)"
         )
     table = table.rename(columns=str)
-    if table.columns.has_duplicates:
-        raise InvalidData("the table has two columns of one name; rename or drop one")
+    check_names(table)
     if not len(table):
         raise InvalidData("the table has no rows, expected at least one")
     return table.reset_index(drop=True)

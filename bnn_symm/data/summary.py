@@ -140,9 +140,17 @@ def data_notes(
 
 
 def _target_notes(preprocessing: Preprocessing, y: np.ndarray) -> list[str]:
-    if y.ndim == 2 or y.dtype.kind != "f" or (y != np.floor(y)).any():
+    if y.ndim == 2 or y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
         return []
     distinct = np.unique(y)
+    if y.dtype.kind != "f":
+        if preprocessing.task != "classification" or len(distinct) < 3:
+            return []
+        counts, values = advise_setting("data.task=count"), short_list(distinct.tolist(), 5)
+        return [
+            f"target {quoted(preprocessing.target)} has the integers {values}: read as classes; "
+            f"for counts use {counts}, for other numbers {advise_setting('data.task=regression')}"
+        ]
     if len(distinct) > _FEW_VALUES or len(distinct) * 2 > len(y):
         return []
     values, target = short_list(distinct.tolist(), 5), quoted(preprocessing.target)

@@ -14,6 +14,7 @@ from torch import Tensor
 from bnn_symm.architectures import count_flops
 from bnn_symm.data import Task
 from bnn_symm.data.in_memory import as_pandas
+from bnn_symm.data.preprocessing.column_values import check_names
 from bnn_symm.data.preprocessing.labels import Label
 from bnn_symm.diagnostics.calibration.conformal import Conformal, calibrate
 from bnn_symm.errors import InvalidData
@@ -114,6 +115,8 @@ class BNNEstimator(BaseEstimator):
     def _check_inputs(self, X: Any, y: Any, checks: dict[str, Any]) -> tuple[Any, np.ndarray]:
         """Return a table of pandas or an array (point, feature), and the target."""
         self._reads_tables = is_table(X)
+        if self._reads_tables:
+            check_names(X)
         if not self._reads_tables:
             checked: Any = validate_data(
                 self, X, y, ensure_min_samples=2, **checks, **self._array_checks()
@@ -174,13 +177,13 @@ class BNNEstimator(BaseEstimator):
             model = build_model(
                 config, dataset.input_shape, dataset.num_outputs, mean, dataset.train.x
             )
-            chosen, _ = with_chosen_method(config, model, dataset)
+            chosen, reason = with_chosen_method(config, model, dataset)
             flops = gradient_flops([*chosen.warm_start, chosen.inference], model, dataset)
             with use_threads(_threads(flops, config)):
                 posterior = config.inference.fit(model, dataset, seed=config.seed)
         self.config_ = chosen
         self.preprocessing_ = dataset.preprocessing
-        self.notes_ = list(dataset.notes)
+        self.notes_ = [*dataset.notes, *([reason] if reason else [])]
         self.model_ = posterior.model
         self.posterior_ = posterior
         self._validation = dataset.validation
@@ -238,6 +241,7 @@ class BNNEstimator(BaseEstimator):
     def _raw_inputs(self, X: Any) -> Any:
         """Return the inputs as the kind of data, table or array, that was fitted."""
         if self._reads_tables and is_table(X):
+            check_names(X)
             return as_pandas(validate_data(self, X, reset=False, skip_check_array=True))
         x: Any = validate_data(self, X, reset=False, **self._array_checks())
         if not self._reads_tables:

@@ -225,8 +225,9 @@ class Predictive(Summarized):
     # -- classes
 
     def probabilities(self) -> Float[Tensor, "point class"]:
-        """Return the class probabilities of the mixture."""
-        return self._class_sums()[0] / self.num_draws
+        """Return the class probabilities of the mixture, whose sum is one in float64."""
+        sums = self._class_sums()[0]
+        return sums / sums.sum(-1, keepdim=True)
 
     def entropy(self) -> Float[Tensor, " point"]:
         """Return the entropy of the mixture in nats: the total uncertainty about the class."""

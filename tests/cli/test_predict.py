@@ -114,13 +114,15 @@ def test_labels_as_they_were_written(cli, data, tmp_path, labels, dtype):
         "mutual_information",
     ]
     assert set(result["prediction"]) <= set(labels)
-    np.testing.assert_allclose(result[names].sum(axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(result[names].sum(axis=1), 1.0, rtol=1e-12)
     best = np.array(sorted(labels), dtype=object)[result[names].to_numpy().argmax(1)]
     assert (result["prediction"].to_numpy(dtype=object) == best).all()
     assert cli("predict", "run", "c.csv", "-o", "out.npz")[0] == 0
     with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
         assert sorted(file.files) == sorted(result.columns)
         assert len(file["prediction"]) == 50
+    status, _, err = cli("predict", "run", "c.csv", "-o", "q.csv", "--quantiles", "0.1")
+    assert (status, "--quantiles is for numbers" in err) == (2, True)
 
 
 def test_wrong_input(refused, run, data, tmp_path):

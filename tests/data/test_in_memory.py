@@ -70,7 +70,7 @@ def test_arrays_and_data_sets_of_torch():
         (
             lambda: Dataset.from_frame(frame().rename(columns={"size": "town"}), "price"),
             InvalidData,
-            "two columns of one name",
+            "duplicate columns: town",
         ),
         (lambda: Dataset.from_arrays(np.zeros((9, 2)), np.zeros(8)), InvalidData, "9 points"),
         (lambda: Dataset.from_arrays(np.zeros((9, 2)), [0] * 9, drop="a"), ConfigError, "tables"),
@@ -110,3 +110,19 @@ def test_a_target_of_a_frame_has_the_notations_of_a_file(form):
     shown = data.scaling.y_mean + data.scaling.y_scale * part.y.numpy()
     assert np.isin(shown.round(4), expected).all()
     assert "target 't': numbers with" in data.notes[0]
+
+
+def test_integers_that_are_read_as_classes_are_noted():
+    counts = np.arange(60) % 5
+    data = Dataset.from_frame(pd.DataFrame({"z": np.arange(60) % 7, "t": counts}), target="t")
+    assert data.task == "classification"
+    assert "target 't' has the integers 0, 1, 2, 3, 4: read as classes" in data.notes[0]
+    declared = Dataset.from_frame(table(t=counts), target="t", task="count")
+    assert declared.notes == ()
+
+
+def test_duplicate_columns_are_refused_where_tables_are_read():
+    data = Dataset.from_frame(table(), target="t")
+    twice = pd.concat([table(), table()], axis=1)
+    with pytest.raises(InvalidData, match="duplicate columns: z, t"):
+        data.preprocessing.encode(twice)

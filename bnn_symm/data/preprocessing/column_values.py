@@ -12,7 +12,7 @@ from bnn_symm.data.preprocessing.column_types.notation import (
     parse_number,
     parse_numbers,
 )
-from bnn_symm.data.preprocessing.quoting import quoted
+from bnn_symm.data.preprocessing.quoting import quoted, short_list
 from bnn_symm.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -27,6 +27,23 @@ def table_column(frame: Any, name: str) -> "pandas.Series":
         name: name of the column.
     """
     return frame[name]
+
+
+def check_names(frame: Any) -> None:
+    """Raise an error if a table has several columns of one name.
+
+    Args:
+        frame: table.
+
+    Raises:
+        InvalidData: naming them.
+    """
+    names = [str(name) for name in frame.columns]
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise InvalidData(
+            f"the table has duplicate columns: {short_list(repeated)}; rename or drop them"
+        )
 
 
 def check_missing(

@@ -16,6 +16,7 @@ from bnn_symm.data.preprocessing.array_values import array_features, check_integ
 from bnn_symm.data.preprocessing.column_types.number_notation import NumberNotation
 from bnn_symm.data.preprocessing.column_values import (
     check_missing,
+    check_names,
     is_missing,
     numbers,
     table_column,
@@ -389,6 +390,7 @@ class Preprocessing:
 
 def _find_columns(frame: "pandas.DataFrame", expected: Sequence[str]) -> "dict[str, pandas.Series]":
     """Return the columns of a table by name, ignoring spaces around names."""
+    check_names(frame)
     known = {str(name).strip(): name for name in frame.columns}
     known |= {str(name): name for name in frame.columns}
     matches = {name: known.get(name, known.get(name.strip())) for name in expected}
