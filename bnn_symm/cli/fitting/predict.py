@@ -72,7 +72,7 @@ def _predict(options: argparse.Namespace) -> int:
     from bnn_symm.runs.conformal import conformal_notes
     from bnn_symm.runs.predictions import check_output, predict_file
 
-    levels, times = _levels(options.quantiles or "0.05,0.5,0.95"), _times(options.times)
+    levels, times = _levels(options.quantiles), _times(options.times)
     to_stdout = options.output == "-"
     if to_stdout and options.json:
         raise ConfigError("-o - prints the predictions as CSV; leave out --json")
@@ -80,7 +80,7 @@ def _predict(options: argparse.Namespace) -> int:
     if isinstance(output, Path):
         check_output(output, excel_safe=options.excel_safe)
     run = open_run(options)
-    if options.quantiles and run.preprocessing.task == "classification":
+    if options.quantiles is not None and run.preprocessing.task == "classification":
         raise ConfigError("--quantiles is for numbers, counts and times; leave it out for classes")
     conformal = None if options.conformal is None else run.conformal(options.conformal)
     rows, remarks = predict_file(
@@ -116,9 +116,11 @@ def _times(text: str | None) -> list[float]:
     return times
 
 
-def _levels(text: str) -> list[float]:
+def _levels(text: str | None) -> list[float]:
     from bnn_symm.errors import ConfigError
 
+    if text is None:
+        return [0.05, 0.5, 0.95]
     try:
         levels = [float(part) for part in text.split(",")]
     except ValueError:
