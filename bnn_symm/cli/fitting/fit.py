@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bnn_symm.cli.command import INTERRUPTED, add_command, answer, file_line, warn
@@ -170,15 +171,15 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
     warn(unused_setting_notes(config))
     if options.dry_run:
         return _dry_run(options, config)
-    bars = [] if options.quiet else [ProgressBars(config.inference, config.warm_start)]
+    with ExitStack() as stack:
+        bars = []
+        if not options.quiet:
+            bars.append(stack.enter_context(ProgressBars(config.inference, config.warm_start)))
 
-    def show_methods(prepared: "Prepared") -> None:
-        for bar in bars:
-            bar.set_methods(prepared.config.inference, prepared.config.warm_start)
+        def show_methods(prepared: "Prepared") -> None:
+            for bar in bars:
+                bar.set_methods(prepared.config.inference, prepared.config.warm_start)
 
-    try:
-        for bar in bars:
-            bar.__enter__()
         if options.resume:
             run = resume_run(
                 options.resume,
@@ -197,9 +198,6 @@ def _fit_as_first(options: argparse.Namespace, group: "ProcessGroup") -> int:
                 group=group,
                 check=show_methods,
             )
-    finally:
-        for bar in bars:
-            bar.__exit__()
     if run.metrics is None:
         print(
             f"bnn-symm: interrupted; the last state is saved in {one_line(run.path, 100)}; "

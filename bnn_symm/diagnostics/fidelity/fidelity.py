@@ -61,12 +61,6 @@ from bnn_symm.errors import ConfigError, IncompatiblePosteriors, InvalidData
 from bnn_symm.models.likelihoods import has_events
 from bnn_symm.posteriors import Posterior, Predictive
 
-CLASS_DISTANCES = ("agreement", "total_variation", "w1", "nll_difference")
-"""Names of the measures of classes; the second ranks."""
-
-NUMBER_DISTANCES = ("w1", "w1_relative", "nll_difference")
-"""Names of the measures of numbers and counts; the first ranks."""
-
 Pointwise = Mapping[str, Float[np.ndarray, " point"]]
 
 # Outputs of all draws of a source at once (64 MB in float64).
