@@ -34,6 +34,8 @@ from bnn_symm.symmetry.inputs import input_points
 __all__ = ["LinearMaps", "MappedAxis", "linear_maps", "map_axes"]
 
 _POINTS = 12
+# Standard deviations of what is added to the values of the network, one for each trial.
+_SPREADS = (0.1, 1.0, 1.0)
 
 Form = Literal["general", "orthogonal", "similarities of pairs", "rotations of pairs"]
 
@@ -190,8 +192,14 @@ class _Test:
     def __init__(self, net: nn.Module, input_shape: tuple[int, ...] | None) -> None:
         self._net = dense_copy(net).double().eval()
         self._x = input_points(net, input_shape, _POINTS)
-        self._values = random_values(self._net, "linear maps")
-        self._before = evaluate(self._net, self._values, self._x)
+        # Near the values of the network, all units of a relu may be active at all points.
+        self._trials = [
+            (values, evaluate(self._net, values, self._x))
+            for values in (
+                random_values(self._net, "linear maps", number, spread=spread)
+                for number, spread in enumerate(_SPREADS)
+            )
+        ]
 
     def form(self, axes: tuple[MappedAxis, ...]) -> Form | None:
         """Return the form of the maps of whole blocks, if there are any."""
@@ -228,9 +236,11 @@ class _Test:
         return None, None
 
     def _preserves(self, axes: tuple[MappedAxis, ...], matrices: Tensor) -> bool:
-        mapped = map_axes(axes, self._values, matrices)
-        change = relative_change(self._before, evaluate(self._net, mapped, self._x))
-        return change <= TOLERANCE
+        return all(
+            relative_change(before, evaluate(self._net, map_axes(axes, values, matrices), self._x))
+            <= TOLERANCE
+            for values, before in self._trials
+        )
 
 
 def pair_matrices(

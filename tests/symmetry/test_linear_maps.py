@@ -251,3 +251,10 @@ def test_functional_dimension_of_a_transformer():
     # constant vector in each row of these; scale and rotations of the stream, which norms undo.
     norms, rows, stream = 3 * 2 * 4, 3 * 4 + 5 + 5, 1 + 3 * 2 // 2
     assert result.hidden == norms + rows + stream
+
+
+def test_a_relu_whose_units_are_all_active_at_first_is_not_linear():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    with torch.no_grad():
+        net[0].bias.fill_(20.0)
+    assert linear_maps(net, permutation_spec(net), {}) == []
