@@ -308,7 +308,7 @@ class BayesianModel(Summarized):
         self._checked_shapes.add(tuple(x.shape[1:]))
         if getattr(self.net, "input_shape", None) is None:
             # Derivations of the symmetry of this copy then need no shape.
-            self.net.input_shape = tuple(x.shape[1:])
+            self.net.input_shape = tuple(x.shape[1:])  # pyright: ignore[reportArgumentType]
 
     def _check_call(self, flat: Tensor | None, x: Tensor, y: Tensor | None = None) -> None:
         """Refuse wrong arguments of the density, by comparing types and lengths only."""

@@ -124,8 +124,7 @@ def _check_layer(described: str, module: nn.Module) -> None:
     if type(module).__name__ == "_SpectralNorm" or _has_hook(module, "SpectralNorm"):
         raise ConfigError(
             f"{described}: spectral_norm updates a state in every training pass, so the outputs "
-            "depend on former calls; remove it, or divide by "
-            "torch.linalg.matrix_norm(weight, 2) in forward"
+            "depend on former calls; remove it"
         )
     if _has_hook(module, "WeightNorm"):
         raise ConfigError(

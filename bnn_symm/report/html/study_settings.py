@@ -27,7 +27,7 @@ _ROLES = {
     "breaks_symmetry": "control: breaks the symmetry in another way",
 }
 # Style classes of the stored values of `answer`.
-_MARKS = {
+_MARKS: Mapping[str, str] = {
     Answer.SUPPORTED: "yes",
     Answer.OPPOSITE: "other",
     Answer.NOT_SUPPORTED: "no",
