@@ -388,13 +388,12 @@ def check_same_fixed(first: torch.nn.Module, other: torch.nn.Module, who: str) -
             for part in ("free", "values")
         ):
             continue
-        if name in dict(first.named_parameters()) and not (both and entries[name].free.any()):
-            raise IncompatiblePosteriors(
-                f"{who} has other values of the parameter {name}, which is fixed "
-                "(requires_grad=False), than the first, so that coordinates are not comparable; "
-                "fix it at the same values"
-            )
         mine, theirs = short_fingerprint(fingerprint(first)), short_fingerprint(fingerprint(other))
+        if mine == theirs:
+            raise IncompatiblePosteriors(
+                f"{who} has other values of {name}, which is constant, than the first, so that "
+                "coordinates are not comparable; use the same values in both networks"
+            )
         raise IncompatiblePosteriors(
             f"{who} has different fixed values in {name} (mask fingerprint {theirs}, the first has "
             f"{mine}), so that coordinates are not comparable; compare runs of one "
