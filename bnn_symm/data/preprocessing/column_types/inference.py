@@ -182,7 +182,7 @@ def _number_column(name: str, values: np.ndarray) -> InferredColumn:
     return InferredColumn(
         column=Column(name=name, kind="number"),
         values=values,
-        notes=tuple(_counter_notes(what, values)),
+        notes=(*_counter_notes(what, values), *_date_notes(name, values)),
     )
 
 
@@ -361,6 +361,19 @@ def _missing_notes(column: Column, missing: np.ndarray) -> list[str]:
     if column.kind == "category":
         return [f"{place}; they are a category of their own"]
     return [f"{place}; the median of the training data replaces them, with a feature that says so"]
+
+
+def _date_notes(name: str, values: np.ndarray) -> list[str]:
+    """Return a note if the integers of a column are dates without separators, as in 20240131."""
+    distinct = np.unique(values) if values.dtype.kind in "iu" else values[:0]
+    if len(distinct) < 2 or not 19_000_101 <= distinct[0] <= distinct[-1] < 21_000_101:
+        return []
+    if any(dates.parse(str(value), "%Y%m%d") is None for value in distinct.tolist()):
+        return []
+    return [
+        f"column {quoted(name)}: integers such as {distinct[0]} are read as numbers; if they are "
+        f"dates, declare data.types={{{name}: '%Y%m%d'}}"
+    ]
 
 
 def _counter_notes(what: str, values: np.ndarray) -> list[str]:

@@ -82,3 +82,30 @@ def test_the_last_year_of_the_calendar_is_read_and_mentioned():
     assert np.isfinite(encoded).all()
     assert encoded[1, 0] == pytest.approx(8000.0, abs=0.01)
     assert dates.parse("9999-12-31T23:59:59-05:00", dates.ISO) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "form"),
+    [
+        (["2020-01", "2021-12"], "%Y-%m"),
+        (["01/2020", "12/2021"], "%m/%Y"),
+        (["Jan 2020", "May 2021"], "%b %Y"),
+        (["January 2020", "August 2021"], "%B %Y"),
+    ],
+)
+def test_months_are_dates(texts, form):
+    found = infer_column(pd.Series(texts * 20, name="c"))
+    assert (found.column.kind, found.column.date_format) == ("date", form)
+
+
+def test_codes_of_a_word_and_a_number_are_no_dates():
+    assert (
+        infer_column(pd.Series(["ABC 1000", "MAX 2000"] * 20, name="c")).column.kind == "category"
+    )
+
+
+def test_integers_that_may_be_dates_are_numbers_with_a_note():
+    found = infer_column(pd.Series([20240131, 20240201, 20231231] * 10, name="sold"))
+    assert found.column.kind == "number"
+    assert "declare data.types={sold: '%Y%m%d'}" in found.notes[0]
+    assert infer_column(pd.Series([20240131, 20240299] * 10, name="c")).notes == ()
