@@ -4,7 +4,8 @@ Heads exchange positions as a whole, and so do the units within a head. The best
 one assignment whose gains are themselves the values of assignments, one for each pair of heads and
 each kind of unit.
 
-Blocks of one unit of each group are the channels of depthwise convolutions (`channels`).
+Blocks of one unit of each group are the channels of depthwise convolutions (`channels`), and those
+of several units the channels of grouped convolutions (`grouped`).
 """
 
 import math
@@ -17,14 +18,14 @@ from torch import Tensor
 from bnn_symm.alignment.objective import Objective
 from bnn_symm.alignment.solvers.channels import assign_channels
 from bnn_symm.alignment.solvers.gains import Gain
+from bnn_symm.alignment.solvers.grouped import assign_grouped, double_tensors
 from bnn_symm.symmetry import Component, Permutation, PermutationSpec, SymmetryGroup
 
 
 def nested_components(group: SymmetryGroup) -> list[tuple[str, list[str]]]:
     """Return the components that are free to take any order of blocks and of units in blocks.
 
-    Groups of which a tensor holds one block of several units (grouped convolutions) are left to the
-    search by generators, and so are components that fixed entries restrict.
+    Components that fixed entries restrict are left to the search by generators.
 
     Args:
         group: the symmetry group.
@@ -44,7 +45,8 @@ def is_one_assignment(spec: PermutationSpec, component: Component) -> bool:
     """Return whether `assign_blocks` makes a search by generators superfluous.
 
     It finds the best element of a nested component, the rest fixed, if no tensor holds its groups
-    on two axes. With blocks of one unit, an axis that holds a single block does not count.
+    on two axes. Axes that hold a single block do not count: those of blocks of one unit are exact,
+    and those of several units have a search of their own.
 
     Args:
         spec: of the network.
@@ -53,13 +55,8 @@ def is_one_assignment(spec: PermutationSpec, component: Component) -> bool:
     family = _family(spec, component)
     if family is None:
         return False
-    single = has_single_units(spec, *family)
     return all(
-        sum(
-            any(s.group in component.units and not (single and s.within) for s in axis)
-            for axis in axes
-        )
-        <= 1
+        sum(any(s.group in component.units and not s.within for s in axis) for axis in axes) <= 1
         for axes in spec.axes.values()
     )
 
@@ -93,7 +90,7 @@ def _family(spec: PermutationSpec, component: Component) -> tuple[str, list[str]
         if s.group in component.units
     ]
     if any(s.within for s in parts) and not has_single_units(spec, owner, children):
-        return None
+        return None if double_tensors(spec, owner, children) is None else (owner, children)
     return owner, children
 
 
@@ -111,6 +108,8 @@ def assign_blocks(
     spec = objective.spec
     if has_single_units(spec, owner, children):
         return assign_channels(objective, owner, children, current)
+    if double_tensors(spec, owner, children):
+        return assign_grouped(objective, owner, children, current)
     blocks = spec.groups[owner].size
     total = objective.gain(owner, current).best().numpy().astype(np.float64)
     inner: dict[str, dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]] = {}
