@@ -114,3 +114,18 @@ def test_older_summaries_without_the_names_of_controls_have_a_page(data):
         del one["explained_by"]
     older = dataclasses.replace(data, summary=old)
     assert lead_sentences(older, context_views(old))
+
+
+def test_words_of_former_summaries_are_read(tmp_path):
+    path = write_study(tmp_path / "former")
+    file = path / "summary.json"
+    summary = json.loads(file.read_text())
+    present = [one["answer"] for one in summary["conclusions"]]
+    former = {"supported": "yes", "not supported": "no", "inconclusive": "cannot be told"}
+    for one in summary["conclusions"]:
+        one["answer"] = former.get(one["answer"], "the other way")
+        one["because_of_symmetry"] = "not asked"
+    file.write_text(json.dumps(summary))
+    found = read_study(path).summary["conclusions"]
+    assert [one["answer"] for one in found] == present
+    assert {one["because_of_symmetry"] for one in found} == {"not assessed"}

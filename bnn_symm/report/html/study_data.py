@@ -18,6 +18,7 @@ from bnn_symm.io.documents import read_json
 from bnn_symm.io.parquet import read_rows
 from bnn_symm.report.html.summary_schema import check_summary
 from bnn_symm.runs.directory.file_schemas import LARGEST, PairFile, check_file
+from bnn_symm.studies.results.narrative import Answer, Cause
 
 STUDY_SCHEMA = 1
 SUMMARY = "summary.json"
@@ -28,6 +29,19 @@ _COLUMNS = ("key", "setting", "status")
 # Numeric columns.
 _NUMBERS = {*FIT_MEASURES, *PAIR_MEASURES, "fold", "seed", "other_seed"}
 # Required keys of a summary.
+# Words of verdicts in summaries of former versions.
+_FORMER_WORDS = {
+    "answer": {
+        "yes": Answer.SUPPORTED,
+        "the other way": Answer.OPPOSITE,
+        "no": Answer.NOT_SUPPORTED,
+        "cannot be told": Answer.INCONCLUSIVE,
+    },
+    "because_of_symmetry": {
+        "cannot be told": Cause.INCONCLUSIVE,
+        "not asked": Cause.NOT_ASSESSED,
+    },
+}
 _KEYS = ("contexts", "settings", "comparisons", "conclusions", "headline", "counts")
 
 
@@ -159,6 +173,9 @@ def read_study(directory: Path) -> StudyData:
             f"write it again: bnn-symm {shell_words('compare', '--resume', directory)}"
         )
     check_summary(directory / SUMMARY, summary)
+    for conclusion in summary["conclusions"]:
+        for key, words in _FORMER_WORDS.items():
+            conclusion[key] = words.get(conclusion[key], conclusion[key])
     pairs = _rows(directory / "pairs.parquet")
     paths = {row["key"]: directory / "pairs" / f"{row['key']}.json" for row in pairs}
     return StudyData(
