@@ -288,3 +288,19 @@ def test_a_parameter_that_is_read_unobserved_is_refused():
 
     with pytest.raises(SymmetryError, match=r"parameter 'a\.weight' through operations"):
         symmetry_group(two(forward), input_shape=(3,))
+
+
+@pytest.mark.parametrize(
+    ("function", "order"),
+    [
+        (lambda h: F.threshold(h, 0.1, 0.0), FULL),
+        (torch.tan, FULL * FLIPS),
+        (torch.frac, FULL * FLIPS),
+        (torch.sinc, FULL * FLIPS),
+        (lambda h: torch.lgamma(h.exp()), FULL),
+        (lambda h: torch.logit(torch.sigmoid(h)), FULL),
+    ],
+)
+def test_functions_of_single_entries(function, order):
+    net = two(lambda s, x: s.b(function(s.a(x))))
+    assert symmetry_group(net, input_shape=(3,)).order == order

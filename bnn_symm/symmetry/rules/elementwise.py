@@ -44,8 +44,21 @@ _ODD = (
     "softsign",
     "tanhshrink",
 )
-_ODD += ("softshrink", "hardshrink", "sign", "sgn", "round", "trunc", "fix", "long", "int")
-_EVEN = ("square", "cos", "cosh", "isfinite", "isnan", "isinf", "logical_not", "bool")
+_ODD += (
+    "tan",
+    "frac",
+    "erfinv",
+    "softshrink",
+    "hardshrink",
+    "sign",
+    "sgn",
+    "round",
+    "trunc",
+    "fix",
+    "long",
+    "int",
+)
+_EVEN = ("square", "cos", "cosh", "sinc", "i0", "isfinite", "isnan", "isinf", "logical_not", "bool")
 _NEITHER = (
     *(
         "gelu",
@@ -64,6 +77,10 @@ _NEITHER = (
         "hardswish",
         "hardsigmoid",
         "threshold",
+        "_threshold",
+        "lgamma",
+        "digamma",
+        "logit",
         "exp",
         "exp2",
         "expm1",
