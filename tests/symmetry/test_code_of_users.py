@@ -304,3 +304,20 @@ def test_a_parameter_that_is_read_unobserved_is_refused():
 def test_functions_of_single_entries(function, order):
     net = two(lambda s, x: s.b(function(s.a(x))))
     assert symmetry_group(net, input_shape=(3,)).order == order
+
+
+def test_channels_in_groups_of_groups_are_kept_and_counted():
+    """Groups of 4 and then of 2 would need blocks of blocks."""
+    net = nn.Sequential(
+        nn.Conv1d(2, 8, 1),
+        nn.ReLU(),
+        nn.Conv1d(8, 8, 1, groups=4),
+        nn.ReLU(),
+        nn.Conv1d(8, 4, 1, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4, 1),
+    )
+    group = symmetry_group(net, input_shape=(2, 1))
+    assert group.spec.num_frozen_units > 0
+    assert group.order < math.factorial(4)

@@ -272,10 +272,10 @@ def _grouped(tracer: SymmetryTracer, channels: Label, weight: Tensor, groups: in
         return output
     try:
         of_read, of_write = labels.own_blocks(read, groups), labels.own_blocks(write, groups)
+        labels.align((of_read,), (of_write,))
+        labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
     except CannotDerive:  # other layers cut the channels into other blocks
         return _separate_channels(tracer, channels, output, weight, groups)
-    labels.align((of_read,), (of_write,))
-    labels.contract((replace(read, within=True),), tracer.axis(weight, 1))
     return output
 
 
