@@ -321,3 +321,17 @@ def test_channels_in_groups_of_groups_are_kept_and_counted():
     group = symmetry_group(net, input_shape=(2, 1))
     assert group.spec.num_frozen_units > 0
     assert group.order < math.factorial(4)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda x, h: (x[:, :1] > 0).expand(h.shape).to(h.dtype),
+        lambda x, h: x[:, :1].repeat(1, 4),
+        lambda x, h: x[:, :1] * torch.ones(4),
+    ],
+)
+def test_units_that_meet_copies_of_one_input_are_not_proved_to_stay(mask):
+    net = two(lambda s, x: s.b(torch.relu(s.a(x)) * mask(x, s.a(x))))
+    spec = symmetry_group(net, input_shape=(3,)).spec
+    assert spec.num_frozen_units == 4

@@ -12,6 +12,7 @@ doi:10.1175/1520-0450(1969)008<0985:ASSFPF>2.0.CO;2).
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -130,11 +131,13 @@ def count_range(predictive: Predictive) -> tuple[Float[Tensor, " point"], Float[
     Returns:
         The lowest and the highest count per point; the highest is infinite for an infinite rate.
     """
-    likelihood = predictive.likelihood
-    moments = (likelihood.mean, likelihood.variance)  # pyright: ignore[reportAttributeAccessIssue]
-    mean, variance = (
-        moment(predictive.outputs, predictive.latents).double().flatten(0, 1) for moment in moments
-    )
+    likelihood: Any = predictive.likelihood
+    given = predictive.outputs, predictive.latents
+    if hasattr(likelihood, "moments_of_counts"):
+        moments = likelihood.moments_of_counts(*given)
+    else:
+        moments = likelihood.mean(*given), likelihood.variance(*given)
+    mean, variance = (moment.double().flatten(0, 1) for moment in moments)
     lowest = (mean - 10 * variance.sqrt()).nan_to_num(nan=0.0).clamp(min=0.0).floor().amin(0)
     highest = count_bound(mean, variance).nan_to_num(nan=math.inf, posinf=math.inf).ceil().amax(0)
     return lowest, highest

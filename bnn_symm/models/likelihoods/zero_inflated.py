@@ -51,6 +51,11 @@ class _ZeroInflated(Exposed):
         mean, variance = self._base.mean(first, latents), self._base.variance(first, latents)
         return torch.sigmoid(-logit) * (variance + torch.sigmoid(logit) * mean.square())
 
+    def moments_of_counts(self, outputs: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the counts that are no extra zeros, given each draw."""
+        first = outputs[..., :1]
+        return self._base.mean(first, latents), self._base.variance(first, latents)
+
     def cdf(self, outputs: Tensor, value: Tensor, latents: Latents) -> Tensor:
         """Return P(y <= value) given each draw."""
         below = self._base.cdf(outputs[..., :1], value, latents)

@@ -259,13 +259,18 @@ class SymmetryTracer(OperationMode):
         if tied is not None:
             return tuple(
                 self.labels.neutral(size)
-                if stride == 0 and size > 1
-                else self.labels.fixed(size, frozen=tied[1])
-                for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+                if size > 1 and tensor.stride(dim) == 0
+                else self.labels.fixed(size, frozen=tied[1] or self._are_equal(tensor, dim))
+                for dim, size in enumerate(tensor.shape)
             )
         if id(tensor) not in self._constants:
             self._constants[id(tensor)] = self.constant_axes(tensor)
         return self._constants[id(tensor)]
+
+    @staticmethod
+    def _are_equal(tensor: Tensor, dim: int) -> bool:
+        """Return whether the entries along an axis are equal, as after a copy of one of them."""
+        return tensor.shape[dim] > 1 and bool((tensor == tensor.narrow(dim, 0, 1)).all())
 
     def constant_axes(self, tensor: Tensor) -> Axes:
         """Return the labels of a constant tensor, neutral along axes of equal entries."""

@@ -48,9 +48,9 @@ def test_wide_distributions_have_the_sum_over_all_counts(dispersion) -> None:
 
 
 def test_extra_zeros_far_below_all_other_counts_are_part_of_the_score() -> None:
-    # P(zero) = sigmoid(-4) = 0.018; all other counts are between 9,000 and 11,000.
-    score = crps(predictive(ZeroInflatedPoisson(), [np.log(1e4)], [-4.0]), torch.tensor([1e4]))
+    # P(zero) = sigmoid(-4) = 0.018; all other counts are between 95,000 and 105,000.
+    score = crps(predictive(ZeroInflatedPoisson(), [np.log(1e5)], [-4.0]), torch.tensor([1e5]))
     share = 1 / (1 + np.exp(4))
-    cdf = stats.poisson(1e4).cdf
-    expected = by_definition(lambda k: share + (1 - share) * cdf(k), 1e4, 11_000)
+    cdf = stats.poisson(1e5).cdf
+    expected = by_definition(lambda k: share + (1 - share) * cdf(k), 1e5, 105_000)
     assert float(score) == pytest.approx(expected, rel=2e-3)

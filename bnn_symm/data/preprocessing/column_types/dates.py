@@ -7,6 +7,7 @@ months first, and is an error that asks for the format.
 
 import itertools
 import math
+import re
 from calendar import isleap
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,11 @@ _DAYS = (
     *("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y"),
     *("%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y"),
 )
-_MONTHS = ("%Y-%m", "%Y/%m", "%m/%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y")
+_MONTH, _MONTH_TEXT = "%Y-%m", re.compile(r"((?:19|20)\d{2})-(0[1-9]|1[0-2])")
 _TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
 _FORMATS = (
     *_DAYS,
-    *_MONTHS,
+    _MONTH,
     *(f"{day} {time}" for day, time in itertools.product(_DAYS, _TIMES)),
     *_TIMES,
 )
@@ -54,6 +55,18 @@ def formats(texts: Sequence[str]) -> list[str]:
     # Formats of one meaning, such as short and long names of months that are May, are one.
     meanings = {tuple(parse(text, each) for text in texts): each for each in reversed(candidates)}
     return list(reversed(meanings.values()))
+
+
+def are_months(texts: Sequence[str]) -> bool:
+    """Return whether all texts are months such as 2024-01, and not all seasons such as 2009-10.
+
+    Args:
+        texts: distinct texts without surrounding spaces.
+    """
+    found = [_MONTH_TEXT.fullmatch(text) for text in texts]
+    pairs = [(int(own[1]), int(own[2])) for own in found if own]
+    is_season = all((year + 1) % 100 == month for year, month in pairs)
+    return len(pairs) == len(texts) and not is_season
 
 
 def exception_of(texts: Sequence[str]) -> str | None:

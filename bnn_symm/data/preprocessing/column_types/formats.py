@@ -70,7 +70,8 @@ def date_format_of(
         InvalidData: if the texts are dates in two formats with different meanings.
     """
     distinct = list(dict.fromkeys(texts))
-    if not distinct or not (is_declared or looks_like_dates(distinct)):
+    are_dates = is_declared or looks_like_dates(distinct) or dates.are_months(distinct)
+    if not distinct or not are_dates:
         return None
     found = dates.formats(distinct)
     if len(found) > 1:
